@@ -1,0 +1,171 @@
+// Package metrics is the whole metric catalogue of the edge on one screen.
+//
+// Names have the prefix edge_, units are _seconds and _bytes, counters end in
+// _total. Labels come only from the closed sets of reasons.go: never a room, a
+// user, a socket or a namespace chosen by a client. Every series exists, at
+// zero, from the first scrape on. All methods of all fields may be called from
+// any goroutine.
+package metrics
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics holds one collector per name. Fields are plain collectors so that a
+// hot path pays one atomic operation and no label lookup.
+type Metrics struct {
+	// Latency of the one way through, in seconds. The first three add up to the
+	// fourth, all measured on the publishing node: one clock.
+	PublishAccepted prometheus.Histogram // publish called → Redis accepted the message
+	RedisHub        prometheus.Histogram // sent to Redis → own copy reached the hub
+	HubWritten      prometheus.Histogram // reached the hub → a shard wrote it to its conns (once per message and shard)
+	PublishWritten  prometheus.Histogram // publish called → written (own messages, once per message and shard)
+
+	Presence [presenceOpCount]prometheus.Observer // presence operations in Redis, seconds, by op
+
+	// What is there now.
+	ConnsWebSocket, ConnsPolling prometheus.Gauge
+	Sockets                      prometheus.Gauge
+	Rooms                        prometheus.Gauge // rooms with local members, private rooms not counted
+	Subscriptions                prometheus.Gauge // Redis channels and patterns subscribed
+	ShardQueue                   prometheus.Gauge // operations waiting in shard inboxes
+	PublishQueue                 prometheus.Gauge // messages waiting for Redis
+	Ready                        prometheus.Gauge // 1 while /readyz answers 200
+
+	// What went by.
+	Connects                   prometheus.Counter // conns opened
+	FramesReceived, FramesSent prometheus.Counter // WebSocket messages and control frames in; packets out
+	BytesReceived, BytesSent   prometheus.Counter // on the client side, TCP payload
+	Writes                     prometheus.Counter // writes to client sockets: BytesSent/Writes shows merging
+	Published, Delivered       prometheus.Counter // messages accepted by Redis; copies handed to outboxes
+	BusMessages                prometheus.Counter // messages from Redis for rooms with local members
+	BusReconnects              prometheus.Counter // Pub/Sub connections lost
+	AdapterRequests            prometheus.Counter // requests of other nodes answered or executed
+	HandlerPanics              prometheus.Counter
+	CacheInvalidations         prometheus.Counter
+	Closes                     [closeCount]prometheus.Counter
+	Drops                      [dropCount]prometheus.Counter
+	Refusals                   [refusalCount]prometheus.Counter
+	CacheReads                 [cacheResultCount]prometheus.Counter
+	PresenceErrors             prometheus.Counter // presence operations that failed and will be tried again
+	PresenceDirty              prometheus.Gauge   // presence facts not yet stored in Redis
+}
+
+// latencyBuckets have an edge at 0.2 s, the objective, and resolve the range around it and below.
+var latencyBuckets = []float64{
+	.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .15, .2, .3, .5, 1, 2.5, 5,
+}
+
+// New makes every collector and registers it with reg. version is the edge's
+// own. It panics on a name registered before, which is a programming error.
+func New(reg prometheus.Registerer, version string) *Metrics {
+	r := registrar{reg}
+	m := &Metrics{
+		PublishAccepted: r.histogram("edge_publish_accepted_seconds", "Time from publish to acceptance by Redis."),
+		RedisHub:        r.histogram("edge_redis_hub_seconds", "Time from sending to Redis until the node's own copy reached its hub."),
+		HubWritten:      r.histogram("edge_hub_written_seconds", "Time from the hub until a shard had written the message to its conns, once per message and shard."),
+		PublishWritten:  r.histogram("edge_publish_written_seconds", "Time from publish until a shard had written the message to its conns, measured on the publishing node."),
+
+		Sockets:       r.gauge("edge_sockets", "Sockets: namespace memberships of conns."),
+		Rooms:         r.gauge("edge_rooms", "Rooms with local members, private rooms not counted."),
+		Subscriptions: r.gauge("edge_subscriptions", "Redis channels and patterns subscribed."),
+		ShardQueue:    r.gauge("edge_shard_queue_depth", "Operations waiting in shard inboxes."),
+		PublishQueue:  r.gauge("edge_publish_queue_depth", "Messages waiting to be sent to Redis."),
+		Ready:         r.gauge("edge_ready", "1 while the node is ready for traffic."),
+		PresenceDirty: r.gauge("edge_presence_dirty", "Presence facts not yet stored in Redis."),
+
+		Connects:           r.counter("edge_connects_total", "Conns opened."),
+		FramesReceived:     r.counter("edge_frames_received_total", "WebSocket messages and control frames received from clients."),
+		FramesSent:         r.counter("edge_frames_sent_total", "Packets sent to clients."),
+		BytesReceived:      r.counter("edge_received_bytes_total", "Bytes received from clients."),
+		BytesSent:          r.counter("edge_sent_bytes_total", "Bytes sent to clients."),
+		Writes:             r.counter("edge_writes_total", "Writes to client sockets."),
+		Published:          r.counter("edge_published_total", "Messages accepted by Redis."),
+		Delivered:          r.counter("edge_deliveries_total", "Message copies handed to conns."),
+		BusMessages:        r.counter("edge_bus_messages_total", "Messages from Redis for rooms with local members."),
+		BusReconnects:      r.counter("edge_bus_reconnects_total", "Pub/Sub connections lost."),
+		AdapterRequests:    r.counter("edge_adapter_requests_total", "Adapter requests of other nodes served."),
+		HandlerPanics:      r.counter("edge_handler_panics_total", "Application handlers that panicked."),
+		CacheInvalidations: r.counter("edge_cache_invalidations_total", "Client-side caching invalidations received."),
+		PresenceErrors:     r.counter("edge_presence_errors_total", "Presence operations that failed and are tried again."),
+	}
+	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
+	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
+
+	presence := r.histogramVec("edge_presence_operation_seconds", "Presence operations in Redis by op.", "op")
+	for i := range m.Presence {
+		m.Presence[i] = presence.WithLabelValues(PresenceOp(i).String())
+	}
+	fill(m.Closes[:], r.counterVec("edge_closes_total", "Conns ended by reason.", "reason"), func(i int) string { return Close(i).String() })
+	fill(m.Drops[:], r.counterVec("edge_drops_total", "Messages dropped by reason.", "reason"), func(i int) string { return Drop(i).String() })
+	fill(m.Refusals[:], r.counterVec("edge_refusals_total", "Handshakes, namespaces and events refused by reason.", "reason"), func(i int) string { return Refusal(i).String() })
+	fill(m.CacheReads[:], r.counterVec("edge_cache_reads_total", "Presence reads by how they were answered.", "result"), func(i int) string { return CacheResult(i).String() })
+
+	r.gaugeVec("edge_build_info", "Always 1; version and Go version as labels.", "version", "goversion").
+		WithLabelValues(version, runtime.Version()).Set(1)
+	return m
+}
+
+// registrar makes and registers collectors.
+type registrar struct{ reg prometheus.Registerer }
+
+func (r registrar) must(name string, c prometheus.Collector) {
+	if err := r.reg.Register(c); err != nil {
+		panic(fmt.Sprintf("metrics: register %s: %v", name, err))
+	}
+}
+
+func (r registrar) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	r.must(name, c)
+	return c
+}
+
+func (r registrar) counterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	r.must(name, c)
+	return c
+}
+
+func (r registrar) gauge(name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	r.must(name, g)
+	return g
+}
+
+func (r registrar) gaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	r.must(name, g)
+	return g
+}
+
+func histogramOpts(name, help string) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{
+		Name: name, Help: help,
+		Buckets:                        latencyBuckets,
+		NativeHistogramBucketFactor:    1.1, // ≤ 10 % error; scrapers that ask for native histograms get both
+		NativeHistogramMaxBucketNumber: 160,
+	}
+}
+
+func (r registrar) histogram(name, help string) prometheus.Histogram {
+	h := prometheus.NewHistogram(histogramOpts(name, help))
+	r.must(name, h)
+	return h
+}
+
+func (r registrar) histogramVec(name, help string, labels ...string) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(histogramOpts(name, help), labels)
+	r.must(name, h)
+	return h
+}
+
+// fill resolves the closed label set once, so that hot paths index an array.
+func fill(dst []prometheus.Counter, vec *prometheus.CounterVec, label func(int) string) {
+	for i := range dst {
+		dst[i] = vec.WithLabelValues(label(i))
+	}
+}

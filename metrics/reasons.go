@@ -1,0 +1,122 @@
+package metrics
+
+// Close names why a conn ended. The set is closed: every value is a label of
+// edge_closes_total from the first scrape on.
+type Close uint8
+
+// Close reasons.
+const (
+	CloseTransportClose  Close = iota // the client closed the WebSocket or its TCP connection
+	CloseTransportError               // the transport failed: reset, write error
+	CloseProtocolError                // RFC 6455 or Engine.IO violated (close codes 1002, 1003, 1007)
+	CloseMessageTooBig                // a message above maxPayload (close code 1009)
+	CloseParseError                   // an Engine.IO or Socket.IO packet that cannot be parsed
+	CloseForced                       // a Socket.IO packet that the state of the conn forbids
+	ClosePingTimeout                  // no pong within pingTimeout
+	CloseConnectTimeout               // no namespace joined within connectTimeout
+	CloseServer                       // the application disconnected the client
+	CloseShutdown                     // the node is shutting down
+	CloseSlowReader                   // the outbox bound was reached: the client reads too slowly
+	CloseInboundOverflow              // packets waiting behind a pending operation exceeded their bound
+	ClosePanic                        // a bug of ours, confined to this conn (close code 1011)
+	CloseOverloaded                   // the node cannot deliver what it accepted; the conn was given up
+	CloseGap                          // messages were missed and could not be repaired
+	CloseReplaced                     // the client came back elsewhere while this conn was still open
+	closeCount
+)
+
+var closeNames = [closeCount]string{
+	"transport_close", "transport_error", "protocol_error", "message_too_big", "parse_error", "forced_close",
+	"ping_timeout", "connect_timeout", "server", "shutdown", "slow_reader", "inbound_overflow", "panic",
+	"overloaded", "gap", "replaced",
+}
+
+// String is the label value.
+func (c Close) String() string { return closeNames[c] }
+
+// Drop names why a message did not go further. The set is closed.
+type Drop uint8
+
+// Drop reasons.
+const (
+	DropVolatile           Drop = iota // volatile, and the client was not writable
+	DropPublishQueue                   // the publish queue was full; the sender was told
+	DropDeliverQueue                   // a shard's inbox was full; its conns are closed as overloaded
+	DropNoMembers                      // arrived for a room without members here, not decoded
+	DropMalformed                      // from Redis, not an adapter message
+	DropTooManyAttachments             // from Redis, more than 10 attachments
+	DropTooBig                         // a packet above a quarter of the outbox bound
+	DropClosing                        // for a conn that is already closing
+	DropRedis                          // Redis refused or lost a publish; the sender was told
+	DropPresenceUpdate                 // a presence update that could not be read
+	dropCount
+)
+
+var dropNames = [dropCount]string{
+	"volatile", "publish_queue_full", "deliver_queue_full", "no_members", "malformed", "too_many_attachments",
+	"too_big", "closing", "redis", "presence_update",
+}
+
+// String is the label value.
+func (d Drop) String() string { return dropNames[d] }
+
+// Refusal names why a handshake, a namespace or an event was answered with an error. The set is closed.
+type Refusal uint8
+
+// Refusal reasons.
+const (
+	RefusalTransportUnknown Refusal = iota // Engine.IO code 0
+	RefusalSessionUnknown                  // Engine.IO code 1
+	RefusalHandshakeMethod                 // Engine.IO code 2
+	RefusalBadRequest                      // Engine.IO code 3 and malformed WebSocket handshakes
+	RefusalForbidden                       // Engine.IO code 4
+	RefusalProtocolVersion                 // Engine.IO code 5
+	RefusalMaxConns                        // MAX_CONNS reached
+	RefusalShutdown                        // the node is shutting down
+	RefusalNamespace                       // Invalid namespace
+	RefusalMiddleware                      // a middleware refused the socket (bad token, …)
+	RefusalEvent                           // an application event answered {ok:false}
+	refusalCount
+)
+
+var refusalNames = [refusalCount]string{
+	"transport_unknown", "session_unknown", "handshake_method", "bad_request", "forbidden", "protocol_version",
+	"max_conns", "shutdown", "invalid_namespace", "middleware", "event",
+}
+
+// String is the label value.
+func (r Refusal) String() string { return refusalNames[r] }
+
+// PresenceOp names a presence operation in Redis. The set is closed.
+type PresenceOp uint8
+
+// Presence operations, named after their scripts; PresenceRead is any read.
+const (
+	PresenceHold PresenceOp = iota
+	PresenceRelease
+	PresenceAttach
+	PresenceDetach
+	PresenceRead
+	presenceOpCount
+)
+
+var presenceOpNames = [presenceOpCount]string{"hold", "release", "attach", "detach", "read"}
+
+// String is the label value.
+func (o PresenceOp) String() string { return presenceOpNames[o] }
+
+// CacheResult names how a presence read was answered. The set is closed.
+type CacheResult uint8
+
+// Cache results.
+const (
+	CacheHit     CacheResult = iota // from client-side caching
+	CacheMiss                       // asked Redis
+	CacheOverlay                    // from this node's own holds (read-your-writes)
+	cacheResultCount
+)
+
+var cacheResultNames = [cacheResultCount]string{"hit", "miss", "overlay"}
+
+// String is the label value.
+func (c CacheResult) String() string { return cacheResultNames[c] }
