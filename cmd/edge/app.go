@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stellara/edge/engine"
+	"github.com/stellara/edge/state"
+)
+
+// presence is what the application needs of state.Presence. Connect,
+// Disconnect, Join and Leave record what shall be and never wait; their done
+// functions are called when Redis has it. The reads wait for Redis.
+type presence interface {
+	Connect(user, socket string, done func(error))
+	Disconnect(user, socket string)
+	Join(user, socket, room string, done func(error))
+	Leave(user, socket, room string, done func(error))
+	Online(ctx context.Context, users []string) ([]bool, error)
+	Members(ctx context.Context, room string, limit int) (users []string, count int, err error)
+}
+
+// socket is what the application needs of *engine.Socket.
+type socket interface {
+	ID() string
+	Data() any
+	Rooms() []string
+	In(room string) bool
+	Join(room string, done func(error))
+	Leave(room string)
+}
+
+// event is what the application needs of *engine.Event. Arguments do not count
+// the event's name.
+type event interface {
+	Len() int
+	Raw(i int) json.RawMessage
+	Attachments() [][]byte
+	WantsAck() bool
+	AckPayload(p *engine.Payload) error
+	Hold() (release func())
+}
+
+// app is the built-in application of namespace "/": join, leave, message and
+// presence. Its handlers run on the pollers and never wait: what needs Redis
+// goes on in callbacks and in reads.
+type app struct {
+	publish  func(room string, p *engine.Payload, done func(error)) error // to every member, on every node
+	local    func(room string, p *engine.Payload) error                   // to the members on this node
+	presence presence
+	reads    *reads
+	validID  func(kind, id string) error
+	refused  prometheus.Counter // events answered {ok:false}, or that would have been had they wanted an answer
+	log      *slog.Logger
+	now      func() time.Time
+}
+
+// Limits of the application.
+const (
+	maxRooms     = 1_000    // rooms a socket may be in, its private room included
+	maxListed    = 1_000    // members up to which users are listed by name; above, counts only. Also the most users one presence event may ask about
+	maxListBytes = 64 << 10 // names listed in one packet, in bytes
+)
+
+// newApp makes the application on namespace ns.
+func newApp(ns *engine.Namespace, p presence, refused prometheus.Counter, log *slog.Logger) *app {
+	return &app{
+		publish: func(room string, payload *engine.Payload, done func(error)) error {
+			return ns.To(room).EmitPayload(payload, done)
+		},
+		local: func(room string, payload *engine.Payload) error {
+			return ns.To(room).Local().EmitPayload(payload, nil)
+		},
+		presence: p, reads: newReads(p, log), validID: state.ValidID, refused: refused, log: log, now: time.Now,
+	}
+}
+
+// register puts the application's handlers on ns.
+func (a *app) register(ns *engine.Namespace, auth *authenticator) {
+	ns.Use(func(s *engine.Socket, next func(error)) {
+		user, refused := auth.user(s.Auth(), s.ID())
+		if refused != nil {
+			if a.log.Enabled(context.Background(), slog.LevelDebug) { // taking the handshake apart is not free
+				a.log.Debug("socket refused", "code", refused.Code, "address", s.Handshake().Address)
+			}
+			next(&engine.ConnectError{Message: refused.Message, Data: struct {
+				Code string `json:"code"`
+			}{refused.Code}})
+			return
+		}
+		s.SetData(&identity{User: user})
+		next(nil)
+	})
+	ns.OnConnection(func(s *engine.Socket) { a.connected(s) })
+	ns.OnDisconnect(func(s *engine.Socket, _ string) { a.disconnected(s) })
+	ns.On("join", func(s *engine.Socket, e *engine.Event) { a.join(s, e) })
+	ns.On("leave", func(s *engine.Socket, e *engine.Event) { a.leave(s, e) })
+	ns.On("message", func(s *engine.Socket, e *engine.Event) { a.message(s, e) })
+	ns.On("presence", func(s *engine.Socket, e *engine.Event) { a.askPresence(s, e) })
+}
+
+// identity is a socket's data: who it is, and whether its presence may still
+// be recorded. Other nodes see it as {"user":...} in fetchSockets.
+type identity struct {
+	User string `json:"user"`
+
+	// mu orders a late join after the disconnect that makes it void. It is held
+	// across calls into presence, which do not wait, and taken before nothing else.
+	mu    sync.Mutex
+	phase phase
+}
+
+type phase uint8
+
+const (
+	phaseNew       phase = iota // admitted
+	phaseConnected              // presence knows the socket
+	phaseGone                   // for good
+)
+
+// identityOf is the identity that the middleware gave to s.
+func identityOf(s socket) *identity { return s.Data().(*identity) }
+
+// while runs f if the socket is in phase p, and sets the phase to next before.
+// It reports whether it did. No change of phase happens meanwhile.
+func (i *identity) while(p, next phase, f func()) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.phase != p {
+		return false
+	}
+	i.phase = next
+	f()
+	return true
+}
+
+// whileConnected runs f unless the socket is gone, and reports whether it did.
+func (i *identity) whileConnected(f func()) bool { return i.while(phaseConnected, phaseConnected, f) }
+
+// connected stores the user's presence. Nothing waits for it: CONNECT was
+// answered, and the state stores it as soon as Redis lets it.
+func (a *app) connected(s socket) {
+	who := identityOf(s)
+	who.while(phaseNew, phaseConnected, func() {
+		a.presence.Connect(who.User, s.ID(), func(err error) {
+			if err != nil {
+				a.log.Debug("presence of a socket not stored", "socket", s.ID(), "error", err)
+			}
+		})
+	})
+}
+
+// disconnected removes the socket's presence, its rooms included.
+func (a *app) disconnected(s socket) {
+	who := identityOf(s)
+	if !who.while(phaseConnected, phaseGone, func() { a.presence.Disconnect(who.User, s.ID()) }) {
+		who.while(phaseNew, phaseGone, func() {})
+	}
+}

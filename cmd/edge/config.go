@@ -1,0 +1,320 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Config is everything the environment can say. Each field is one variable:
+// env is its name, envDefault its default, shown the text of a default that
+// depends on other variables, help its meaning in the table of -help.
+type Config struct {
+	ListenAddr string `env:"LISTEN_ADDR" shown:":3000, or 127.0.0.1:3000 without REDIS_URL" help:"address for clients, with /healthz and /readyz"`
+	AdminAddr  string `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" help:"address for operators: /metrics, /healthz, /readyz, /debug/pprof/"`
+	AdminToken secret `env:"ADMIN_TOKEN" help:"bearer token for /debug/pprof/; required when ADMIN_ADDR is not a loopback address"`
+
+	RedisURL      string        `env:"REDIS_URL" help:"redis://[user:password@]host:port[/db] or rediss://...; empty: an in-process Redis, one node alone"`
+	RedisCache    bool          `env:"REDIS_CACHE" envDefault:"true" help:"client-side caching of presence reads; false for servers without CLIENT TRACKING"`
+	AdapterKey    string        `env:"ADAPTER_KEY" envDefault:"socket.io" help:"channel prefix, as the key option of @socket.io/redis-adapter"`
+	Subscriptions subscriptions `env:"SUBSCRIPTIONS" envDefault:"exact" help:"exact: one channel per room with local members; pattern: all rooms' messages, for fleets whose Node.js servers move sockets into rooms"`
+
+	Auth           authMode `env:"AUTH" shown:"jwt, or none without REDIS_URL" help:"jwt: auth.token names the user in sub; none: auth.userId names the user, unchecked"`
+	AuthJWTSecret  secret   `env:"AUTH_JWT_SECRET" help:"HS256 key of at least 32 bytes; required when AUTH=jwt"`
+	AuthNonePublic bool     `env:"AUTH_NONE_PUBLIC" envDefault:"false" help:"true: allow AUTH=none on a LISTEN_ADDR that is not a loopback address"`
+
+	MaxConns       int           `env:"MAX_CONNS" envDefault:"0" help:"most connections at a time; 0: the open-file limit less 1000"`
+	PingInterval   time.Duration `env:"PING_INTERVAL" envDefault:"25s" help:"time between Engine.IO pings"`
+	PingTimeout    time.Duration `env:"PING_TIMEOUT" envDefault:"20s" help:"time to answer a ping before the connection is closed"`
+	ConnectTimeout time.Duration `env:"CONNECT_TIMEOUT" envDefault:"45s" help:"time to join a namespace before the connection is closed"`
+	MaxPayload     int           `env:"MAX_PAYLOAD" envDefault:"1000000" help:"largest message from a client, in bytes"`
+
+	PresenceWindow time.Duration `env:"PRESENCE_WINDOW" envDefault:"250ms" help:"time over which presence updates to a room are merged; 0s: not at all"`
+	ShutdownGrace  time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" help:"longest time from SIGTERM to the end of the process"`
+
+	LogLevel  logLevel  `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
+	LogFormat logFormat `env:"LOG_FORMAT" envDefault:"text" help:"text or json"`
+}
+
+// Closed sets of values. Their UnmarshalText refuses anything else and says what is allowed.
+type (
+	authMode      string
+	subscriptions string
+	logLevel      string
+	logFormat     string
+)
+
+// Values of AUTH and SUBSCRIPTIONS.
+const (
+	authJWT  authMode = "jwt"
+	authNone authMode = "none"
+
+	subscribeExact   subscriptions = "exact"
+	subscribePattern subscriptions = "pattern"
+)
+
+func (a *authMode) UnmarshalText(b []byte) error { return oneOf(a, b, authJWT, authNone) }
+func (s *subscriptions) UnmarshalText(b []byte) error {
+	return oneOf(s, b, subscribeExact, subscribePattern)
+}
+func (l *logLevel) UnmarshalText(b []byte) error {
+	return oneOf(l, b, "debug", "info", "warn", "error")
+}
+func (f *logFormat) UnmarshalText(b []byte) error { return oneOf(f, b, "text", "json") }
+
+// oneOf stores b in dst if it is one of allowed.
+func oneOf[T ~string](dst *T, b []byte, allowed ...T) error {
+	if !slices.Contains(allowed, T(b)) {
+		names := make([]string, len(allowed))
+		for i, a := range allowed {
+			names[i] = string(a)
+		}
+		return fmt.Errorf("%q is not one of %s", b, strings.Join(names, ", "))
+	}
+	*dst = T(b)
+	return nil
+}
+
+// secret is a value that never shows in logs or error texts: fmt, slog and
+// encoding/json print its presence only.
+type secret string
+
+// String hides the value.
+func (s secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "[set]"
+}
+
+// GoString hides the value from %#v.
+func (s secret) GoString() string { return s.String() }
+
+// MarshalText hides the value from encoding/json and slog's handlers.
+func (s secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// minSecret is the shortest HS256 key taken, in bytes: the size of the hash, as RFC 7518 section 3.2 demands.
+const minSecret = 32
+
+// Bounds of numbers and times. They exclude mistakes (a missing unit, a stray digit), not choices.
+const (
+	minTimer, maxTimer     = 100 * time.Millisecond, time.Hour
+	maxPresenceWindow      = time.Minute
+	minGrace, maxGrace     = 100 * time.Millisecond, time.Hour
+	minPayload, maxPayload = 1_000, 64 << 20
+	maxKey                 = 200
+)
+
+// LoadConfig reads and checks the variables in environ (name → value). A
+// variable that is set but empty counts as not set. The error lists every
+// problem, one per line, each beginning with the variable's name; it never
+// contains a secret.
+func LoadConfig(environ map[string]string) (*Config, error) {
+	cfg := &Config{}
+	p := problems{}
+	err := env.ParseWithOptions(cfg, env.Options{Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
+		reflect.TypeFor[time.Duration](): parseDuration,
+		reflect.TypeFor[int]():           parseInt,
+		reflect.TypeFor[bool]():          parseBool,
+	}})
+	p.addParse(err)
+
+	if cfg.Auth == "" {
+		cfg.Auth = authJWT
+		if cfg.RedisURL == "" {
+			cfg.Auth = authNone
+		}
+	}
+	if cfg.ListenAddr == "" {
+		cfg.ListenAddr = ":3000"
+		if cfg.RedisURL == "" {
+			cfg.ListenAddr = "127.0.0.1:3000"
+		}
+	}
+	cfg.checkListeners(&p)
+	cfg.checkRedis(&p)
+	cfg.checkAuth(&p)
+	cfg.checkNumbers(&p)
+	if len(p.errs) > 0 {
+		return nil, errors.Join(p.errs...)
+	}
+	return cfg, nil
+}
+
+func (c *Config) checkListeners(p *problems) {
+	for _, l := range []struct{ name, addr string }{{"LISTEN_ADDR", c.ListenAddr}, {"ADMIN_ADDR", c.AdminAddr}} {
+		if err := checkAddr(l.addr); err != nil {
+			p.add(l.name, "%v", err)
+		}
+	}
+	if c.AdminToken == "" && !p.has("ADMIN_ADDR") && !isLoopback(c.AdminAddr) {
+		p.add("ADMIN_TOKEN", "is required because ADMIN_ADDR=%s is not a loopback address", c.AdminAddr)
+	}
+}
+
+func (c *Config) checkRedis(p *problems) {
+	if c.RedisURL != "" {
+		// The value may hold a password, and so may the text of url.Parse's error: neither is repeated.
+		u, err := url.Parse(c.RedisURL)
+		if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") || u.Hostname() == "" {
+			p.add("REDIS_URL", "must look like redis://[user:password@]host:port[/db] or rediss://[user:password@]host:port[/db]")
+		}
+	}
+	if len(c.AdapterKey) > maxKey || !utf8.ValidString(c.AdapterKey) || strings.ContainsFunc(c.AdapterKey, unicode.IsControl) {
+		p.add("ADAPTER_KEY", "must be at most %d bytes of UTF-8 without control characters", maxKey)
+	}
+}
+
+func (c *Config) checkAuth(p *problems) {
+	if p.has("AUTH") {
+		return
+	}
+	switch c.Auth {
+	case authJWT:
+		if c.AuthJWTSecret == "" {
+			p.add("AUTH_JWT_SECRET", "is required when AUTH=jwt (at least %d bytes); AUTH=none would trust any client", minSecret)
+		} else if len(c.AuthJWTSecret) < minSecret {
+			p.add("AUTH_JWT_SECRET", "has %d bytes; at least %d are required", len(c.AuthJWTSecret), minSecret)
+		}
+	case authNone:
+		if !c.AuthNonePublic && !p.has("AUTH_NONE_PUBLIC") && !p.has("LISTEN_ADDR") && !isLoopback(c.ListenAddr) {
+			p.add("AUTH", "none lets anybody be any user, and LISTEN_ADDR=%s is not a loopback address: set AUTH=jwt, or AUTH_NONE_PUBLIC=true to allow it", c.ListenAddr)
+		}
+	}
+}
+
+func (c *Config) checkNumbers(p *problems) {
+	durations := []struct {
+		name     string
+		v        time.Duration
+		min, max time.Duration
+	}{
+		{"PING_INTERVAL", c.PingInterval, minTimer, maxTimer},
+		{"PING_TIMEOUT", c.PingTimeout, minTimer, maxTimer},
+		{"CONNECT_TIMEOUT", c.ConnectTimeout, minTimer, maxTimer},
+		{"PRESENCE_WINDOW", c.PresenceWindow, 0, maxPresenceWindow},
+		{"SHUTDOWN_GRACE", c.ShutdownGrace, minGrace, maxGrace},
+	}
+	for _, d := range durations {
+		if !p.has(d.name) && (d.v < d.min || d.v > d.max) {
+			p.add(d.name, "%v is not between %v and %v", d.v, d.min, d.max)
+		}
+	}
+	if !p.has("MAX_CONNS") && c.MaxConns < 0 {
+		p.add("MAX_CONNS", "%d is below 0 (0 means: the open-file limit less %d)", c.MaxConns, spareFiles)
+	}
+	if !p.has("MAX_PAYLOAD") && (c.MaxPayload < minPayload || c.MaxPayload > maxPayload) {
+		p.add("MAX_PAYLOAD", "%d is not between %d and %d bytes", c.MaxPayload, minPayload, maxPayload)
+	}
+}
+
+// problems collects what is wrong, at most one entry per variable and cause.
+type problems struct {
+	errs   []error
+	failed map[string]bool
+}
+
+func (p *problems) add(name, format string, args ...any) {
+	if p.failed == nil {
+		p.failed = map[string]bool{}
+	}
+	p.failed[name] = true
+	p.errs = append(p.errs, fmt.Errorf("%s: "+format, append([]any{name}, args...)...))
+}
+
+// has reports whether the variable failed before, so that its value says nothing.
+func (p *problems) has(name string) bool { return p.failed[name] }
+
+// addParse adds the errors of env's parser, which name struct fields, under the names of their variables.
+func (p *problems) addParse(err error) {
+	if err == nil {
+		return
+	}
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		p.errs = append(p.errs, err)
+		return
+	}
+	for _, e := range all.Errors {
+		var pe env.ParseError
+		if !errors.As(e, &pe) {
+			p.errs = append(p.errs, e)
+			continue
+		}
+		f, _ := reflect.TypeFor[Config]().FieldByName(pe.Name)
+		p.add(f.Tag.Get("env"), "%v", pe.Err)
+	}
+}
+
+func parseDuration(v string) (any, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a duration with a unit, such as 250ms, 10s or 2m", v)
+	}
+	return d, nil
+}
+
+func parseInt(v string) (any, error) {
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a whole number", v)
+	}
+	return n, nil
+}
+
+func parseBool(v string) (any, error) {
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not one of true, false", v)
+	}
+	return b, nil
+}
+
+// checkAddr accepts host:port and :port with a numeric port.
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not host:port or :port", addr)
+	}
+	return nil
+}
+
+// isLoopback reports whether addr can be reached from this machine only. A
+// name other than localhost counts as reachable: what it resolves to is not ours to say.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// redisName is where Redis is, without credentials, for the log.
+func (c *Config) redisName() string {
+	if c.RedisURL == "" {
+		return "embedded"
+	}
+	u, err := url.Parse(c.RedisURL)
+	if err != nil {
+		return "invalid"
+	}
+	return u.Scheme + "://" + u.Host + u.Path
+}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const testSecret = "0123456789abcdef0123456789abcdef"
+
+// production is an environment that starts.
+func production(more ...string) map[string]string {
+	m := map[string]string{"REDIS_URL": "redis://localhost:6379", "AUTH_JWT_SECRET": testSecret}
+	for i := 0; i < len(more); i += 2 {
+		m[more[i]] = more[i+1]
+	}
+	return m
+}
+
+func TestConfigDefaults(t *testing.T) {
+	alone, err := LoadConfig(map[string]string{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		ListenAddr: "127.0.0.1:3000", AdminAddr: "127.0.0.1:9464", RedisCache: true, AdapterKey: "socket.io",
+		Subscriptions: subscribeExact, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
+		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, PresenceWindow: 250 * time.Millisecond,
+		ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
+	}
+	if *alone != want {
+		t.Errorf("without any variable:\n got %+v\nwant %+v", *alone, want)
+	}
+
+	fleet, err := LoadConfig(production())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fleet.ListenAddr != ":3000" || fleet.Auth != authJWT {
+		t.Errorf("with REDIS_URL: LISTEN_ADDR %q, AUTH %q; want :3000, jwt", fleet.ListenAddr, fleet.Auth)
+	}
+}
+
+func TestConfigAccepts(t *testing.T) {
+	for _, environ := range []map[string]string{
+		{"AUTH": "none", "LISTEN_ADDR": "localhost:0"},
+		{"AUTH": "none", "LISTEN_ADDR": "[::1]:3000"},
+		{"AUTH": "none", "LISTEN_ADDR": ":3000", "AUTH_NONE_PUBLIC": "true"},
+		{"AUTH": "", "LISTEN_ADDR": "", "PING_INTERVAL": ""}, // empty is not set
+		production("REDIS_URL", "rediss://user:pass@redis.example:6380/2"),
+		production("ADMIN_ADDR", ":9464", "ADMIN_TOKEN", "secret"),
+		production("MAX_CONNS", "15000", "MAX_PAYLOAD", "2000", "PRESENCE_WINDOW", "0s", "SUBSCRIPTIONS", "pattern"),
+		production("LOG_LEVEL", "debug", "LOG_FORMAT", "json", "REDIS_CACHE", "false", "ADAPTER_KEY", "myapp"),
+	} {
+		if _, err := LoadConfig(environ); err != nil {
+			t.Errorf("%v: %v", environ, err)
+		}
+	}
+}
+
+func TestConfigRefuses(t *testing.T) {
+	tests := []struct {
+		variable string // named by the error
+		environ  map[string]string
+		contains string // what is allowed, or what else matters
+	}{
+		{"LISTEN_ADDR", production("LISTEN_ADDR", "3000"), "host:port"},
+		{"LISTEN_ADDR", production("LISTEN_ADDR", ":http"), "host:port"},
+		{"LISTEN_ADDR", production("LISTEN_ADDR", ":70000"), "host:port"},
+		{"ADMIN_ADDR", production("ADMIN_ADDR", "localhost"), "host:port"},
+		{"ADMIN_TOKEN", production("ADMIN_ADDR", ":9464"), "ADMIN_ADDR=:9464"},
+		{"ADMIN_TOKEN", production("ADMIN_ADDR", "admin.example:9464"), "loopback"},
+		{"REDIS_URL", production("REDIS_URL", "localhost:6379"), "redis://"},
+		{"REDIS_URL", production("REDIS_URL", "http://localhost:6379"), "rediss://"},
+		{"REDIS_URL", production("REDIS_URL", "redis://"), "redis://"},
+		{"REDIS_URL", production("REDIS_URL", "redis://u:hunter2@host:port"), "redis://"},
+		{"REDIS_CACHE", production("REDIS_CACHE", "maybe"), "true, false"},
+		{"ADAPTER_KEY", production("ADAPTER_KEY", "a\nb"), "control characters"},
+		{"ADAPTER_KEY", production("ADAPTER_KEY", "a\xffb"), "UTF-8"},
+		{"ADAPTER_KEY", production("ADAPTER_KEY", strings.Repeat("k", 201)), "200"},
+		{"SUBSCRIPTIONS", production("SUBSCRIPTIONS", "all"), "exact, pattern"},
+		{"AUTH", production("AUTH", "basic"), "jwt, none"},
+		{"AUTH", map[string]string{"AUTH": "none", "LISTEN_ADDR": ":3000"}, "AUTH_NONE_PUBLIC=true"},
+		{"AUTH", map[string]string{"LISTEN_ADDR": "0.0.0.0:3000"}, "LISTEN_ADDR=0.0.0.0:3000"},
+		{"AUTH_JWT_SECRET", map[string]string{"REDIS_URL": "redis://localhost:6379"}, "required"},
+		{"AUTH_JWT_SECRET", map[string]string{"AUTH": "jwt"}, "required"},
+		{"AUTH_JWT_SECRET", production("AUTH_JWT_SECRET", testSecret[:31]), "31 bytes; at least 32"},
+		{"AUTH_NONE_PUBLIC", production("AUTH_NONE_PUBLIC", "si"), "true, false"},
+		{"MAX_CONNS", production("MAX_CONNS", "-1"), "below 0"},
+		{"MAX_CONNS", production("MAX_CONNS", "many"), "whole number"},
+		{"PING_INTERVAL", production("PING_INTERVAL", "25"), "unit"},
+		{"PING_INTERVAL", production("PING_INTERVAL", "0s"), "100ms"},
+		{"PING_TIMEOUT", production("PING_TIMEOUT", "-1s"), "100ms"},
+		{"CONNECT_TIMEOUT", production("CONNECT_TIMEOUT", "2h"), "1h"},
+		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "10"), "1000"},
+		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "1e6"), "whole number"},
+		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "-1ms"), "between"},
+		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "1h"), "1m"},
+		{"SHUTDOWN_GRACE", production("SHUTDOWN_GRACE", "0s"), "100ms"},
+		{"LOG_LEVEL", production("LOG_LEVEL", "verbose"), "debug, info, warn, error"},
+		{"LOG_FORMAT", production("LOG_FORMAT", "xml"), "text, json"},
+	}
+	tested := map[string]bool{}
+	for _, tt := range tests {
+		tested[tt.variable] = true
+		t.Run(fmt.Sprintf("%s=%q", tt.variable, tt.environ[tt.variable]), func(t *testing.T) {
+			_, err := LoadConfig(tt.environ)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if text := err.Error(); !strings.HasPrefix(text, tt.variable+": ") || !strings.Contains(text, tt.contains) || strings.Contains(text, "\n") {
+				t.Errorf("error %q is not one line that names %s and says %q", text, tt.variable, tt.contains)
+			}
+		})
+	}
+	for _, v := range variables() {
+		if !tested[v.name] {
+			t.Errorf("no bad value of %s is tested", v.name)
+		}
+	}
+}
+
+// Errors are reported together, and none repeats a secret.
+func TestConfigReportsAll(t *testing.T) {
+	_, err := LoadConfig(map[string]string{
+		"REDIS_URL": "redis://u:hunter2@[host", "AUTH_JWT_SECRET": "correct horse", "ADMIN_ADDR": ":9464",
+		"PING_TIMEOUT": "soon", "LOG_LEVEL": "loud", "MAX_PAYLOAD": "0",
+	})
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for _, name := range []string{"REDIS_URL", "AUTH_JWT_SECRET", "ADMIN_TOKEN", "PING_TIMEOUT", "LOG_LEVEL", "MAX_PAYLOAD"} {
+		count := 0
+		for _, l := range lines {
+			if strings.HasPrefix(l, name+": ") {
+				count++
+			}
+		}
+		if count != 1 {
+			t.Errorf("%s is named by %d lines of:\n%v", name, count, err)
+		}
+	}
+	for _, secret := range []string{"hunter2", "correct horse"} {
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("the error repeats the secret %q", secret)
+		}
+	}
+}
+
+func TestHelpNamesEveryVariable(t *testing.T) {
+	var out bytes.Buffer
+	if code := run([]string{"-help"}, nil, &out, &out); code != exitOK {
+		t.Fatalf("-help exits with %d", code)
+	}
+	typ := reflect.TypeFor[Config]()
+	for i := range typ.NumField() {
+		tag := typ.Field(i).Tag
+		if tag.Get("env") == "" || tag.Get("help") == "" {
+			t.Errorf("field %s has no env or no help tag", typ.Field(i).Name)
+		}
+		if !strings.Contains(out.String(), "\n"+tag.Get("env")+" ") {
+			t.Errorf("-help does not show %s", tag.Get("env"))
+		}
+		if d := tag.Get("envDefault"); !strings.Contains(out.String(), " "+d) {
+			t.Errorf("-help does not show the default %q of %s", d, tag.Get("env"))
+		}
+	}
+	for line := range strings.Lines(out.String()) {
+		if len(strings.TrimRight(line, "\n")) > 100 {
+			t.Errorf("line of more than 100 columns: %q", line)
+		}
+	}
+}
+
+func TestRunFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args   []string
+		code   int
+		stdout string
+		stderr string
+	}{
+		{[]string{"-version"}, exitOK, edgeVersion() + "\n", ""},
+		{[]string{"-verison"}, exitUsage, "", "-verison"},
+		{[]string{"serve"}, exitUsage, "", "serve"},
+	} {
+		var out, errOut bytes.Buffer
+		if code := run(tt.args, nil, &out, &errOut); code != tt.code || out.String() != tt.stdout || !strings.Contains(errOut.String(), tt.stderr) {
+			t.Errorf("%v: exit %d, stdout %q, stderr %q", tt.args, code, out.String(), errOut.String())
+		}
+	}
+	var errOut bytes.Buffer
+	if code := run(nil, map[string]string{"AUTH": "basic"}, &errOut, &errOut); code != exitFailed || !strings.Contains(errOut.String(), "AUTH: ") {
+		t.Errorf("bad configuration: exit %d, %q", code, errOut.String())
+	}
+}
+
+func TestSecretsDoNotShow(t *testing.T) {
+	cfg, err := LoadConfig(production("ADMIN_TOKEN", "admin-token-value"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "%v %+v %#v %s", *cfg, *cfg, *cfg, cfg.AuthJWTSecret)
+	for _, format := range []logFormat{"text", "json"} {
+		newLogger(&out, "info", format).Info("x", "secret", cfg.AuthJWTSecret, "config", cfg)
+	}
+	if err := json.NewEncoder(&out).Encode(cfg); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{testSecret, "admin-token-value"} {
+		if strings.Contains(out.String(), s) {
+			t.Errorf("the secret %q shows in %s", s, out.String())
+		}
+	}
+}
+
+func TestRedisNameHidesCredentials(t *testing.T) {
+	for url, want := range map[string]string{
+		"":                                "embedded",
+		"redis://localhost:6379":          "redis://localhost:6379",
+		"rediss://u:hunter2@redis:6380/2": "rediss://redis:6380/2",
+	} {
+		if got := (&Config{RedisURL: url}).redisName(); got != want {
+			t.Errorf("redisName(%q) = %q, want %q", url, got, want)
+		}
+	}
+}
+
+func TestConnLimit(t *testing.T) {
+	for _, tt := range []struct{ configured, files, want int }{
+		{0, 20_000, 19_000}, {5, 20_000, 5}, {50_000, 20_000, 50_000}, {0, 1_001, 1}, {7, 100, 7},
+	} {
+		if got, err := connLimit(tt.configured, tt.files); err != nil || got != tt.want {
+			t.Errorf("connLimit(%d, %d) = %d, %v; want %d", tt.configured, tt.files, got, err, tt.want)
+		}
+	}
+	if _, err := connLimit(0, 1_000); err == nil || !strings.Contains(err.Error(), "MAX_CONNS") {
+		t.Errorf("a limit that leaves nothing: %v", err)
+	}
+}
+
+func TestLogLevels(t *testing.T) {
+	for level, want := range map[logLevel]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError} {
+		if got := slogLevel(level); got != want {
+			t.Errorf("slogLevel(%s) = %v", level, got)
+		}
+	}
+}

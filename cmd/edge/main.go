@@ -1,0 +1,110 @@
+// Command edge serves Socket.IO clients on one node and joins any number of
+// nodes through Redis: rooms reach across nodes, and presence is kept in three
+// plain keys. It is configured by environment variables (edge -help lists
+// them) and runs without Redis too, as a single node.
+//
+// Its application on namespace "/" has four events: join, leave, message and
+// presence. Package engine is the server below it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // could not start, could not end in order, or the healthcheck failed
+	exitUsage  = 2 // unknown flags
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr))
+}
+
+// run is the command with the given flags and environment; it returns the exit code.
+func run(args []string, environ map[string]string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("edge", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	showVersion := flags.Bool("version", false, "")
+	check := flags.Bool("healthcheck", false, "")
+	err := flags.Parse(args)
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		printHelp(stdout)
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "edge: %v\nRun edge -help for usage.\n", err)
+		return exitUsage
+	case *showVersion:
+		fmt.Fprintln(stdout, edgeVersion())
+		return exitOK
+	}
+
+	cfg, err := LoadConfig(environ)
+	if err != nil {
+		fmt.Fprintf(stderr, "edge: the configuration is wrong:\n%v\nRun edge -help for all variables.\n", err)
+		return exitFailed
+	}
+	if *check {
+		if err := healthcheck(context.Background(), cfg.ListenAddr); err != nil {
+			fmt.Fprintln(stderr, "edge: healthcheck:", err)
+			return exitFailed
+		}
+		return exitOK
+	}
+
+	log := newLogger(stderr, cfg.LogLevel, cfg.LogFormat)
+	if err := serve(cfg, log); err != nil {
+		log.Error("failed", "error", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// serve runs a node until SIGTERM or SIGINT, then ends it in order.
+func serve(cfg *Config, log *slog.Logger) error {
+	n, err := newNode(cfg, log)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signalContext(log)
+	defer stop()
+	return n.run(ctx)
+}
+
+// signalContext ends with the first SIGTERM or SIGINT. A second one ends the
+// process at once: somebody does not want to wait.
+func signalContext(log *slog.Logger) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		select {
+		case s := <-signals:
+			log.Info("shutting down", "signal", s.String())
+			cancel()
+		case <-ctx.Done():
+			return
+		}
+		log.Warn("exiting at once", "signal", (<-signals).String())
+		os.Exit(exitFailed)
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel()
+	}
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/stellara/edge/engine"
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/state"
+)
+
+// node is one running edge.
+type node struct {
+	cfg     *Config
+	log     *slog.Logger
+	metrics *metrics.Metrics
+	state   *state.State
+	engine  *engine.Server
+	app     *app
+	ready   *readiness
+
+	public, admin                 *http.Server
+	publicListener, adminListener net.Listener
+}
+
+// newNode wires a node and opens its listeners. Redis need not be reachable yet.
+func newNode(cfg *Config, log *slog.Logger) (*node, error) {
+	files, err := raiseFileLimit()
+	if err != nil {
+		return nil, err
+	}
+	maxConns, err := connLimit(cfg.MaxConns, files)
+	if err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m := metrics.New(registry, edgeVersion())
+
+	name, uid := randomID(8), randomID(6)
+	st, err := state.Open(state.Config{
+		URL: cfg.RedisURL, Key: cfg.AdapterKey, Node: name, UID: uid,
+		Pattern: cfg.Subscriptions == subscribePattern, Cache: cfg.RedisCache,
+		PresenceWindow: cfg.PresenceWindow, Log: log,
+	}, m)
+	if err != nil {
+		return nil, err
+	}
+	srv, err := engine.New(engine.Config{
+		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, Node: name, UID: uid, Logger: log,
+	}, st.Bus(), m)
+	if err != nil {
+		return nil, errors.Join(err, st.Close(context.Background()))
+	}
+	ns := srv.Of("/", engine.Inline())
+	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
+	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
+	ready := &readiness{state: st.Ready}
+
+	n := &node{
+		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready,
+		public: newPublicServer(publicHandler(srv, ready), log),
+		admin:  newAdminServer(adminHandler(cfg.AdminToken, registry, ready), log),
+	}
+	if err := n.listen(); err != nil {
+		return nil, errors.Join(err, n.abandon())
+	}
+	log.Info("starting", "version", edgeVersion(), "go", runtime.Version(), "node", name,
+		"listen", n.publicListener.Addr().String(), "admin", n.adminListener.Addr().String(),
+		"redis", cfg.redisName(), "subscriptions", string(cfg.Subscriptions), "auth", string(cfg.Auth), "max_conns", maxConns)
+	n.warn(maxConns, files)
+	return n, nil
+}
+
+// warn says what works but may not be meant.
+func (n *node) warn(maxConns, files int) {
+	if n.cfg.Auth == authNone && n.cfg.AuthJWTSecret != "" {
+		n.log.Warn("AUTH_JWT_SECRET is set but not used, because AUTH is none: clients say who they are, unchecked")
+	}
+	if maxConns > files-spareFiles {
+		n.log.Warn("MAX_CONNS leaves too few files for other uses", "max_conns", maxConns, "open_file_limit", files)
+	}
+}
+
+// abandon ends what newNode began, for a node that does not run.
+func (n *node) abandon() error {
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ShutdownGrace)
+	defer cancel()
+	return errors.Join(n.engine.Shutdown(ctx), n.state.Close(ctx))
+}
+
+// listen opens both listeners, or none.
+func (n *node) listen() (err error) {
+	if n.publicListener, err = listen(context.Background(), n.cfg.ListenAddr); err != nil {
+		return fmt.Errorf("LISTEN_ADDR: %w", err)
+	}
+	if n.adminListener, err = listen(context.Background(), n.cfg.AdminAddr); err != nil {
+		return errors.Join(fmt.Errorf("ADMIN_ADDR: %w", err), n.publicListener.Close())
+	}
+	return nil
+}
+
+// run serves until ctx ends or a part fails, then shuts down within
+// SHUTDOWN_GRACE. The error is nil if the node ended in order.
+func (n *node) run(ctx context.Context) error {
+	if err := n.engine.Start(); err != nil {
+		return errors.Join(err, n.publicListener.Close(), n.adminListener.Close(), n.abandon())
+	}
+	// Redis is needed until presence has been released, so its context is not ctx.
+	running, stop := context.WithCancel(context.Background())
+	defer stop()
+	failed := make(chan error, 3) // one slot per goroutine that may fail: none blocks
+	go func() { failed <- serving("LISTEN_ADDR", n.public.Serve(n.publicListener)) }()
+	go func() { failed <- serving("ADMIN_ADDR", n.admin.Serve(n.adminListener)) }()
+	stateEnded := make(chan struct{})
+	go func() {
+		defer close(stateEnded)
+		if err := n.state.Run(running, n.engine, n.engine, n.app.presenceUpdated); err != nil && running.Err() == nil {
+			failed <- fmt.Errorf("redis: %w", err)
+		}
+	}()
+	go n.ready.watch(running, n.metrics.Ready, n.log)
+
+	var cause error
+	select {
+	case <-ctx.Done():
+	case cause = <-failed:
+		n.log.Error("shutting down", "error", cause)
+	}
+	err := n.shutdown(func() {
+		stop()
+		<-stateEnded
+	})
+	return errors.Join(cause, err)
+}
+
+// serving names the listener in the error of an http.Server.
+func serving(name string, err error) error { return fmt.Errorf("%s: %w", name, err) }
+
+// shutdown ends the node in order: no new clients, no clients, no presence, no
+// Redis. stopState ends state.Run and waits for it. A step that fails or takes
+// too long does not keep the next ones from running.
+func (n *node) shutdown(stopState func()) error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ShutdownGrace)
+	defer cancel()
+	n.ready.draining.Store(true)
+	n.metrics.Ready.Set(0)
+
+	ended := make(chan error, 1)
+	go func() { ended <- n.end(ctx, stopState) }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		// What observes ctx ends now; what does not must not keep the process.
+		select {
+		case err = <-ended:
+		case <-time.After(time.Second):
+			err = fmt.Errorf("shutdown: not finished after SHUTDOWN_GRACE (%v)", n.cfg.ShutdownGrace)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	n.log.Info("stopped", "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+func (n *node) end(ctx context.Context, stopState func()) error {
+	_ = n.publicListener.Close() // refuses new clients while those that are here are sent away
+
+	// Clients get half of the time at most: releasing presence matters more than their close frames.
+	clients, cancel := context.WithTimeout(ctx, n.cfg.ShutdownGrace/2)
+	defer cancel()
+	errClients := named("close connections", n.engine.Shutdown(clients))
+	errHTTP := named("end HTTP requests", n.public.Shutdown(clients))
+	if errHTTP != nil {
+		_ = n.public.Close()
+	}
+	errPresence := named("release presence", n.state.Presence().Flush(ctx))
+	stopState()
+	errState := named("close Redis", n.state.Close(ctx))
+	_ = n.admin.Close() // last, so that metrics can be read until the end
+	return errors.Join(errClients, errHTTP, errPresence, errState)
+}
+
+func named(step string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("shutdown: %s: %w", step, err)
+}
+
+// randomID returns n characters of the base64url alphabet: 6 random bits each.
+func randomID(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) // never fails, see crypto/rand
+	return base64.RawURLEncoding.EncodeToString(b)[:n]
+}

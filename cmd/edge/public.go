@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// socketIOPath is where Socket.IO clients knock unless told otherwise. The
+// reference server matches the prefix only, and so does this one.
+const socketIOPath = "/socket.io/"
+
+// publicHandler serves the clients' listener. Matching is by hand: a ServeMux
+// would answer unclean paths with redirects, which Socket.IO clients do not follow.
+func publicHandler(clients http.Handler, ready *readiness) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch path := r.URL.Path; {
+		case strings.HasPrefix(path, socketIOPath):
+			clients.ServeHTTP(w, r)
+		case path == "/healthz":
+			healthz(w, r)
+		case path == "/readyz":
+			ready.serve(w, r)
+		default:
+			http.Error(w, "not found: Socket.IO clients connect to "+socketIOPath, http.StatusNotFound)
+		}
+	})
+}
+
+// newPublicServer bounds the HTTP phase of clients. There is no ReadTimeout and
+// no WriteTimeout because a long-polling request waits for longer than any that would protect.
+func newPublicServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       75 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// listen opens a TCP listener for very many connections. TCP keep-alive is off:
+// Go's default is a probe per connection every 15 s, and Engine.IO pings find
+// dead peers anyway. Multipath TCP is off: its sockets cost more and are not what the poller expects.
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAlive: -1}
+	lc.SetMultipathTCP(false)
+	return lc.Listen(ctx, "tcp", addr)
+}

@@ -1,0 +1,109 @@
+package engine
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+)
+
+// ackTable holds the acknowledgements a namespace waits for. Ids are counted per
+// namespace, so that one encoded broadcast serves every client.
+type ackTable struct {
+	mu      sync.Mutex // taken alone
+	next    uint64
+	pending map[uint64]*pendingAck
+}
+
+// pendingAck waits for one socket, or for many.
+type pendingAck struct {
+	timer *time.Timer
+
+	// For one socket.
+	socket *Socket
+	one    func([]json.RawMessage, error)
+
+	// For a broadcast; waiting is guarded by ackTable.mu.
+	waiting map[*Socket]struct{}
+	each    func(args []json.RawMessage)
+}
+
+func newAckTable() *ackTable { return &ackTable{pending: make(map[uint64]*pendingAck)} }
+
+// expect registers an acknowledgement of one socket. f runs in order with the
+// socket's handlers.
+func (t *ackTable) expect(timeout time.Duration, s *Socket, f func([]json.RawMessage, error)) uint64 {
+	p := &pendingAck{socket: s, one: f}
+	return t.add(timeout, p, func() {
+		s.post(task{run: func() { f(nil, ErrAckTimeout) }})
+	})
+}
+
+// expectEach registers acknowledgements of many sockets; each is called once per
+// client that answers in time, from any goroutine.
+func (t *ackTable) expectEach(timeout time.Duration, sockets []*Socket, each func([]json.RawMessage)) uint64 {
+	p := &pendingAck{waiting: make(map[*Socket]struct{}, len(sockets)), each: each}
+	for _, s := range sockets {
+		p.waiting[s] = struct{}{}
+	}
+	return t.add(timeout, p, nil)
+}
+
+func (t *ackTable) add(timeout time.Duration, p *pendingAck, expired func()) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	id := t.next
+	t.next++
+	t.pending[id] = p
+	p.timer = time.AfterFunc(timeout, func() {
+		if t.forget(id) && expired != nil {
+			expired()
+		}
+	})
+	return id
+}
+
+// forget ends the wait and reports whether it was still on.
+func (t *ackTable) forget(id uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.pending[id]
+	if p == nil {
+		return false
+	}
+	delete(t.pending, id)
+	p.timer.Stop()
+	return true
+}
+
+// answer hands a client's acknowledgement to who waits for it. Unknown and
+// repeated ids, and ids of other sockets, are ignored.
+func (t *ackTable) answer(s *Socket, id uint64, args []json.RawMessage) {
+	t.mu.Lock()
+	p := t.pending[id]
+	if p == nil {
+		t.mu.Unlock()
+		return
+	}
+	if p.one != nil {
+		mine := p.socket == s
+		if mine {
+			delete(t.pending, id)
+			p.timer.Stop()
+		}
+		t.mu.Unlock()
+		if mine {
+			p.one(args, nil)
+		}
+		return
+	}
+	_, mine := p.waiting[s]
+	delete(p.waiting, s)
+	if len(p.waiting) == 0 {
+		delete(t.pending, id)
+		p.timer.Stop()
+	}
+	t.mu.Unlock()
+	if mine {
+		p.each(args)
+	}
+}

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stellara/edge/fanout"
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+)
+
+// The methods of this file answer the requests of other nodes of the adapter for
+// this node. They never wait: replies come from a shard, or at once.
+
+// defaultAckTimeout ends the wait for a broadcast's acknowledgements when the
+// request names no timeout; the requester's own 5 s (requestsTimeout) are over then.
+const defaultAckTimeout = 5 * time.Second
+
+// LocalRooms replies with the names of all rooms of the namespace that have
+// members here, private rooms included.
+func (s *Server) LocalRooms(ns string, reply func(rooms []string)) {
+	n := s.namespace(ns)
+	if n == nil {
+		reply(nil)
+		return
+	}
+	reply(s.sockets.ids(n, s.hub.RoomKeys(n.number, nil)))
+}
+
+// LocalSockets replies with a description of the matching sockets of this node.
+func (s *Server) LocalSockets(ns string, o socketio.BroadcastOptions, reply func([]socketio.RemoteSocket)) {
+	s.collect(ns, o, func(sockets []*Socket) {
+		out := make([]socketio.RemoteSocket, 0, len(sockets))
+		for _, so := range sockets {
+			out = append(out, so.describe())
+		}
+		reply(out)
+	})
+}
+
+// describe is the socket as fetchSockets shows it.
+func (s *Socket) describe() socketio.RemoteSocket {
+	r := socketio.RemoteSocket{ID: s.ID(), Rooms: s.Rooms(), Data: json.RawMessage("{}")}
+	if d := s.Data(); d != nil {
+		if b, err := json.Marshal(d); err == nil {
+			r.Data = b
+		}
+	}
+	r.Handshake = s.Handshake().appendJSON(nil)
+	return r
+}
+
+// LocalJoin makes the matching sockets of this node join rooms.
+func (s *Server) LocalJoin(ns string, o socketio.BroadcastOptions, rooms []string) {
+	s.collect(ns, o, func(sockets []*Socket) {
+		for _, so := range sockets {
+			for _, r := range rooms {
+				so.Join(r, nil)
+			}
+		}
+	})
+}
+
+// LocalLeave makes the matching sockets of this node leave rooms.
+func (s *Server) LocalLeave(ns string, o socketio.BroadcastOptions, rooms []string) {
+	s.collect(ns, o, func(sockets []*Socket) {
+		for _, so := range sockets {
+			for _, r := range rooms {
+				so.Leave(r)
+			}
+		}
+	})
+}
+
+// LocalDisconnect disconnects the matching sockets of this node, with closeConn
+// also their conns.
+func (s *Server) LocalDisconnect(ns string, o socketio.BroadcastOptions, closeConn bool) {
+	s.collect(ns, o, func(sockets []*Socket) {
+		for _, so := range sockets {
+			so.Disconnect(closeConn)
+		}
+	})
+}
+
+// LocalBroadcast emits an event that asks for acknowledgements to the matching
+// sockets of this node. clients is called once with their number, then ack once
+// per client that answers, with its first argument as MessagePack (nil if none).
+func (s *Server) LocalBroadcast(ns string, o socketio.BroadcastOptions, data []byte, clients func(n int), ack func(packet []byte)) {
+	data = slices.Clone(data)
+	s.collect(ns, o, func(sockets []*Socket) {
+		if len(sockets) == 0 {
+			clients(0)
+			return
+		}
+		n := sockets[0].nsp
+		id := n.acks.expectEach(defaultAckTimeout, sockets, func(args []json.RawMessage) { ack(firstArg(args)) })
+		text, attachments, err := socketio.AppendClientEvent(nil, ns, id, true, data, nil)
+		if err != nil {
+			n.acks.forget(id)
+			s.m.Drops[metrics.DropMalformed].Inc()
+			clients(0)
+			return
+		}
+		clients(len(sockets))
+		m := newMessage(text, attachments)
+		m.Arrived = time.Now()
+		t := &fanout.Target{}
+		for _, so := range sockets {
+			t.Members = append(t.Members, &so.member)
+		}
+		s.hub.Deliver(m, t)
+	})
+}
+
+// firstArg is the first argument of an acknowledgement as MessagePack. A binary
+// answer keeps its placeholder form only if its attachment is missing.
+func firstArg(args []json.RawMessage) []byte {
+	if len(args) == 0 {
+		return nil
+	}
+	b, err := socketio.AppendMsgpackFromJSON(nil, args[0], nil)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// ServerSideEmit takes a server-side event of another node. The edge's
+// application has no handlers for those; a node that waits for an answer gets
+// null, so that its call completes.
+func (s *Server) ServerSideEmit(_ string, _ []byte, reply func(data []byte)) {
+	if reply != nil {
+		reply([]byte("null"))
+	}
+}
+
+// collect calls f once with the matching sockets of this node, from a shard or
+// at once. f must not block.
+func (s *Server) collect(ns string, o socketio.BroadcastOptions, f func([]*Socket)) {
+	n := s.namespace(ns)
+	if n == nil {
+		f(nil)
+		return
+	}
+	t, ok := s.target(n, o.Rooms, o.Except)
+	if !ok {
+		f(nil)
+		return
+	}
+	var mu sync.Mutex // shards visit concurrently
+	var found []*Socket
+	s.hub.Visit(t, func(m *fanout.Member) {
+		mu.Lock()
+		found = append(found, m.Owner().(*Socket))
+		mu.Unlock()
+	}, func() { f(found) })
+}

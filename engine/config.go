@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Config holds a Server's settings. The zero value of every field but Node and
+// UID means Socket.IO's default.
+type Config struct {
+	Path           string        // URL path prefix; "/socket.io/"
+	PingInterval   time.Duration // time between a pong and the next ping; 25 s
+	PingTimeout    time.Duration // time a client has to answer a ping; 20 s
+	ConnectTimeout time.Duration // time a conn has to join a namespace; 45 s
+	MaxPayload     int           // largest message from a client in bytes; 1,000,000
+	MaxConns       int           // open conns at which handshakes are refused; 0 is no limit
+
+	// OutboxBytes bounds what waits for one conn; a client that lets it fill is
+	// closed as a slow reader. One packet may be a quarter of it. 4 × MaxPayload,
+	// at least 4 MiB.
+	OutboxBytes int
+	// InboundBytes bounds the packets of one socket that wait behind a pending
+	// operation or a busy handler. 4 × MaxPayload.
+	InboundBytes int
+	// Handlers bounds the goroutines that run handlers; 256.
+	Handlers int
+	Shards   int // fan-out workers; GOMAXPROCS
+	Pollers  int // epoll loops; half of GOMAXPROCS, at least 1
+
+	// Node is this node's part of every socket id: the first 8 of its 20
+	// characters, of the base64url alphabet. UID is the 6 characters by which
+	// adapter messages name their sender. Both are random when empty.
+	Node string
+	UID  string
+
+	// KeepHeaders keeps each handshake's HTTP headers for Socket.Handshake, at
+	// the price of a few hundred bytes per conn.
+	KeepHeaders bool
+
+	Logger *slog.Logger // slog.Default
+}
+
+// withDefaults returns the config with defaults filled in, or an error that
+// names every field that is wrong.
+func (c Config) withDefaults() (Config, error) {
+	def(&c.Path, "/socket.io/")
+	def(&c.PingInterval, 25*time.Second)
+	def(&c.PingTimeout, 20*time.Second)
+	def(&c.ConnectTimeout, 45*time.Second)
+	def(&c.MaxPayload, 1_000_000)
+	def(&c.OutboxBytes, max(4<<20, 4*c.MaxPayload))
+	def(&c.InboundBytes, 4*c.MaxPayload)
+	def(&c.Handlers, 256)
+	def(&c.Shards, runtime.GOMAXPROCS(0))
+	def(&c.Pollers, max(1, runtime.GOMAXPROCS(0)/2))
+	def(&c.Node, randomID(6))
+	def(&c.UID, randomID(6)[:6])
+	def(&c.Logger, slog.Default())
+
+	var errs []error
+	if !strings.HasPrefix(c.Path, "/") || !strings.HasSuffix(c.Path, "/") {
+		errs = append(errs, fmt.Errorf("engine: Path %q must begin and end with a slash", c.Path))
+	}
+	if len(c.Node) != nodeLen || !isIDText(c.Node) {
+		errs = append(errs, fmt.Errorf("engine: Node %q must be %d characters of A-Z a-z 0-9 - _", c.Node, nodeLen))
+	}
+	if len(c.UID) != 6 || !isIDText(c.UID) {
+		errs = append(errs, fmt.Errorf("engine: UID %q must be 6 characters of A-Z a-z 0-9 - _", c.UID))
+	}
+	for _, d := range []struct {
+		name string
+		v    time.Duration
+	}{{"PingInterval", c.PingInterval}, {"PingTimeout", c.PingTimeout}, {"ConnectTimeout", c.ConnectTimeout}} {
+		if d.v < 10*time.Millisecond {
+			errs = append(errs, fmt.Errorf("engine: %s %v is below 10ms", d.name, d.v))
+		}
+	}
+	if c.MaxPayload < 1 || c.MaxPayload > c.OutboxBytes/4 {
+		errs = append(errs, fmt.Errorf("engine: MaxPayload %d must be between 1 and a quarter of OutboxBytes (%d)", c.MaxPayload, c.OutboxBytes/4))
+	}
+	return c, errors.Join(errs...)
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// tick is the resolution of heartbeats: a tenth of pingTimeout, at most 1 s.
+func (c *Config) tick() time.Duration { return min(time.Second, c.PingTimeout/10) }

@@ -1,0 +1,304 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lesismal/nbio"
+
+	"github.com/stellara/edge/fanout"
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+	"github.com/stellara/edge/websocket"
+)
+
+// Disconnect reasons, as Socket.IO servers name them.
+const (
+	ReasonTransportError            = "transport error"
+	ReasonTransportClose            = "transport close"
+	ReasonForcedClose               = "forced close"
+	ReasonPingTimeout               = "ping timeout"
+	ReasonParseError                = "parse error"
+	ReasonServerShuttingDown        = "server shutting down"
+	ReasonForcedServerClose         = "forced server close"
+	ReasonClientNamespaceDisconnect = "client namespace disconnect"
+	ReasonServerNamespaceDisconnect = "server namespace disconnect"
+)
+
+// disconnectReason is what the application is told when a conn closes.
+func disconnectReason(c metrics.Close) string {
+	switch c {
+	case metrics.CloseTransportClose:
+		return ReasonTransportClose
+	case metrics.ClosePingTimeout:
+		return ReasonPingTimeout
+	case metrics.CloseParseError:
+		return ReasonParseError
+	case metrics.CloseForced:
+		return ReasonForcedClose
+	case metrics.CloseShutdown:
+		return ReasonServerShuttingDown
+	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseOverloaded, metrics.CloseGap:
+		return ReasonForcedServerClose
+	default:
+		return ReasonTransportError
+	}
+}
+
+// noCode asks for a close frame with an empty payload, as the reference
+// implementation sends it.
+const noCode = websocket.CodeNoStatus
+
+// How long a closing conn may take: to hand its backlog to the kernel, and then
+// for the client to close its side.
+const (
+	drainTime  = 10 * time.Second
+	lingerTime = 2 * time.Second
+)
+
+// conn is one Engine.IO session over one WebSocket.
+type conn struct {
+	fan fanout.Conn
+
+	// Set before the conn is shared, then read-only.
+	srv       *Server
+	sid       id
+	handshake *handshake
+	nb        *nbio.Conn
+
+	// Owned by the goroutine that reads: the front door, then the poller.
+	reader websocket.Reader
+	binary *socketio.Assembler // a packet whose attachments are arriving
+
+	// Owned by the shard.
+	beat heartbeat
+
+	// Shared.
+	pong     atomic.Uint32 // tick of the last pong since the last ping, plus 1; 0 if none
+	heard    atomic.Bool   // something else arrived since the last ping
+	joined   atomic.Bool   // a namespace was joined: connectTimeout does not apply
+	shared   atomic.Bool   // set before the event loop has the conn, read by its callbacks: orders them
+	polled   atomic.Bool   // in epoll: only from now on may nb be closed
+	aborted  atomic.Bool   // to be closed as soon as it may be
+	finished atomic.Bool   // the client's side is closed: nothing to linger for
+	state    atomic.Uint32
+
+	mu      sync.Mutex // guards sockets; taken alone
+	sockets []*Socket
+}
+
+// States of a conn.
+const (
+	connOpen    = iota
+	connClosing // no more packets; the close frame is on its way
+	connClosed  // the transport is gone
+)
+
+// never is a tick that is not reached.
+const never = ^fanout.Tick(0)
+
+// heartbeat is when a conn's next timed events are due, in ticks; 0 is never.
+type heartbeat struct {
+	pingAt    fanout.Tick
+	sentAt    fanout.Tick // of the ping that waits for its pong; 0 if none does
+	timeoutAt fanout.Tick
+	connectBy fanout.Tick
+	closeBy   fanout.Tick
+	extended  bool // this ping's timeout was extended once
+}
+
+// startHeartbeat sets the first deadlines and returns the earliest.
+func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
+	t := &c.srv.ticks
+	if c.srv.plain != nil { // no Engine.IO, no heartbeat
+		c.beat.pingAt = never
+		return never
+	}
+	c.beat = heartbeat{pingAt: now + t.interval, connectBy: now + t.connect}
+	return min(c.beat.pingAt, c.beat.connectBy)
+}
+
+// Expire is called by the shard when a deadline may be reached: it sends pings
+// and closes conns that do not answer them. A ping may leave up to one tick
+// early and a timeout is never early.
+func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) {
+	b, t := &c.beat, &c.srv.ticks
+	if c.state.Load() != connOpen {
+		if b.closeBy == 0 {
+			b.closeBy = now + t.drain
+		}
+		if now >= b.closeBy {
+			c.abort()
+		}
+		return nil, b.closeBy
+	}
+	if b.connectBy != 0 && c.joined.Load() {
+		b.connectBy = 0
+	}
+	if b.connectBy != 0 && now >= b.connectBy {
+		c.close(metrics.CloseConnectTimeout, noCode)
+		return nil, now + 1
+	}
+	if b.sentAt != 0 {
+		switch pong := c.pong.Load(); {
+		case pong != 0:
+			b.pingAt, b.sentAt = fanout.Tick(pong-1)+t.interval, 0
+		case now >= b.timeoutAt && c.heard.Load() && !b.extended:
+			b.extended = true // a busy uplink: the pong may be behind a large message
+			b.timeoutAt = now + t.timeout
+		case now >= b.timeoutAt:
+			c.close(metrics.ClosePingTimeout, noCode)
+			return nil, now + 1
+		}
+	}
+	if b.sentAt == 0 && now >= b.pingAt {
+		c.pong.Store(0)
+		c.heard.Store(false)
+		b.sentAt, b.timeoutAt, b.extended = now, now+t.timeout, false
+		send = c.srv.ping
+	}
+	next = b.pingAt
+	if b.sentAt != 0 {
+		next = b.timeoutAt
+		if look := b.sentAt + t.interval; look > now {
+			next = min(next, look) // the next ping may be due before the timeout
+		}
+	}
+	if b.connectBy != 0 {
+		next = min(next, b.connectBy)
+	}
+	return send, next
+}
+
+// Write hands finished frames to the transport.
+func (c *conn) Write(p []byte) error {
+	_, err := c.nb.Write(p)
+	return err
+}
+
+// Drained is called by the shard when the close frame is with the kernel. A
+// client that has not closed yet gets a little time to read it.
+func (c *conn) Drained(now fanout.Tick) fanout.Tick {
+	if c.finished.Load() {
+		c.abort()
+	}
+	c.beat.closeBy = now + c.srv.ticks.linger
+	return c.beat.closeBy
+}
+
+// Abort is called by the shard when it gives the conn up.
+func (c *conn) Abort(reason metrics.Close) {
+	if c.state.CompareAndSwap(connOpen, connClosing) {
+		c.srv.m.Closes[reason].Inc()
+		c.leaveAll(disconnectReason(reason))
+	}
+	c.abort()
+}
+
+// abort closes the transport at once, or as soon as it is in epoll.
+func (c *conn) abort() {
+	c.aborted.Store(true)
+	if c.polled.Load() {
+		_ = c.nb.Close()
+	}
+}
+
+// close ends the conn in order: its sockets leave, what is queued is written,
+// then a close frame, and the client gets time to answer. The first reason
+// counts. It may be called from any goroutine.
+func (c *conn) close(reason metrics.Close, code websocket.Code) {
+	if !c.state.CompareAndSwap(connOpen, connClosing) {
+		return
+	}
+	c.srv.m.Closes[reason].Inc()
+	c.leaveAll(disconnectReason(reason))
+	frame := websocket.AppendClose(nil, code, "")
+	c.srv.hub.End(&c.fan, &fanout.Message{Frame: frame})
+	c.srv.hub.Wake(&c.fan) // sets the deadline for the drain
+}
+
+// transportClosed is called once, when the transport is gone for whatever reason.
+func (c *conn) transportClosed(err error) {
+	was := c.state.Swap(connClosed)
+	if was == connClosed {
+		return
+	}
+	if was == connOpen {
+		reason := metrics.CloseTransportClose
+		if err != nil && !errors.Is(err, io.EOF) {
+			reason = metrics.CloseTransportError
+		}
+		c.srv.m.Closes[reason].Inc()
+		c.leaveAll(disconnectReason(reason))
+	}
+	c.srv.hub.Detach(&c.fan)
+	c.srv.gone(c)
+}
+
+// leaveAll ends all sockets of the conn.
+func (c *conn) leaveAll(reason string) {
+	c.mu.Lock()
+	sockets := c.sockets
+	c.sockets = nil
+	c.mu.Unlock()
+	for _, s := range sockets {
+		s.leave(reason)
+	}
+}
+
+// disconnectAll tells the client that it was disconnected from every namespace,
+// before the conn closes.
+func (c *conn) disconnectAll() {
+	c.mu.Lock()
+	sockets := c.sockets
+	c.sockets = nil
+	c.mu.Unlock()
+	for _, s := range sockets {
+		_ = s.sendPacket(&socketio.Packet{Type: socketio.Disconnect}, nil, false)
+		s.leave(ReasonServerNamespaceDisconnect)
+	}
+}
+
+// socket finds the conn's socket in a namespace, pending ones included.
+func (c *conn) socket(namespace []byte) *Socket {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.sockets {
+		if s.nsp.name == string(namespace) {
+			return s
+		}
+	}
+	return nil
+}
+
+// add makes s a socket of the conn; it reports false if the conn is closing.
+func (c *conn) add(s *Socket) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Load() != connOpen {
+		return false
+	}
+	c.sockets = append(c.sockets, s)
+	return true
+}
+
+// remove takes s out of the conn.
+func (c *conn) remove(s *Socket) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, t := range c.sockets {
+		if t == s {
+			c.sockets = append(c.sockets[:i:i], c.sockets[i+1:]...)
+			return
+		}
+	}
+}
+
+// sendConnectError answers a CONNECT.
+func (c *conn) sendConnectError(namespace, data []byte) {
+	p := socketio.Packet{Type: socketio.ConnectError, Namespace: namespace, Data: data}
+	c.srv.hub.Send(&c.fan, newMessage(socketio.AppendPacket(nil, &p), nil))
+}

@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/stellara/edge/socketio"
+)
+
+// Handshake describes the HTTP request that opened a conn, as Socket.IO's
+// socket.handshake does.
+type Handshake struct {
+	Header  http.Header // only with Config.KeepHeaders
+	Time    time.Time
+	Address string // the client's IP address
+	XDomain bool   // the request had an Origin
+	Secure  bool
+	URL     string
+	Query   url.Values
+	Auth    json.RawMessage
+}
+
+// handshake is what a conn keeps of the request: strings that most conns share
+// cost nothing.
+type handshake struct {
+	header  http.Header
+	time    int64 // unix ms
+	address string
+	path    string
+	query   string
+	xdomain bool
+	secure  bool
+}
+
+// The path and the query that nearly every client sends are stored once.
+const (
+	usualPath  = "/socket.io/"
+	usualQuery = "EIO=4&transport=websocket"
+)
+
+func newHandshake(r *http.Request, keepHeaders bool) *handshake {
+	h := &handshake{
+		time: time.Now().UnixMilli(), address: remoteIP(r.RemoteAddr), path: usualPath, query: usualQuery,
+		xdomain: r.Header.Get("Origin") != "", secure: r.TLS != nil,
+	}
+	if r.URL.Path != usualPath {
+		h.path = strings.Clone(r.URL.Path)
+	}
+	if r.URL.RawQuery != usualQuery {
+		h.query = strings.Clone(r.URL.RawQuery)
+	}
+	if keepHeaders {
+		h.header = r.Header.Clone()
+	}
+	return h
+}
+
+// remoteIP is the address without its port.
+func remoteIP(addr string) string {
+	if i := strings.LastIndexByte(addr, ':'); i > 0 {
+		addr = addr[:i]
+	}
+	return strings.Clone(strings.Trim(addr, "[]"))
+}
+
+func (h *handshake) expand(auth []byte) *Handshake {
+	out := &Handshake{
+		Header: h.header, Time: time.UnixMilli(h.time), Address: h.address, XDomain: h.xdomain, Secure: h.secure,
+		URL: h.path + "?" + h.query, Auth: auth,
+	}
+	out.Query, _ = url.ParseQuery(h.query) // what can be parsed; a bad pair is left out
+	if auth == nil {
+		out.Auth = json.RawMessage("{}")
+	}
+	return out
+}
+
+// appendJSON writes the handshake in the form Node's fetchSockets shows: lower
+// case header names, the last of repeated query parameters.
+func (h *Handshake) appendJSON(dst []byte) []byte {
+	headers := make(map[string]string, len(h.Header))
+	for k, v := range h.Header {
+		headers[strings.ToLower(k)] = strings.Join(v, ", ")
+	}
+	query := make(map[string]string, len(h.Query))
+	for k, v := range h.Query {
+		query[k] = v[len(v)-1]
+	}
+	p, err := encodeArgs(nil, []any{struct {
+		Headers map[string]string `json:"headers"`
+		Time    string            `json:"time"`
+		Address string            `json:"address"`
+		XDomain bool              `json:"xdomain"`
+		Secure  bool              `json:"secure"`
+		Issued  int64             `json:"issued"`
+		URL     string            `json:"url"`
+		Query   map[string]string `json:"query"`
+		Auth    json.RawMessage   `json:"auth"`
+	}{
+		headers, h.Time.UTC().Format("Mon Jan 02 2006 15:04:05") + " GMT+0000 (Coordinated Universal Time)", h.Address,
+		h.XDomain, h.Secure, h.Time.UnixMilli(), h.URL, query, h.Auth,
+	}})
+	if err != nil { // Auth was checked when it arrived
+		return append(dst, "{}"...)
+	}
+	return append(dst, p.JSON[1:len(p.JSON)-1]...)
+}
+
+// engineError answers a request with Engine.IO's error: JSON for requests, the
+// bare text and always 400 for upgrades (the wire reference of engine.io 6).
+func (s *Server) engineError(w http.ResponseWriter, r *http.Request, e socketio.EngineError, upgrade bool) {
+	h := w.Header()
+	if upgrade {
+		h.Set("Connection", "close")
+		h.Set("Content-Type", "text/html")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte(e.Message))
+		return
+	}
+	h.Set("Content-Type", "application/json")
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(e.AppendJSON(nil))
+}

@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+)
+
+// Socket ids have 20 characters: 8 that name the node that made the id, and 12
+// of its own. Other software recognises private rooms by that length
+// (@socket.io/redis-adapter), so it never changes.
+const (
+	idLen   = 20
+	nodeLen = 8
+)
+
+// id is a socket id or an Engine.IO session id, stored without a pointer.
+type id [idLen]byte
+
+func (i id) String() string { return string(i[:]) }
+
+// parseID returns the text as an id, if it has an id's shape.
+func parseID(s string) (i id, ok bool) {
+	if len(s) != idLen || !isIDText(s) {
+		return id{}, false
+	}
+	copy(i[:], s)
+	return i, true
+}
+
+// isIDText reports whether s uses the base64url alphabet only.
+func isIDText(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// randomID returns n random bytes as base64url text.
+func randomID(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) // never fails, see crypto/rand
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// newSessionID makes an Engine.IO session id: a secret of 120 random bits.
+func newSessionID() (i id) {
+	var b [15]byte
+	rand.Read(b[:])
+	base64.RawURLEncoding.Encode(i[:], b[:])
+	return i
+}
+
+// idSource makes socket ids that are unique on the node: a counter under 40
+// random bits. Socket ids are public, not secret.
+type idSource struct {
+	node  string
+	count atomic.Uint32
+}
+
+func (s *idSource) next() (i id) {
+	copy(i[:], s.node)
+	var b [9]byte
+	rand.Read(b[:5])
+	binary.BigEndian.PutUint32(b[5:], s.count.Add(1))
+	base64.RawURLEncoding.Encode(i[nodeLen:], b[:])
+	return i
+}
+
+const socketStripes = 64
+
+// socketTable finds sockets by id: it is how private rooms are resolved, which
+// therefore cost no room.
+type socketTable struct {
+	seed    maphash.Seed
+	stripes [socketStripes]socketStripe
+}
+
+type socketStripe struct {
+	mu sync.RWMutex // taken alone
+	m  map[id]*Socket
+}
+
+func newSocketTable() *socketTable {
+	t := &socketTable{seed: maphash.MakeSeed()}
+	for i := range t.stripes {
+		t.stripes[i].m = make(map[id]*Socket)
+	}
+	return t
+}
+
+func (t *socketTable) stripe(i id) *socketStripe {
+	return &t.stripes[maphash.Comparable(t.seed, i)%socketStripes]
+}
+
+func (t *socketTable) put(s *Socket) {
+	st := t.stripe(s.id)
+	st.mu.Lock()
+	st.m[s.id] = s
+	st.mu.Unlock()
+}
+
+func (t *socketTable) remove(s *Socket) {
+	st := t.stripe(s.id)
+	st.mu.Lock()
+	if st.m[s.id] == s {
+		delete(st.m, s.id)
+	}
+	st.mu.Unlock()
+}
+
+// get returns the socket of that id in the namespace, or nil.
+func (t *socketTable) get(room string, n *Namespace) *Socket {
+	i, ok := parseID(room)
+	if !ok {
+		return nil
+	}
+	st := t.stripe(i)
+	st.mu.RLock()
+	s := st.m[i]
+	st.mu.RUnlock()
+	if s == nil || s.nsp != n {
+		return nil
+	}
+	return s
+}
+
+// ids appends the ids of the namespace's sockets to dst.
+func (t *socketTable) ids(n *Namespace, dst []string) []string {
+	for i := range t.stripes {
+		st := &t.stripes[i]
+		st.mu.RLock()
+		for id, s := range st.m {
+			if s.nsp == n {
+				dst = append(dst, id.String())
+			}
+		}
+		st.mu.RUnlock()
+	}
+	return dst
+}

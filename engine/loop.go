@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/lesismal/nbio"
+	"github.com/lesismal/nbio/logging"
+)
+
+// readBufferBytes is the read buffer of one poller, shared by its conns.
+const readBufferBytes = 16 << 10
+
+// loop is the event loop: nbio's core engine with level-triggered epoll, no
+// listeners, no timers and no executor of its own.
+type loop struct{ engine *nbio.Engine }
+
+// nbioLog passes what nbio has to complain about to the default logger; its news
+// of starting and stopping is no news. nbio's logger is one for the process.
+type nbioLog struct{}
+
+func (nbioLog) Debug(string, ...any) {}
+func (nbioLog) Info(string, ...any)  {}
+func (nbioLog) Warn(format string, v ...any) {
+	slog.Default().Warn("nbio: " + fmt.Sprintf(format, v...))
+}
+
+func (nbioLog) Error(format string, v ...any) {
+	slog.Default().Error("nbio: " + fmt.Sprintf(format, v...))
+}
+
+// startLoop starts the pollers; their events go to the conns.
+func startLoop(s *Server) (*loop, error) {
+	logging.SetLogger(nbioLog{})
+	e := nbio.NewEngine(nbio.Config{
+		Name:           "edge",
+		Network:        "tcp",
+		NPoller:        s.cfg.Pollers,
+		ReadBufferSize: readBufferBytes,
+		// Never reached: a shard hands over nothing while a backlog exists.
+		MaxWriteBufferSize: s.cfg.OutboxBytes + s.maxPacket,
+	})
+	e.OnData(func(nb *nbio.Conn, data []byte) {
+		if c := session(nb); c != nil {
+			c.onData(data)
+		}
+	})
+	e.OnWrittenSize(func(nb *nbio.Conn, _ []byte, n int) {
+		if c := session(nb); c != nil {
+			c.fan.Wrote(n)
+		}
+	})
+	// On another goroutine than the poller, possibly before AddConn returned.
+	e.OnClose(func(nb *nbio.Conn, err error) {
+		if c := session(nb); c != nil {
+			c.transportClosed(err)
+		}
+	})
+	if err := e.Start(); err != nil {
+		return nil, err
+	}
+	return &loop{e}, nil
+}
+
+// session returns the conn of a connection. epoll orders what the front door did
+// before what the pollers do; the atomic says so in Go's memory model, too.
+func session(nb *nbio.Conn) *conn {
+	if c, ok := nb.Session().(*conn); ok && c.shared.Load() {
+		return c
+	}
+	return nil
+}
+
+// add puts the connection into epoll.
+func (l *loop) add(nb *nbio.Conn) error {
+	_, err := l.engine.AddConn(nb)
+	return err
+}
+
+// stop closes every connection that is left and ends the pollers.
+func (l *loop) stop() { l.engine.Stop() }

@@ -1,0 +1,191 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stellara/edge/fanout"
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+	"github.com/stellara/edge/websocket"
+)
+
+// Bus carries messages between nodes. Calls do not block and may come from any
+// goroutine. What arrives goes to Server.Deliver, subscriptions that became
+// live to Server.Subscribed.
+type Bus interface {
+	// Open makes the node serve a namespace.
+	Open(ns string)
+	// Publish queues an adapter message for a room's channel, or for the base
+	// channel if room is "". sent is called when it is handed to Redis, done with
+	// Redis's answer; both may be nil. An error means that nothing was queued.
+	Publish(ns, room string, payload []byte, sent func(), done func(error)) error
+	// Subscribe wants a room's channel; generation is given back by Subscribed.
+	Subscribe(ns, room string, generation uint64)
+	// Unsubscribe gives that generation of the room up.
+	Unsubscribe(ns, room string, generation uint64)
+}
+
+// Server is a Socket.IO server. New makes it, Start opens it for ServeHTTP,
+// Shutdown ends it. All methods may be called from any goroutine.
+type Server struct {
+	// Set by New, then read-only.
+	cfg       Config
+	log       *slog.Logger
+	m         *metrics.Metrics
+	bus       Bus
+	hub       *fanout.Hub
+	pool      *pool
+	sockets   *socketTable
+	ids       *idSource
+	flights   *flights
+	limits    *websocket.Limits
+	maxPacket int // bytes of one packet with its attachments
+	ticks     tickTable
+	ping      *fanout.Message
+	loop      *loop
+	plain     PlainHandler // not nil: plain WebSocket, no Engine.IO
+
+	conns    atomic.Int64
+	draining atomic.Bool
+	loopback *loopback // nil with a bus of the caller's
+	empty    chan struct{}
+
+	mu         sync.RWMutex // guards the fields below; taken alone
+	namespaces map[string]*Namespace
+	numbered   []*Namespace
+
+	// Owned by the goroutine that calls Deliver.
+	incoming socketio.Broadcast
+	text     []byte
+}
+
+// tickTable is Config's durations in ticks.
+type tickTable struct{ interval, timeout, connect, drain, linger fanout.Tick }
+
+// New makes a server. With a nil bus it is a single node on its own.
+func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, log: cfg.Logger, m: m, bus: bus,
+		pool:      newPool(cfg.Handlers),
+		sockets:   newSocketTable(),
+		ids:       &idSource{node: cfg.Node},
+		flights:   newFlights(),
+		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload},
+		maxPacket: cfg.OutboxBytes / 4,
+		ping:      engineMessage(string(socketio.EnginePing)),
+		empty:     make(chan struct{}, 1),
+
+		namespaces: make(map[string]*Namespace),
+	}
+	if bus == nil {
+		s.loopback = newLoopback(s)
+		s.bus = s.loopback
+	}
+	s.hub = fanout.New(fanout.Config{Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes}, subscriber{s}, m)
+	t := s.hub.Ticks
+	s.ticks = tickTable{
+		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout),
+		drain: t(drainTime), linger: t(lingerTime),
+	}
+	return s, nil
+}
+
+// Start begins to serve conns. It must be called once, before ServeHTTP.
+func (s *Server) Start() error {
+	l, err := startLoop(s)
+	if err != nil {
+		return fmt.Errorf("engine: start event loop: %w", err)
+	}
+	s.loop = l
+	return nil
+}
+
+// Of returns the namespace of that name, made on first use. The name begins
+// with a slash; one is added if it does not. Options count on first use only.
+func (s *Server) Of(name string, opts ...NamespaceOption) *Namespace {
+	if name == "" || name[0] != '/' {
+		name = "/" + name
+	}
+	s.mu.Lock()
+	n := s.namespaces[name]
+	if n != nil {
+		s.mu.Unlock()
+		return n
+	}
+	n = &Namespace{srv: s, name: name, nameBytes: []byte(name), number: uint32(len(s.numbered)), acks: newAckTable()}
+	n.table.Store(&hooks{})
+	for _, o := range opts {
+		o(n)
+	}
+	s.namespaces[name] = n
+	s.numbered = append(s.numbered, n)
+	s.mu.Unlock()
+	s.bus.Open(name)
+	return n
+}
+
+// namespace returns the namespace or nil.
+func (s *Server) namespace(name string) *Namespace {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.namespaces[name]
+}
+
+func (s *Server) byNumber(i uint32) *Namespace {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.numbered[i]
+}
+
+// Conns is the number of open conns.
+func (s *Server) Conns() int { return int(s.conns.Load()) }
+
+// gone counts a conn whose transport closed.
+func (s *Server) gone(*conn) {
+	s.m.ConnsWebSocket.Dec()
+	if s.conns.Add(-1) == 0 {
+		select {
+		case s.empty <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Shutdown refuses new conns, closes all conns without a DISCONNECT packet, so
+// that clients come back by themselves, and waits until they are gone and every
+// disconnect handler has run. When ctx ends first, what is left is cut off and
+// the context's error returned. The server cannot be started again.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	closeAll := func(sink fanout.Sink) { sink.(*conn).close(metrics.CloseShutdown, websocket.CodeGoingAway) }
+	again := time.NewTicker(100 * time.Millisecond) // handshakes under way when draining began
+	defer again.Stop()
+	var err error
+	for err == nil && s.conns.Load() > 0 {
+		s.hub.VisitConns(closeAll)
+		select {
+		case <-s.empty:
+		case <-again.C:
+		case <-ctx.Done():
+			err = fmt.Errorf("engine: shutdown: %d conns cut off: %w", s.conns.Load(), ctx.Err())
+		}
+	}
+	if s.loop != nil {
+		s.loop.stop()
+	}
+	s.pool.wait()
+	s.hub.Close()
+	if s.loopback != nil {
+		s.loopback.close()
+	}
+	return err
+}

@@ -1,0 +1,285 @@
+package engine
+
+import (
+	"encoding/json"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stellara/edge/fanout"
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+)
+
+// Socket is one client in one namespace. Its methods may be called from any
+// goroutine; its handlers run one at a time, in order.
+type Socket struct {
+	// Set when the client asked to connect, then read-only.
+	conn *conn
+	nsp  *Namespace
+	id   id
+	auth []byte // the client's auth object, nil if it sent none
+
+	member fanout.Member
+	box    mailbox
+
+	mu       sync.Mutex // guards the fields below; taken alone
+	state    socketState
+	data     any
+	handlers map[string]Handler // of this socket only; nil until the first On
+}
+
+type socketState uint8
+
+const (
+	socketPending      socketState = iota // middleware has not decided
+	socketConnected                       // the client was told
+	socketDisconnected                    // for good
+)
+
+// Handler handles one event of one socket.
+type Handler func(s *Socket, e *Event)
+
+// ID is the socket's public id: 20 characters, unique in the fleet, and the name
+// of the private room that reaches this socket.
+func (s *Socket) ID() string { return s.id.String() }
+
+// Namespace is the namespace the socket belongs to.
+func (s *Socket) Namespace() *Namespace { return s.nsp }
+
+// Auth is the auth object the client connected with, as JSON; {} if it sent none.
+func (s *Socket) Auth() json.RawMessage {
+	if s.auth == nil {
+		return json.RawMessage("{}")
+	}
+	return s.auth
+}
+
+// Handshake describes the request that opened the conn.
+func (s *Socket) Handshake() *Handshake { return s.conn.handshake.expand(s.auth) }
+
+// Data is the value set by SetData, nil at first. It is shown to other nodes,
+// as JSON, by FetchSockets.
+func (s *Socket) Data() any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.data
+}
+
+// SetData attaches a value to the socket.
+func (s *Socket) SetData(v any) {
+	s.mu.Lock()
+	s.data = v
+	s.mu.Unlock()
+}
+
+// Connected reports whether the socket is in its namespace.
+func (s *Socket) Connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == socketConnected
+}
+
+// On sets the handler of an event for this socket; it takes precedence over the
+// namespace's.
+func (s *Socket) On(event string, h Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.handlers == nil {
+		s.handlers = make(map[string]Handler)
+	}
+	s.handlers[event] = h
+}
+
+// Rooms are the names of the rooms the socket is in, first of all its own id.
+func (s *Socket) Rooms() []string { return s.member.Rooms([]string{s.ID()}) }
+
+// In reports whether the socket is in the room.
+func (s *Socket) In(room string) bool {
+	return room == s.ID() || s.member.In(s.nsp.key(room))
+}
+
+// Join makes the socket a member of the room. done, if not nil, is called once:
+// with nil as soon as this node is subscribed to the room, or with
+// ErrDisconnected. It may be called from another goroutine and must not block.
+func (s *Socket) Join(room string, done func(error)) {
+	var live func()
+	if done != nil {
+		live = func() { done(nil) }
+	}
+	if room == "" || room == s.ID() { // its own room it is always in
+		if live != nil {
+			live()
+		}
+		return
+	}
+	if !s.conn.srv.hub.Join(&s.member, s.nsp.key(room), fanout.ID{}, live) && done != nil {
+		done(ErrDisconnected)
+	}
+}
+
+// Leave ends the membership of the room.
+func (s *Socket) Leave(room string) {
+	if room != "" {
+		s.conn.srv.hub.Leave(&s.member, s.nsp.key(room))
+	}
+}
+
+// Emit sends an event to this client, in order with its other direct emits.
+func (s *Socket) Emit(event string, args ...any) error {
+	p, err := encodeEvent(event, args)
+	if err != nil {
+		return err
+	}
+	return s.EmitPayload(p)
+}
+
+// EmitPayload sends an encoded event to this client.
+func (s *Socket) EmitPayload(p *Payload) error {
+	return s.sendPacket(&socketio.Packet{Type: socketio.Event, Data: p.JSON}, p.Attachments, false)
+}
+
+// EmitVolatile is Emit for events that may be dropped when the client is not
+// writable.
+func (s *Socket) EmitVolatile(event string, args ...any) error {
+	p, err := encodeEvent(event, args)
+	if err != nil {
+		return err
+	}
+	return s.sendPacket(&socketio.Packet{Type: socketio.Event, Data: p.JSON}, p.Attachments, true)
+}
+
+// EmitWithAck sends an event and calls ack once: with the client's arguments, or
+// with ErrAckTimeout after the timeout. ack runs in order with the socket's handlers.
+func (s *Socket) EmitWithAck(timeout time.Duration, ack func(args []json.RawMessage, err error), event string, args ...any) error {
+	p, err := encodeEvent(event, args)
+	if err != nil {
+		return err
+	}
+	id := s.nsp.acks.expect(timeout, s, ack)
+	err = s.sendPacket(&socketio.Packet{Type: socketio.Event, ID: id, HasID: true, Data: p.JSON}, p.Attachments, false)
+	if err != nil {
+		s.nsp.acks.forget(id)
+	}
+	return err
+}
+
+// To selects rooms, without this socket, for a broadcast.
+func (s *Socket) To(rooms ...string) Broadcast { return s.Broadcast().To(rooms...) }
+
+// Broadcast selects everybody in the namespace but this socket.
+func (s *Socket) Broadcast() Broadcast { return s.nsp.broadcast().Except(s.ID()) }
+
+// Disconnect leaves the namespace; with closeConn the whole connection is closed.
+// The client does not come back by itself (reason "io server disconnect").
+func (s *Socket) Disconnect(closeConn bool) {
+	if closeConn {
+		s.conn.disconnectAll()
+		s.conn.close(metrics.CloseServer, noCode)
+		return
+	}
+	s.sendPacket(&socketio.Packet{Type: socketio.Disconnect}, nil, false)
+	s.conn.remove(s)
+	s.leave(ReasonServerNamespaceDisconnect)
+}
+
+// sendPacket encodes a packet of the socket's namespace and hands it to the shard.
+func (s *Socket) sendPacket(p *socketio.Packet, attachments [][]byte, volatile bool) error {
+	if len(attachments) > maxAttachments {
+		return ErrTooManyAttachments
+	}
+	if len(attachments) > 0 {
+		p.Attachments = len(attachments)
+		switch p.Type {
+		case socketio.Event:
+			p.Type = socketio.BinaryEvent
+		case socketio.Ack:
+			p.Type = socketio.BinaryAck
+		}
+	}
+	p.Namespace = s.nsp.nameBytes
+	if !s.Connected() {
+		return ErrDisconnected
+	}
+	m := newMessage(socketio.AppendPacket(make([]byte, 0, len(p.Data)+32), p), attachments)
+	m.Volatile = volatile
+	if len(m.Frame) > s.conn.srv.maxPacket {
+		return ErrTooLarge
+	}
+	s.conn.srv.hub.Send(&s.conn.fan, m)
+	return nil
+}
+
+// handle runs an event's handler.
+func (s *Socket) handle(e *Event) {
+	s.mu.Lock()
+	h := s.handlers[e.name]
+	s.mu.Unlock()
+	if h == nil {
+		h = s.nsp.handler(e.name)
+	}
+	if h != nil {
+		s.guard(func() { h(s, e) })
+	}
+}
+
+// dispatch runs an event's handler now, on the poller, if the namespace's
+// handlers are inline and nothing is before it; else it queues a copy.
+func (s *Socket) dispatch(e *Event) {
+	if s.nsp.inline && s.box.begin() {
+		s.handle(e)
+		s.end()
+		return
+	}
+	size := e.clone()
+	s.post(task{bytes: size, run: func() { s.handle(e) }})
+}
+
+// guard confines a panic of a handler to its event.
+func (s *Socket) guard(f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.conn.srv.m.HandlerPanics.Inc()
+			s.conn.srv.log.Error("handler panicked", "namespace", s.nsp.name, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
+// leave ends the socket: its handlers for disconnecting and disconnect run after
+// what is queued. The first reason counts.
+func (s *Socket) leave(reason string) {
+	s.mu.Lock()
+	was := s.state
+	s.state = socketDisconnected
+	s.mu.Unlock()
+	if was == socketDisconnected {
+		return
+	}
+	if was == socketPending { // no connection handler ran, so no disconnect handler may
+		s.conn.srv.hub.CloseMember(&s.member)
+		return
+	}
+	s.conn.srv.sockets.remove(s)
+	s.nsp.count.Add(-1)
+	s.conn.srv.m.Sockets.Dec()
+	s.finish(func() {
+		for _, h := range s.nsp.hooks().disconnecting {
+			s.guard(func() { h(s, reason) })
+		}
+		s.conn.srv.hub.CloseMember(&s.member)
+		for _, h := range s.nsp.hooks().disconnect {
+			s.guard(func() { h(s, reason) })
+		}
+	})
+}
+
+// copyRaw copies raw JSON arguments that alias a read buffer.
+func copyRaw(args [][]byte) []json.RawMessage {
+	out := make([]json.RawMessage, len(args))
+	for i, a := range args {
+		out[i] = slices.Clone(a)
+	}
+	return out
+}

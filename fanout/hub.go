@@ -1,0 +1,409 @@
+package fanout
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stellara/edge/metrics"
+)
+
+// stripeCount spreads the room table over locks; a power of two.
+const stripeCount = 64
+
+// Config sizes a Hub. Zero values get the defaults named.
+type Config struct {
+	Shards      int           // goroutines that own conns; default 1, callers pass GOMAXPROCS
+	Tick        time.Duration // resolution of deadlines; default 1 s
+	OutboxBytes int           // bound of one conn's outbox and backlog; default 4 MiB
+	Inbox       int           // bound of deliveries waiting in one shard; default 65,536
+	Linger      time.Duration // how long an empty room keeps its subscription; default 10 s
+}
+
+// Subscriber keeps the bus subscribed to what the hub needs. Calls must not
+// block; the answer to Subscribe is Hub.Live with the same generation, from any
+// goroutine, also from within the call.
+type Subscriber interface {
+	Subscribe(k Key, generation uint64)
+	Unsubscribe(k Key, generation uint64)
+}
+
+// Hub knows which rooms have members on which shards. All methods may be called
+// from any goroutine and do not block.
+type Hub struct {
+	cfg    Config
+	sub    Subscriber
+	m      *metrics.Metrics
+	shards []*shard
+	start  time.Time
+	seed   maphash.Seed
+	next   atomic.Uint32 // conn placement, round robin
+	gen    atomic.Uint64 // subscription generations
+
+	stripes [stripeCount]stripe
+
+	lingerMu sync.Mutex // taken alone
+	linger   []lingering
+
+	stop    chan struct{}
+	stopped sync.WaitGroup
+}
+
+// stripe guards the rooms whose key hashes to it. Its lock is taken after a
+// member's and never together with a shard's or another stripe's.
+type stripe struct {
+	mu    sync.Mutex
+	rooms map[Key]*Room
+}
+
+// lingering is a room that was empty at some time.
+type lingering struct {
+	room *Room
+	due  time.Time
+}
+
+// New makes a Hub and starts its shards; Close ends them.
+func New(cfg Config, sub Subscriber, m *metrics.Metrics) *Hub {
+	setDefault(&cfg.Shards, 1)
+	setDefault(&cfg.Tick, time.Second)
+	setDefault(&cfg.OutboxBytes, 4<<20)
+	setDefault(&cfg.Inbox, 65536)
+	setDefault(&cfg.Linger, 10*time.Second)
+	h := &Hub{cfg: cfg, sub: sub, m: m, start: time.Now(), seed: maphash.MakeSeed(), stop: make(chan struct{})}
+	for i := range h.stripes {
+		h.stripes[i].rooms = make(map[Key]*Room)
+	}
+	for i := range cfg.Shards {
+		s := newShard(h, i)
+		h.shards = append(h.shards, s)
+		h.stopped.Go(s.run)
+	}
+	h.stopped.Go(h.sweep)
+	return h
+}
+
+func setDefault[T int | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+// Close stops the shards without delivering what is queued. Conns must have
+// been ended before.
+func (h *Hub) Close() {
+	close(h.stop)
+	h.stopped.Wait()
+}
+
+// Now is the current tick.
+func (h *Hub) Now() Tick { return Tick(time.Since(h.start) / h.cfg.Tick) }
+
+// Ticks converts a duration to ticks, rounded down, at least 1.
+func (h *Hub) Ticks(d time.Duration) Tick { return max(1, Tick(d/h.cfg.Tick)) }
+
+// Attach gives c a shard and a first deadline. Until Open nothing is written:
+// messages wait in the outbox.
+func (h *Hub) Attach(c *Conn, sink Sink, deadline Tick) {
+	c.sink = sink
+	c.shard = h.shards[int(h.next.Add(1))%len(h.shards)]
+	c.backlog.Store(1) // taken back by Open
+	c.waiting.Store(true)
+	c.shard.enqueue(op{kind: opAttach, conn: c, tick: deadline})
+}
+
+// Open allows writing: the sink is ready for Write.
+func (h *Hub) Open(c *Conn) { c.Wrote(1) }
+
+// Detach forgets c: its outbox is discarded and its deadline removed. Its
+// members must be closed by CloseMember.
+func (h *Hub) Detach(c *Conn) { c.shard.enqueue(op{kind: opDetach, conn: c}) }
+
+// End sends last, if not nil, after everything queued; nothing may follow it.
+// Sink.Drained is called when the kernel has it all.
+func (h *Hub) End(c *Conn, last *Message) {
+	c.shard.enqueue(op{kind: opEnd, conn: c, msg: last})
+}
+
+// Send sends m to one conn, in order with its other sends. It reports false when
+// the conn's bound is reached; the conn is then closed as a slow reader.
+func (h *Hub) Send(c *Conn, m *Message) bool {
+	if c.direct.Add(int64(len(m.Frame)))+c.backlog.Load() > int64(h.cfg.OutboxBytes) {
+		c.direct.Add(-int64(len(m.Frame)))
+		if m.Volatile {
+			h.m.Drops[metrics.DropVolatile].Inc()
+			return true
+		}
+		c.shard.enqueue(op{kind: opOverflow, conn: c})
+		return false
+	}
+	c.shard.enqueue(op{kind: opSend, conn: c, msg: m})
+	return true
+}
+
+// Wake makes the shard call Sink.Expire for c in its next pass, whatever the
+// deadline: the state that Expire decides by has changed.
+func (h *Hub) Wake(c *Conn) { c.shard.enqueue(op{kind: opWake, conn: c}) }
+
+// Join makes m a member of k. since is the journal position before which
+// nothing is for m. live, if not nil, is called once when the room's
+// subscription is live: at once if it is, else on the bus's goroutine. Join
+// reports false, without calling live, if the member is closed.
+func (h *Hub) Join(m *Member, k Key, since ID, live func()) bool {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return false
+	}
+	if i := m.find(k); i >= 0 {
+		r := m.rooms[i]
+		m.mu.Unlock()
+		h.whenLive(r, live)
+		return true
+	}
+	r, created := h.count(k, m.conn.shard.index)
+	m.rooms = append(m.rooms, r)
+	m.conn.shard.enqueue(op{kind: opJoin, member: m, room: r, since: since})
+	m.mu.Unlock()
+	// The join is in the inbox before SUBSCRIBE is sent: what arrives by the
+	// subscription comes behind it.
+	if created {
+		if k.Room != "" {
+			h.m.Rooms.Inc()
+		}
+		h.sub.Subscribe(k, r.generation)
+	}
+	h.whenLive(r, live)
+	return true
+}
+
+// Leave ends m's membership of k. It reports false if there was none.
+func (h *Hub) Leave(m *Member, k Key) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := m.find(k)
+	if i < 0 {
+		return false
+	}
+	r := m.rooms[i]
+	m.rooms = append(m.rooms[:i], m.rooms[i+1:]...)
+	m.conn.shard.enqueue(op{kind: opLeave, member: m, room: r})
+	return true
+}
+
+// CloseMember ends all memberships of m; later joins are refused.
+func (h *Hub) CloseMember(m *Member) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
+	m.closed = true
+	m.rooms = nil
+	m.conn.shard.enqueue(op{kind: opCloseMember, member: m})
+}
+
+// Live says that the subscription of that generation of k is live.
+func (h *Hub) Live(k Key, generation uint64) {
+	s := h.stripe(k)
+	s.mu.Lock()
+	r := s.rooms[k]
+	if r == nil || r.generation != generation {
+		s.mu.Unlock()
+		return
+	}
+	r.live = true
+	waiters := r.waiters
+	r.waiters = nil
+	s.mu.Unlock()
+	for _, w := range waiters {
+		w()
+	}
+}
+
+// Room returns the room if it has members on this node, else nil.
+func (h *Hub) Room(k Key) *Room {
+	s := h.stripe(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.rooms[k]; r != nil && r.total > 0 {
+		return r
+	}
+	return nil
+}
+
+// RoomKeys appends the keys of all rooms of a namespace that have members, in
+// no order, without the namespace's own entry.
+func (h *Hub) RoomKeys(namespace uint32, dst []string) []string {
+	for i := range h.stripes {
+		s := &h.stripes[i]
+		s.mu.Lock()
+		for k, r := range s.rooms {
+			if k.Namespace == namespace && k.Room != "" && r.total > 0 {
+				dst = append(dst, k.Room)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return dst
+}
+
+// Deliver sends m to the target's members on this node, in the order of the
+// calls of one caller. It reports whether any shard had members.
+func (h *Hub) Deliver(m *Message, t *Target) bool {
+	o := op{kind: opDeliver, msg: m, target: t}
+	if t.simple() {
+		o.room, o.target = t.Rooms[0], nil
+	}
+	return h.eachShard(t, func(s *shard) { s.deliver(o) })
+}
+
+// Visit calls visit for every member of the target, on its shard, then done
+// once, on the last shard (or at once if there is none). Both must not block.
+func (h *Hub) Visit(t *Target, visit func(*Member), done func()) {
+	var pending atomic.Int32
+	pending.Store(1)
+	finish := func() {
+		if pending.Add(-1) == 0 && done != nil {
+			done()
+		}
+	}
+	h.eachShard(t, func(s *shard) {
+		pending.Add(1)
+		s.enqueue(op{kind: opVisit, target: t, visit: visit, done: finish})
+	})
+	finish()
+}
+
+// VisitConns calls visit for every attached conn's sink, on its shard.
+func (h *Hub) VisitConns(visit func(Sink)) {
+	for _, s := range h.shards {
+		s.enqueue(op{kind: opVisitConns, conns: visit})
+	}
+}
+
+// eachShard calls f for every shard that has members of the target.
+func (h *Hub) eachShard(t *Target, f func(*shard)) bool {
+	var has [maxShards]bool
+	for _, r := range t.Rooms {
+		s := h.stripe(r.Key)
+		s.mu.Lock()
+		for i, n := range r.counts {
+			has[i] = has[i] || n > 0
+		}
+		s.mu.Unlock()
+	}
+	for _, m := range t.Members {
+		has[m.conn.shard.index] = true
+	}
+	found := false
+	for i, s := range h.shards {
+		if has[i] {
+			found = true
+			f(s)
+		}
+	}
+	return found
+}
+
+// maxShards bounds Config.Shards so that a delivery needs no allocation to
+// collect its shards.
+const maxShards = 256
+
+func (h *Hub) stripe(k Key) *stripe {
+	return &h.stripes[maphash.Comparable(h.seed, k)%stripeCount]
+}
+
+// count adds one member of shard i to the room and reports whether the room was made.
+func (h *Hub) count(k Key, i int) (r *Room, created bool) {
+	s := h.stripe(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r = s.rooms[k]
+	if r == nil {
+		r = &Room{Key: k, counts: make([]int32, len(h.shards)), members: make([][]place, len(h.shards)), generation: h.gen.Add(1)}
+		s.rooms[k] = r
+		created = true
+	}
+	r.total++
+	r.counts[i]++
+	return r, created
+}
+
+// release takes back one count, after the shard processed a leave.
+func (h *Hub) release(r *Room, i int) {
+	s := h.stripe(r.Key)
+	s.mu.Lock()
+	r.total--
+	r.counts[i]--
+	empty := r.total == 0
+	s.mu.Unlock()
+	if empty {
+		h.lingerMu.Lock()
+		h.linger = append(h.linger, lingering{room: r, due: time.Now().Add(h.cfg.Linger)})
+		h.lingerMu.Unlock()
+	}
+}
+
+// whenLive calls live when r's subscription is live.
+func (h *Hub) whenLive(r *Room, live func()) {
+	if live == nil {
+		return
+	}
+	s := h.stripe(r.Key)
+	s.mu.Lock()
+	if !r.live {
+		r.waiters = append(r.waiters, live)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	live()
+}
+
+// sweep forgets rooms that stayed empty for the linger time.
+func (h *Hub) sweep() {
+	t := time.NewTicker(min(time.Second, h.cfg.Linger))
+	defer t.Stop()
+	for {
+		select {
+		case <-h.stop:
+			return
+		case now := <-t.C:
+			h.sweepOnce(now)
+		}
+	}
+}
+
+// sweepOnce handles every room whose linger time is over at now.
+func (h *Hub) sweepOnce(now time.Time) {
+	h.lingerMu.Lock()
+	n := 0
+	for n < len(h.linger) && !h.linger[n].due.After(now) {
+		n++
+	}
+	due := append([]lingering(nil), h.linger[:n]...)
+	h.linger = append(h.linger[:0], h.linger[n:]...)
+	h.lingerMu.Unlock()
+
+	for _, l := range due {
+		r := l.room
+		s := h.stripe(r.Key)
+		s.mu.Lock()
+		// A room that filled again and emptied again has a later entry of its
+		// own, so acting on this one would only cut that linger short by less
+		// than one sweep; a room with members stays.
+		gone := r.total == 0 && !r.removed
+		if gone {
+			r.removed = true
+			delete(s.rooms, r.Key)
+		}
+		s.mu.Unlock()
+		if gone {
+			if r.Key.Room != "" {
+				h.m.Rooms.Dec()
+			}
+			h.sub.Unsubscribe(r.Key, r.generation)
+		}
+	}
+}

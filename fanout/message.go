@@ -1,0 +1,45 @@
+package fanout
+
+import "time"
+
+// ID is the position of a message in the journal. The zero ID means "not
+// journalled"; IDs compare only within one epoch of the journal.
+type ID struct{ Ms, Seq uint64 }
+
+// After reports whether a is later than b.
+func (a ID) After(b ID) bool { return a.Ms > b.Ms || a.Ms == b.Ms && a.Seq > b.Seq }
+
+// IsZero reports whether the message is not journalled.
+func (a ID) IsZero() bool { return a == ID{} }
+
+// Message is one encoded message, shared by all its recipients. It is immutable
+// once handed to the Hub.
+type Message struct {
+	Frame    []byte // finished bytes for the transport, always whole packets
+	ID       ID     // journal position; members skip what they already have
+	Packets  int    // Engine.IO packets in Frame, for counting; 0 counts as 1
+	Volatile bool   // dropped for conns that are not writable
+
+	Arrived   time.Time // when the hub got it from the bus; zero for direct sends
+	Published time.Time // when this node published it; zero for messages of others
+}
+
+// Key names a room. Room "" is the namespace itself: every member that joined it.
+type Key struct {
+	Namespace uint32
+	Room      string
+}
+
+// Target selects members: the union of Rooms and Members, minus all that are
+// in one of Except or listed in ExceptMembers, each once.
+type Target struct {
+	Rooms         []*Room
+	Members       []*Member
+	Except        []*Room
+	ExceptMembers []*Member
+}
+
+// simple reports whether the target is one room and nothing else: the hot path.
+func (t *Target) simple() bool {
+	return len(t.Rooms) == 1 && len(t.Members) == 0 && len(t.Except) == 0 && len(t.ExceptMembers) == 0
+}

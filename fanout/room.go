@@ -1,0 +1,134 @@
+package fanout
+
+import "sync"
+
+// Room is one room (or one whole namespace) as the hub sees it. It is made by
+// the first join and forgotten after it stayed empty for the linger time; a
+// join after that makes a new one.
+type Room struct {
+	Key Key
+
+	// Guarded by the lock of the hub's stripe for Key.
+	total      int // members counted: joins enqueued minus leaves processed
+	counts     []int32
+	generation uint64 // of the subscription
+	live       bool
+	waiters    []func() // joins waiting for the subscription
+	removed    bool     // no longer in the hub's map
+
+	// members[i] is owned by shard i.
+	members [][]place
+}
+
+// place is one membership in a room's share of a shard.
+type place struct {
+	member *Member
+	index  int32 // of the membership in member.places
+	since  ID    // journalled messages up to here were before the join
+}
+
+// Member is what joins rooms: a Socket.IO socket. It is embedded in the
+// engine's socket; Init makes it usable.
+type Member struct {
+	// Set by Init, then read-only.
+	conn  *Conn
+	owner any
+
+	// Guarded by mu; mu is taken before a stripe's lock and before a shard's.
+	mu     sync.Mutex
+	rooms  []*Room // as wanted by the application
+	closed bool
+
+	// Owned by the shard of conn.
+	places []membership
+	seen   uint32 // last target that selected or excluded this member
+	gone   bool
+}
+
+// membership is a member's side of a place.
+type membership struct {
+	room *Room
+	slot int32 // in room.members of the shard
+}
+
+// Init binds the member to its conn. owner is returned by Owner.
+func (m *Member) Init(c *Conn, owner any) { m.conn, m.owner = c, owner }
+
+// Owner is the value given to Init.
+func (m *Member) Owner() any { return m.owner }
+
+// Conn is the conn given to Init.
+func (m *Member) Conn() *Conn { return m.conn }
+
+// Rooms appends the names of the member's rooms in namespace order of joining
+// to dst, without the namespace's own entry. It may be called from any goroutine.
+func (m *Member) Rooms(dst []string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.rooms {
+		if r.Key.Room != "" {
+			dst = append(dst, r.Key.Room)
+		}
+	}
+	return dst
+}
+
+// In reports whether the member wants to be in the room. Any goroutine.
+func (m *Member) In(k Key) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.find(k) >= 0
+}
+
+// find is the index of k in m.rooms, or -1. The caller holds m.mu.
+func (m *Member) find(k Key) int {
+	for i, r := range m.rooms {
+		if r.Key == k {
+			return i
+		}
+	}
+	return -1
+}
+
+// enter adds m to shard i's share of r. Called by the shard only.
+func (r *Room) enter(i int, m *Member, since ID) {
+	r.members[i] = append(r.members[i], place{member: m, index: int32(len(m.places)), since: since})
+	m.places = append(m.places, membership{room: r, slot: int32(len(r.members[i]) - 1)})
+}
+
+// exit removes m from shard i's share of r and reports whether it was there.
+// Both lists are unordered: the last element fills the gap.
+func (r *Room) exit(i int, m *Member) bool {
+	at := -1
+	for j := range m.places {
+		if m.places[j].room == r {
+			at = j
+			break
+		}
+	}
+	if at < 0 {
+		return false
+	}
+	members := r.members[i]
+	slot, last := m.places[at].slot, int32(len(members)-1)
+	if slot != last {
+		moved := members[last]
+		members[slot] = moved
+		moved.member.places[moved.index].slot = slot
+	}
+	members[last] = place{}
+	r.members[i] = members[:last]
+	if last == 0 {
+		r.members[i] = nil // an emptied room keeps no memory
+	}
+
+	end := len(m.places) - 1
+	if at != end {
+		m.places[at] = m.places[end]
+		r2 := m.places[at]
+		r2.room.members[i][r2.slot].index = int32(at)
+	}
+	m.places[end] = membership{}
+	m.places = m.places[:end]
+	return true
+}

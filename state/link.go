@@ -1,0 +1,313 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/stellara/edge/metrics"
+)
+
+// clients are the Redis clients of one connection to Redis: a new command
+// client after every loss, so that everything sent before the loss is known to
+// be over; the read client lives on.
+type clients struct {
+	gen  uint64 // counts connections, from 1
+	cmd  *client
+	read *client
+}
+
+const (
+	pingInterval = time.Second
+	silence      = 2500 * time.Millisecond // without a sign of life the connection is given up
+	staleAfter   = 3 * time.Second         // without a sign of life the node is not ready
+	backoffMin   = 50 * time.Millisecond
+	backoffMax   = time.Second
+)
+
+// link supervises the connection to Redis: it makes the clients, notices their
+// loss, makes new ones with jittered backoff, and logs each outage once.
+type link struct {
+	options redisOptions
+	cache   bool
+	name    string // client name prefix, unique to this incarnation
+	log     *slog.Logger
+	metrics *metrics.Metrics
+
+	check chan struct{} // a user of the clients saw an error: ping now
+	alive atomic.Int64  // time of the last sign of life, nanoseconds since epoch of born
+	born  time.Time
+
+	mu      sync.Mutex    // guards the rest; never held across I/O
+	current *clients      // nil while Redis is away
+	err     error         // why it is away
+	checks  uint64        // pings and losses so far: "was it looked at since?"
+	changed chan struct{} // closed and replaced whenever current or checks change
+
+	read   *client // made with the first connection; run and close only
+	old    connID  // the command connection before; run only
+	ending sync.WaitGroup
+}
+
+func newLink(o redisOptions, cache bool, name string, log *slog.Logger, m *metrics.Metrics) *link {
+	return &link{
+		options: o, cache: cache, name: name, log: log, metrics: m,
+		check: make(chan struct{}, 1), changed: make(chan struct{}), born: time.Now(),
+		err: errors.New("not connected yet"),
+	}
+}
+
+// get returns the clients, nil while Redis is away, and a channel that is
+// closed when that may have changed.
+func (l *link) get() (*clients, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current, l.changed
+}
+
+// wait returns the clients as soon as there are any.
+func (l *link) wait(ctx context.Context) (*clients, error) {
+	for {
+		c, changed := l.get()
+		if c != nil {
+			return c, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// suspect makes the link look at the connection now.
+func (l *link) suspect() {
+	select {
+	case l.check <- struct{}{}:
+	default:
+	}
+}
+
+// verify makes the link look at the connection now and returns the clients
+// that stood the test, waiting for Redis if it is away.
+func (l *link) verify(ctx context.Context) (*clients, error) {
+	l.mu.Lock()
+	before := l.checks
+	l.mu.Unlock()
+	for {
+		l.suspect()
+		l.mu.Lock()
+		c, checks, changed := l.current, l.checks, l.changed
+		l.mu.Unlock()
+		if c != nil && checks > before {
+			return c, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// sign records a sign of life.
+func (l *link) sign() { l.alive.Store(int64(time.Since(l.born))) }
+
+// quiet is the time since the last sign of life.
+func (l *link) quiet() time.Duration {
+	return time.Since(l.born) - time.Duration(l.alive.Load())
+}
+
+// down returns why Redis is away, nil when it is not.
+func (l *link) down() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current == nil {
+		return l.err
+	}
+	return nil
+}
+
+func (l *link) set(c *clients, err error) {
+	l.mu.Lock()
+	l.current, l.err = c, err
+	l.checks++
+	close(l.changed)
+	l.changed = make(chan struct{})
+	l.mu.Unlock()
+}
+
+// run keeps the clients connected until ctx ends.
+func (l *link) run(ctx context.Context) {
+	for gen := uint64(1); ; gen++ {
+		c := l.connect(ctx, gen)
+		if c == nil {
+			return
+		}
+		l.sign()
+		l.set(c, nil)
+		err := l.watch(ctx, c)
+		l.set(nil, err)
+		l.ending.Go(c.cmd.end)
+		if ctx.Err() != nil {
+			return
+		}
+		l.log.Warn("redis is lost; trying again until it is back", "redis", l.options.name, "error", err)
+	}
+}
+
+// connect tries until it has clients; nil when ctx ended.
+func (l *link) connect(ctx context.Context, gen uint64) *clients {
+	started := time.Now()
+	var wait backoff
+	for try := 0; ; try++ {
+		c, err := l.dial(ctx, gen)
+		if err == nil {
+			if gen > 1 || try > 0 {
+				l.log.Info("redis is back", "redis", l.options.name, "after", time.Since(started).Round(time.Millisecond))
+			} else {
+				l.log.Info("redis is connected", "redis", l.options.name)
+			}
+			return c
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if gen == 1 && try == 0 {
+			l.log.Warn("redis cannot be reached; trying until it can", "redis", l.options.name, "error", err)
+		}
+		l.set(nil, err)
+		if !wait.sleep(ctx) {
+			return nil
+		}
+	}
+}
+
+// dial makes new clients and makes sure that the command connection before is over.
+func (l *link) dial(ctx context.Context, gen uint64) (*clients, error) {
+	cmd, err := commandClient(l.options, l.name)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.greet(ctx, cmd); err != nil {
+		l.ending.Go(cmd.end)
+		return nil, err
+	}
+	if l.read == nil {
+		if l.read, err = l.dialRead(); err != nil {
+			l.ending.Go(cmd.end)
+			return nil, err
+		}
+	}
+	return &clients{gen: gen, cmd: cmd, read: l.read}, nil
+}
+
+// greet sees that Redis serves commands and ends the connection before.
+func (l *link) greet(ctx context.Context, cmd *client) error {
+	if err := ping(ctx, cmd); err != nil {
+		return err
+	}
+	if l.options.basic {
+		return nil
+	}
+	id, err := identify(ctx, cmd, l.name+"-cmd")
+	if err != nil {
+		return err
+	}
+	if err := l.old.kill(ctx, cmd); err != nil {
+		return err
+	}
+	l.old = id
+	return nil
+}
+
+// dialRead makes the read client, without caching for a server that cannot track keys.
+func (l *link) dialRead() (*client, error) {
+	c, err := readClient(l.options, l.name, l.cache, l.invalidated)
+	if errors.Is(err, rueidis.ErrNoCache) {
+		l.log.Warn("redis does not support client-side caching; presence reads are not cached", "error", err)
+		l.cache = false
+		c, err = readClient(l.options, l.name, false, nil)
+	}
+	return c, err
+}
+
+// invalidated counts keys that Redis invalidated; nil stands for all of them at once.
+func (l *link) invalidated(keys []rueidis.RedisMessage) {
+	l.metrics.CacheInvalidations.Add(float64(max(1, len(keys))))
+}
+
+// watch pings until the connection is lost or ctx ended. A ping that is late
+// is not a loss yet: a slow script may hold Redis up for a moment.
+func (l *link) watch(ctx context.Context, c *clients) error {
+	tick := time.NewTicker(pingInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		case <-l.check:
+		}
+		for {
+			err := ping(ctx, c.cmd)
+			if err == nil {
+				break
+			}
+			if late := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil; !late || l.quiet() > silence {
+				return err
+			}
+		}
+		l.sign()
+		l.set(c, nil)
+	}
+}
+
+// ping asks whether Redis serves commands; LOADING and the like are a no.
+func ping(ctx context.Context, c *client) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	return c.Do(ctx, c.B().Ping().Build()).Error()
+}
+
+// close ends the read client and waits for all clients to be gone. run has returned.
+func (l *link) close(ctx context.Context) error {
+	if l.read != nil {
+		l.ending.Go(l.read.end)
+	}
+	gone := make(chan struct{})
+	go func() { l.ending.Wait(); close(gone) }()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// backoff is a growing, jittered wait between backoffMin and backoffMax. The
+// zero value starts at the minimum.
+type backoff struct{ last time.Duration }
+
+func (b *backoff) next() time.Duration {
+	b.last = min(max(2*b.last, backoffMin), backoffMax)
+	return b.last/2 + rand.N(b.last/2+1)
+}
+
+// sleep waits for the next step; false when ctx ended first.
+func (b *backoff) sleep(ctx context.Context) bool {
+	t := time.NewTimer(b.next())
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

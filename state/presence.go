@@ -1,0 +1,125 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/stellara/edge/metrics"
+)
+
+// presenceWindow is how long intents are collected before they are sent, so
+// that a reconnect within it costs Redis nothing.
+const presenceWindow = 5 * time.Millisecond
+
+// Presence keeps the three public presence keys in step with the sockets of
+// this node, and reads them:
+//
+//	presence:online        Set     users with an open socket on any node
+//	room:<room>:users      Set     users in the room on any node
+//	user:<user>:socket     String  the user's newest socket
+//
+// Intents are desired state: they are stored in Redis in batches, again after
+// every lost connection, and are never dropped; opposite intents that meet
+// before they are sent cancel. Methods may be called from any goroutine; those
+// that change presence never block. Callbacks come on the presence goroutine
+// (never from inside the call), must return at once, and may be nil.
+type Presence struct {
+	link    *link
+	log     *slog.Logger
+	metrics *metrics.Metrics
+	node    string // the prefix of our socket ids
+	scripts scripts
+	wake    chan struct{} // capacity 1: the ledger changed
+
+	mu     sync.Mutex // guards the rest; never held across I/O or a callback
+	ledger *ledger
+	recent recentWrites
+	ending bool            // Flush was called
+	ended  bool            // run has returned, or will not run
+	idle   []chan struct{} // closed when nothing is unsettled
+
+	asserted uint64 // the link's generation whose Redis knows scripts and ledger; run only
+}
+
+func newPresence(l *link, incarnation, node string, log *slog.Logger, m *metrics.Metrics) *Presence {
+	return &Presence{
+		link: l, log: log, metrics: m, node: node, scripts: newScripts(),
+		wake: make(chan struct{}, 1), ledger: newLedger(incarnation),
+		recent: recentWrites{at: make(map[string]time.Time)},
+	}
+}
+
+// Connect says that user opened socket on this node. done is called with nil
+// when presence:online and user:<user>:socket say so, with ErrReleased when
+// Disconnect came first, and with another error when an id is refused (see
+// ValidID). While Redis is away it waits.
+func (p *Presence) Connect(user, socket string, done func(error)) {
+	err := errors.Join(ValidID("user", user), ValidID("socket", socket))
+	p.change(done, err, func(l *ledger) { l.connect(user, socket, done) })
+}
+
+// Disconnect says that user closed socket. It leaves the socket's rooms, too.
+func (p *Presence) Disconnect(user, socket string) {
+	p.change(nil, nil, func(l *ledger) { l.disconnect(user, socket) })
+}
+
+// Join says that the user's socket entered room. done is called with nil when
+// room:<room>:users says so, with ErrReleased when a Leave or Disconnect came
+// first, with ErrNoSocket when the socket is not connected, and with another
+// error when the room is refused (see ValidID).
+func (p *Presence) Join(user, socket, room string, done func(error)) {
+	p.change(done, ValidID("room", room), func(l *ledger) { l.join(user, socket, room, done) })
+}
+
+// Leave says that the user's socket left room. done is called with nil when
+// room:<room>:users says so, or need not, as the user is still in the room
+// through another socket or has come back.
+func (p *Presence) Leave(user, socket, room string, done func(error)) {
+	p.change(done, nil, func(l *ledger) { l.leave(user, socket, room, done) })
+}
+
+// change applies one intent, or refuses it with err.
+func (p *Presence) change(done func(error), err error, apply func(*ledger)) {
+	p.mu.Lock()
+	switch ended := p.ended; {
+	case ended:
+		p.mu.Unlock()
+		if done != nil {
+			go done(ErrClosed) // the presence goroutine is gone
+		}
+		return
+	case err != nil:
+		p.ledger.finish(done, err)
+	case p.ending:
+		p.ledger.finish(done, ErrClosed)
+	default:
+		apply(p.ledger)
+	}
+	p.mu.Unlock()
+	notify(p.wake)
+}
+
+// Flush releases everything this node holds, takes nothing new, and waits
+// until Redis has stored that, no longer than ctx. Run must still run.
+func (p *Presence) Flush(ctx context.Context) error {
+	p.mu.Lock()
+	p.ending = true
+	p.ledger.releaseAll()
+	idle := make(chan struct{})
+	p.idle = append(p.idle, idle)
+	p.mu.Unlock()
+	notify(p.wake)
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		p.mu.Lock()
+		left := p.ledger.unsettled
+		p.mu.Unlock()
+		return fmt.Errorf("state: %d presence facts are not released: %w", left, ctx.Err())
+	}
+}

@@ -1,0 +1,68 @@
+package state
+
+import (
+	"context"
+	"crypto/sha1" // Redis names scripts by it
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/redis/rueidis"
+
+	"github.com/stellara/edge/metrics"
+)
+
+// The presence scripts. Their contracts are in the files.
+var (
+	//go:embed scripts/event.lua
+	eventLua string
+	//go:embed scripts/hold.lua
+	holdLua string
+	//go:embed scripts/release.lua
+	releaseLua string
+	//go:embed scripts/attach.lua
+	attachLua string
+	//go:embed scripts/detach.lua
+	detachLua string
+)
+
+// script is a Lua script and the name Redis gives it.
+type script struct{ source, sha string }
+
+func newScript(source string) script {
+	sum := sha1.Sum([]byte(source))
+	return script{source: source, sha: hex.EncodeToString(sum[:])}
+}
+
+// scripts are the presence scripts by operation.
+type scripts [metrics.PresenceRead]script
+
+func newScripts() scripts {
+	return scripts{
+		metrics.PresenceHold:    newScript(eventLua + holdLua),
+		metrics.PresenceRelease: newScript(eventLua + releaseLua),
+		metrics.PresenceAttach:  newScript(attachLua),
+		metrics.PresenceDetach:  newScript(detachLua),
+	}
+}
+
+// load makes Redis know the scripts.
+func (s *scripts) load(ctx context.Context, c rueidis.CommandClient) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var load rueidis.Commands
+	for i := range s {
+		load = append(load, c.B().ScriptLoad().Script(s[i].source).Build())
+	}
+	for i, r := range c.DoMulti(ctx, load...) {
+		if err := r.Error(); err != nil {
+			return fmt.Errorf("load script %s: %w", metrics.PresenceOp(i), err)
+		}
+	}
+	return nil
+}
+
+// call builds one EVALSHA.
+func (s *scripts) call(c rueidis.CommandClient, op metrics.PresenceOp, keys, args []string) rueidis.Completed {
+	return c.B().Evalsha().Sha1(s[op].sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+}

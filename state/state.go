@@ -1,0 +1,186 @@
+// Package state is what outlives a socket or is seen by another node: the bus
+// (Redis Pub/Sub, spoken as @socket.io/redis-adapter speaks it), the requests
+// other nodes send over it, and presence. It holds the node's Redis clients
+// and no client connections.
+//
+// Everything here works on desired state: namespaces, room subscriptions and
+// presence are declared at any time, whether Redis can be reached or not, and
+// are carried to Redis as soon as it answers, again after every lost
+// connection. Messages are different: they are at most once. A message whose
+// outcome is unknown is reported as failed and never sent twice.
+package state
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+)
+
+// Errors that callers tell apart.
+var (
+	ErrQueueFull   = errors.New("state: publish queue is full")
+	ErrUnavailable = errors.New("state: redis is not reachable")
+	ErrClosed      = errors.New("state: closed")
+	ErrReleased    = errors.New("state: released before it was stored")
+	ErrNoSocket    = errors.New("state: socket is not connected here")
+)
+
+// Config is what a State needs to know. The zero value of an optional field
+// means its default.
+type Config struct {
+	URL            string        // redis:// or rediss:// ; empty: an in-process Redis, one node only
+	Key            string        // channel prefix (ADAPTER_KEY); default "socket.io"
+	Node           string        // the 8 characters every socket id of this node begins with
+	UID            string        // the 6 characters that name this node as an adapter
+	Pattern        bool          // subscribe by pattern, as Node.js does; forced without URL
+	Cache          bool          // client-side caching of presence reads; off without URL
+	PublishQueue   int           // bound of the publish queue in messages; default 65536
+	PresenceWindow time.Duration // presence updates of a room are merged over this time; 0: not at all
+	Log            *slog.Logger  // default slog.Default()
+}
+
+// publishQueueBytes bounds the payloads of the publish queue, next to Config.PublishQueue.
+const publishQueueBytes = 64 << 20
+
+// Deliverer takes what the bus receives. Both methods must return at once.
+type Deliverer interface {
+	// Deliver hands over one adapter payload, on the Pub/Sub reader, in arrival
+	// order. room is "" for the base channel. payload is valid during the call
+	// only and must not be written to.
+	Deliver(ns, room string, payload []byte)
+	// Subscribed says that everything published to the room from now on arrives:
+	// the subscription asked for as generation gen is live. It is called again
+	// when the subscription is live again after a lost connection. Never called
+	// from inside Bus.Subscribe.
+	Subscribed(ns, room string, gen uint64)
+}
+
+// State owns the Redis clients of a node.
+type State struct {
+	embedded *embedded // nil with a URL
+	link     *link
+	bus      *Bus
+	presence *Presence
+
+	mu      sync.Mutex // guards running, closed
+	running bool
+	closed  bool
+}
+
+// nodeForm and uidForm are the alphabets of socket ids and adapter uids (base64url).
+var (
+	nodeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{8}$`)
+	uidForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{6}$`)
+)
+
+// Open checks cfg and starts the in-process Redis if there is no URL. It does
+// not need Redis to be reachable.
+func Open(cfg Config, m *metrics.Metrics) (*State, error) {
+	if !nodeForm.MatchString(cfg.Node) {
+		return nil, fmt.Errorf("state: node %q is not 8 characters of A-Z a-z 0-9 _ -", cfg.Node)
+	}
+	if !uidForm.MatchString(cfg.UID) {
+		return nil, fmt.Errorf("state: uid %q is not 6 characters of A-Z a-z 0-9 _ -", cfg.UID)
+	}
+	if cfg.PublishQueue < 0 {
+		return nil, fmt.Errorf("state: publish queue bound %d is negative", cfg.PublishQueue)
+	}
+	if cfg.PresenceWindow < 0 {
+		return nil, fmt.Errorf("state: presence window %v is negative", cfg.PresenceWindow)
+	}
+	if cfg.Key == "" {
+		cfg.Key = "socket.io"
+	}
+	if cfg.PublishQueue == 0 {
+		cfg.PublishQueue = 65536
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.URL != "" {
+		options, err := parseURL(cfg.URL)
+		if err != nil {
+			return nil, err
+		}
+		return assemble(cfg, options, m), nil
+	}
+	cfg.Log.Info("no REDIS_URL: using an in-process Redis; this node serves alone and forgets everything when it stops")
+	e := startEmbedded()
+	s := assemble(cfg, e.options(), m)
+	s.embedded = e
+	return s, nil
+}
+
+// assemble puts the parts together.
+func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
+	if o.basic {
+		cfg.Pattern, cfg.Cache = true, false
+	}
+	incarnation := rand.Text()[:16]
+	l := newLink(o, cfg.Cache, "edge-"+cfg.Node+"-"+incarnation, cfg.Log, m)
+	return &State{
+		link:     l,
+		bus:      newBus(cfg, l, socketio.Channels{Key: cfg.Key}, m),
+		presence: newPresence(l, incarnation, cfg.Node, cfg.Log, m),
+	}
+}
+
+// Bus is the node's side of the bus.
+func (s *State) Bus() *Bus { return s.bus }
+
+// Presence is the node's side of presence.
+func (s *State) Presence() *Presence { return s.presence }
+
+// Run connects to Redis, and connects again whenever the connection is lost,
+// until ctx ends; it then fails what is still queued and returns ctx's error.
+// onPresence is called on a goroutine of its own, one update after the other,
+// and may be nil. Run may be called once.
+func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence func(PresenceUpdate)) error {
+	s.mu.Lock()
+	if s.running || s.closed {
+		s.mu.Unlock()
+		return errors.New("state: Run may be called once, before Close")
+	}
+	s.running = true
+	s.mu.Unlock()
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	s.bus.begin(d, r)
+	wg.Go(func() { s.link.run(ctx) })
+	wg.Go(func() { s.bus.publishLoop(ctx) })
+	wg.Go(func() { s.bus.subscribeLoop(ctx) })
+	wg.Go(func() { s.bus.announceLoop(ctx) })
+	wg.Go(func() { s.bus.updateLoop(ctx, onPresence) })
+	wg.Go(func() { s.presence.run(ctx) })
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Close closes the clients and stops the in-process Redis. Call it after Run
+// has returned, and after Presence.Flush if presence is to be released. It
+// waits for pending Redis calls, no longer than ctx.
+func (s *State) Close(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	s.mu.Unlock()
+	if !first {
+		return nil
+	}
+	s.bus.close()
+	s.presence.close()
+	err := s.link.close(ctx)
+	if s.embedded != nil {
+		s.embedded.stop()
+	}
+	return err
+}

@@ -1,0 +1,297 @@
+package state
+
+import "github.com/stellara/edge/socketio"
+
+// topic names one Redis subscription: a channel or a pattern.
+type topic struct {
+	name    string
+	pattern bool
+}
+
+// subscription is what we want of a topic and what Redis knows about it.
+type subscription struct {
+	topic
+	namespace *namespaceWant // of a topic of the whole namespace; nil else
+	rooms     []*roomWant    // the rooms a topic exists for; one, save for namespaces whose channels coincide
+	sent      bool           // the last command sent subscribes
+	pending   int            // commands not yet confirmed
+	queued    bool           // in subscriptions.dirty
+}
+
+func (s *subscription) wanted() bool { return s.namespace != nil || len(s.rooms) > 0 }
+func (s *subscription) live() bool   { return s.sent && s.pending == 0 }
+
+// namespaceWant is a namespace the node serves.
+type namespaceWant struct {
+	name    string
+	base    []*subscription // base channel, patterns, request and response channels
+	cover   []*subscription // those of base that a room relies on when it has no topic of its own
+	private []*subscription // as cover, for rooms of our own sockets
+	rooms   map[string]*roomWant
+}
+
+// roomWant is a room the node wants to hear.
+type roomWant struct {
+	namespace *namespaceWant
+	name      string
+	gen       uint64
+	needs     []*subscription
+	own       bool // needs are this room's own, not the namespace's
+}
+
+func (r *roomWant) live() bool {
+	for _, s := range r.needs {
+		if !s.live() {
+			return false
+		}
+	}
+	return true
+}
+
+// announcement is one Deliverer.Subscribed to make.
+type announcement struct {
+	ns, room string
+	gen      uint64
+}
+
+// subscriptions is the difference between the wanted subscriptions and those
+// Redis has confirmed: pure state, guarded by its owner. Redis confirms every
+// command in order, so a topic is live when nothing is pending and the last
+// command subscribed.
+type subscriptions struct {
+	channels   socketio.Channels
+	node, uid  string
+	byPattern  bool
+	topics     map[topic]*subscription
+	namespaces map[string]*namespaceWant
+	dirty      []*subscription // to be looked at by next
+	baseDown   int             // namespace topics not live
+	liveCount  int
+}
+
+func newSubscriptions(ch socketio.Channels, node, uid string, byPattern bool) subscriptions {
+	return subscriptions{
+		channels: ch, node: node, uid: uid, byPattern: byPattern,
+		topics: make(map[topic]*subscription), namespaces: make(map[string]*namespaceWant),
+	}
+}
+
+// open wants the topics of a namespace; again is no change.
+func (s *subscriptions) open(ns string) *namespaceWant {
+	if n := s.namespaces[ns]; n != nil {
+		return n
+	}
+	n := &namespaceWant{name: ns, rooms: make(map[string]*roomWant)}
+	s.namespaces[ns] = n
+	add := func(name string, pattern bool) *subscription {
+		t := s.topic(topic{name, pattern})
+		if t.namespace == nil {
+			t.namespace = n
+			if !t.live() {
+				s.baseDown++
+			}
+		}
+		n.base = append(n.base, t)
+		s.touch(t)
+		return t
+	}
+	if s.byPattern {
+		all := add(s.channels.Pattern(ns), true)
+		n.cover, n.private = []*subscription{all}, []*subscription{all}
+		if ns == presenceNamespace {
+			n.cover = append(n.cover, add(presencePattern, true))
+		}
+	} else {
+		add(s.channels.Broadcast(ns), false)
+		n.private = []*subscription{add(s.channels.PrivatePattern(ns, s.node), true)}
+	}
+	add(s.channels.Request(ns), false)
+	add(s.channels.Response(ns), false)
+	add(s.channels.ResponseTo(ns, s.uid), false)
+	return n
+}
+
+// ownRoom reports whether our private pattern covers the room's channel.
+// Redis's ? matches one byte, so lengths are bytes.
+func (s *subscriptions) ownRoom(room string) bool {
+	return len(room) == 20 && room[:8] == s.node
+}
+
+// want asks for a room under a new generation. It returns the announcement to
+// make if the room is live already.
+func (s *subscriptions) want(ns, room string, gen uint64) (announcement, bool) {
+	n := s.open(ns)
+	r := n.rooms[room]
+	if r == nil {
+		r = &roomWant{namespace: n, name: room}
+		n.rooms[room] = r
+		s.connectRoom(r)
+	}
+	r.gen = gen
+	return announcement{ns, room, gen}, r.live()
+}
+
+func (s *subscriptions) connectRoom(r *roomWant) {
+	switch n := r.namespace; {
+	case s.ownRoom(r.name):
+		r.needs = n.private
+	case s.byPattern:
+		r.needs = n.cover
+	default:
+		r.own = true
+		s.need(r, s.channels.Room(n.name, r.name))
+		if n.name == presenceNamespace && ValidID("room", r.name) == nil {
+			s.need(r, presenceChannel(r.name))
+		}
+	}
+}
+
+func (s *subscriptions) need(r *roomWant, channel string) {
+	t := s.topic(topic{channel, false})
+	t.rooms = append(t.rooms, r)
+	r.needs = append(r.needs, t)
+	s.touch(t)
+}
+
+// forget stops wanting a room, unless a later generation wants it.
+func (s *subscriptions) forget(ns, room string, gen uint64) {
+	n := s.namespaces[ns]
+	if n == nil {
+		return
+	}
+	r := n.rooms[room]
+	if r == nil || r.gen != gen {
+		return
+	}
+	delete(n.rooms, room)
+	if !r.own {
+		return
+	}
+	for _, t := range r.needs {
+		for i := range t.rooms {
+			if t.rooms[i] == r {
+				t.rooms = append(t.rooms[:i], t.rooms[i+1:]...)
+				break
+			}
+		}
+		s.touch(t)
+	}
+}
+
+// wants reports whether the room is wanted.
+func (s *subscriptions) wants(ns, room string) bool {
+	n := s.namespaces[ns]
+	return n != nil && n.rooms[room] != nil
+}
+
+func (s *subscriptions) topic(name topic) *subscription {
+	t := s.topics[name]
+	if t == nil {
+		t = &subscription{topic: name}
+		s.topics[name] = t
+	}
+	return t
+}
+
+// touch has next look at t.
+func (s *subscriptions) touch(t *subscription) {
+	if !t.queued {
+		t.queued = true
+		s.dirty = append(s.dirty, t)
+	}
+}
+
+// commands are the names for one command each: SUBSCRIBE, PSUBSCRIBE, UNSUBSCRIBE.
+type commands struct{ subscribe, psubscribe, unsubscribe []string }
+
+func (c *commands) len() int { return len(c.subscribe) + len(c.psubscribe) + len(c.unsubscribe) }
+
+// next returns up to limit changes to send and counts them as sent. Patterns
+// belong to namespaces, which stay: there is no PUNSUBSCRIBE.
+func (s *subscriptions) next(limit int) commands {
+	var c commands
+	i := 0
+	for ; i < len(s.dirty) && c.len() < limit; i++ {
+		t := s.dirty[i]
+		t.queued = false
+		switch {
+		case t.wanted() == t.sent:
+			s.drop(t)
+			continue
+		case !t.wanted():
+			c.unsubscribe = append(c.unsubscribe, t.name)
+		case t.pattern:
+			c.psubscribe = append(c.psubscribe, t.name)
+		default:
+			c.subscribe = append(c.subscribe, t.name)
+		}
+		if t.live() {
+			s.liveCount--
+		}
+		t.sent = !t.sent
+		t.pending++
+	}
+	if s.dirty = s.dirty[i:]; len(s.dirty) == 0 {
+		s.dirty = nil
+	}
+	return c
+}
+
+// drop forgets a topic nobody wants and Redis no longer has.
+func (s *subscriptions) drop(t *subscription) {
+	if !t.wanted() && !t.sent && t.pending == 0 && !t.queued {
+		delete(s.topics, t.topic)
+	}
+}
+
+// confirm takes one confirmation from Redis and appends the announcements it allows.
+func (s *subscriptions) confirm(name topic, into []announcement) []announcement {
+	t := s.topics[name]
+	if t == nil || t.pending == 0 {
+		return into // not ours
+	}
+	t.pending--
+	if !t.live() {
+		s.drop(t)
+		return into
+	}
+	s.liveCount++
+	for _, r := range t.rooms {
+		if r.live() {
+			into = append(into, announcement{r.namespace.name, r.name, r.gen})
+		}
+	}
+	if t.namespace == nil {
+		return into
+	}
+	s.baseDown--
+	for _, r := range t.namespace.rooms {
+		if !r.own && r.live() {
+			into = append(into, announcement{t.namespace.name, r.name, r.gen})
+		}
+	}
+	return into
+}
+
+// reset forgets all that Redis knew: the connection is a new one.
+func (s *subscriptions) reset() {
+	s.dirty, s.baseDown, s.liveCount = nil, 0, 0
+	for _, n := range s.namespaces { // before the rooms: the node is ready sooner
+		for _, t := range n.base {
+			t.queued = true
+			s.dirty = append(s.dirty, t)
+			s.baseDown++
+		}
+	}
+	for name, t := range s.topics {
+		t.sent, t.pending = false, 0
+		switch {
+		case t.namespace != nil:
+		case !t.wanted():
+			delete(s.topics, name)
+		default:
+			t.queued = true
+			s.dirty = append(s.dirty, t)
+		}
+	}
+}

@@ -1,0 +1,240 @@
+// Child processes of the tests: redis-server and edge. Whatever a test file starts ends with it, by process id, also
+// when the file fails or is interrupted.
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+
+import { eventually } from "./wait.mjs";
+
+const running = new Set();
+
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
+
+// freePort returns a TCP port that nothing listens on. It lies below the range that the kernel gives to outgoing
+// connections, so that no client of another test takes it before the process that was given it.
+export async function freePort() {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 22_000);
+    if (await portIsFree(port)) return port;
+  }
+}
+
+// portIsFree tells whether 127.0.0.1:port can be bound.
+export function portIsFree(port) {
+  return new Promise((resolve) => {
+    const server = net.createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+}
+
+// Child is a running process whose output is kept line by line.
+export class Child {
+  lines = []; // stdout and stderr, interleaved as they arrived
+  exit = null; // {code, signal} once the process has ended and its output is complete
+
+  constructor(name, command, args, env) {
+    this.name = name;
+    this.process = spawn(command, args, {
+      env: { PATH: process.env.PATH, HOME: process.env.HOME ?? "/", ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    running.add(this.process);
+    for (const stream of [this.process.stdout, this.process.stderr]) this.#keep(stream);
+    this.exited = new Promise((resolve) => {
+      const done = (code, signal) => {
+        running.delete(this.process);
+        this.exit ??= { code, signal };
+        resolve(this.exit);
+      };
+      this.process.once("close", done);
+      this.process.once("error", (err) => {
+        this.lines.push(`${command}: ${err.message}`);
+        done(-1, null);
+      });
+    });
+  }
+
+  #keep(stream) {
+    let rest = "";
+    stream.setEncoding("utf8");
+    stream.on("data", (text) => {
+      const parts = (rest + text).split("\n");
+      rest = parts.pop();
+      this.lines.push(...parts);
+    });
+    stream.on("end", () => rest && this.lines.push(rest));
+  }
+
+  // log is the end of the output, for failure messages.
+  log() {
+    return `--- output of ${this.name}${this.exit ? ` (ended: ${JSON.stringify(this.exit)})` : ""}\n${this.lines.slice(-40).join("\n")}\n---`;
+  }
+
+  signal(name) {
+    this.process.kill(name);
+  }
+
+  // ended waits until the process has ended by itself or by a signal sent before; returns {code, signal}.
+  ended(what = `${this.name} to end`) {
+    return eventually(what, () => this.exit, { detail: () => this.log() });
+  }
+
+  // stop ends the process at once.
+  async stop() {
+    if (!this.exit) this.process.kill("SIGKILL");
+    await this.exited;
+  }
+}
+
+// Redis is a redis-server of the test's own, without persistence, that can be killed and started again on its port.
+export class Redis {
+  static async start() {
+    const redis = new Redis();
+    redis.port = await freePort();
+    redis.dir = mkdtempSync(path.join(tmpdir(), "edge-redis-"));
+    process.once("exit", () => rmSync(redis.dir, { recursive: true, force: true }));
+    await redis.up();
+    return redis;
+  }
+
+  // reserve names a port for a Redis that does not run yet; up starts it.
+  static async reserve() {
+    const redis = await Redis.start();
+    await redis.down();
+    return redis;
+  }
+
+  get url() {
+    return `redis://127.0.0.1:${this.port}`;
+  }
+
+  async up() {
+    const args = ["--port", String(this.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", this.dir];
+    this.child = new Child("redis-server", process.env.REDIS_SERVER ?? "redis-server", args, {});
+    await eventually(
+      "redis-server to accept connections",
+      () => {
+        if (this.child.exit) throw new Error(`redis-server ended\n${this.child.log()}`);
+        return this.child.lines.some((line) => line.includes("Ready to accept connections"));
+      },
+      { detail: () => this.child.log() },
+    );
+  }
+
+  // down kills it: no goodbye to its clients, nothing saved.
+  async down() {
+    await this.child.stop();
+  }
+}
+
+// Edge is one node. Without `waitReady: false` start returns when /readyz answers 200.
+export class Edge {
+  static async start(env = {}, { waitReady = true } = {}) {
+    const edge = new Edge();
+    edge.env = {
+      LISTEN_ADDR: `127.0.0.1:${await freePort()}`,
+      ADMIN_ADDR: `127.0.0.1:${await freePort()}`,
+      ...env,
+    };
+    for (const [name, value] of Object.entries(edge.env)) if (value === undefined) delete edge.env[name];
+    edge.child = new Child("edge", ...command(), edge.env);
+    if (waitReady) await edge.ready();
+    return edge;
+  }
+
+  get address() {
+    return this.env.LISTEN_ADDR ?? "127.0.0.1:3000";
+  }
+  get url() {
+    return `http://${this.address}`;
+  }
+  get admin() {
+    return `http://${this.env.ADMIN_ADDR ?? "127.0.0.1:9464"}`;
+  }
+
+  // readiness is the status and text of /readyz on the admin listener, {status: 0} while nothing listens there.
+  async readiness() {
+    return get(`${this.admin}/readyz`);
+  }
+
+  async ready() {
+    await this.readinessIs(200);
+  }
+
+  async readinessIs(status, options = {}) {
+    let last;
+    await eventually(
+      `/readyz of the edge at ${this.address} to answer ${status}`,
+      async () => {
+        if (this.child.exit) throw new Error(`the edge ended instead of answering /readyz with ${status}\n${this.child.log()}`);
+        last = await this.readiness();
+        return last.status === status;
+      },
+      { detail: () => `last answer: ${JSON.stringify(last)}\n${this.child.log()}`, ...options },
+    );
+  }
+
+  // metric is the value of one series, e.g. `edge_closes_total{reason="ping_timeout"}`; undefined when absent.
+  async metric(series) {
+    const { status, text } = await get(`${this.admin}/metrics`);
+    if (status !== 200) throw new Error(`/metrics answered ${status}: ${text}`);
+    const line = text.split("\n").find((l) => l.startsWith(`${series} `));
+    return line === undefined ? undefined : Number(line.slice(series.length + 1));
+  }
+
+  async stop() {
+    await this.child.stop();
+  }
+}
+
+// command is how an edge is started: EDGE_BIN, a program or a Node script.
+function command() {
+  const bin = process.env.EDGE_BIN;
+  if (!bin) throw new Error("EDGE_BIN is not set: build one with `go build -o bin/edge ./cmd/edge` and name its absolute path");
+  return bin.endsWith(".mjs") ? [process.execPath, [bin]] : [bin, []];
+}
+
+// get fetches a URL; a refused connection is status 0.
+export async function get(url) {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(5_000) });
+    return { status: response.status, text: await response.text(), headers: response.headers };
+  } catch (err) {
+    return { status: 0, text: String(err.cause ?? err) };
+  }
+}
+
+// Cluster is one Redis and some nodes on it.
+export class Cluster {
+  nodes = [];
+
+  static async start(count = 3, env = {}) {
+    const cluster = new Cluster();
+    cluster.redis = await Redis.start();
+    cluster.env = { AUTH: "none", REDIS_URL: cluster.redis.url, ...env };
+    cluster.nodes = await Promise.all(Array.from({ length: count }, () => Edge.start(cluster.env)));
+    return cluster;
+  }
+
+  get urls() {
+    return this.nodes.map((node) => node.url);
+  }
+
+  // add starts one more node.
+  async add(env = {}) {
+    const node = await Edge.start({ ...this.env, ...env });
+    this.nodes.push(node);
+    return node;
+  }
+
+  async stop() {
+    await Promise.all(this.nodes.map((node) => node.stop()));
+    await this.redis.down();
+  }
+}
