@@ -3,6 +3,7 @@ package engine
 import (
 	"bufio"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -38,14 +39,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.m.Refusals[metrics.RefusalBadRequest].Inc()
 		status := http.StatusBadRequest
-		var he *websocket.HandshakeError
-		if errors.As(err, &he) && he.Status != 0 {
-			status = he.Status
-		}
-		if status == http.StatusUpgradeRequired {
-			w.Header().Set("Sec-WebSocket-Version", "13")
-		}
 		w.Header().Set("Connection", "close")
+		var he *websocket.HandshakeError
+		if errors.As(err, &he) {
+			status = he.Status
+			maps.Copy(w.Header(), he.Header)
+		}
 		http.Error(w, err.Error(), status)
 		return
 	}

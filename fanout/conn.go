@@ -35,8 +35,8 @@ type Conn struct {
 	head, tail *entry // outbox, oldest first
 	queued     int    // bytes in the outbox
 	next, prev *Conn  // timer wheel slot
+	floor      ID     // replayed up to here: older journalled messages are skipped
 	deadline   Tick
-	floor      ID // replayed up to here: older journalled messages are skipped
 	flags      connFlags
 
 	// Shared.
@@ -85,15 +85,34 @@ func (c *Conn) push(m *Message) {
 		s.stats.drops[metrics.DropVolatile]++
 		return
 	}
-	if c.queued+backlog+len(m.Frame) > s.hub.cfg.OutboxBytes {
-		c.dropVolatile()
-		if c.queued+backlog+len(m.Frame) > s.hub.cfg.OutboxBytes {
-			s.abort(c, metrics.CloseSlowReader)
-			return
-		}
+	if c.queued+backlog+len(m.Frame) > s.hub.cfg.OutboxBytes && !c.makeRoom(len(m.Frame)) {
+		return
 	}
 	c.append(m)
 	s.stats.delivered++
+}
+
+// makeRoom makes the outbox fit n more bytes. It reports false if the conn was
+// given up instead.
+func (c *Conn) makeRoom(n int) bool {
+	s := c.shard
+	if c.backlog.Load() == 0 {
+		// The outbox grew within this pass: that the shard did not write yet
+		// says nothing about the reader.
+		s.write(c)
+	}
+	if c.flags&connDetached != 0 {
+		return false
+	}
+	fits := func() bool { return c.queued+int(c.backlog.Load())+n <= s.hub.cfg.OutboxBytes }
+	if fits() {
+		return true
+	}
+	if c.dropVolatile(); fits() {
+		return true
+	}
+	s.abort(c, metrics.CloseSlowReader)
+	return false
 }
 
 // append adds m at the tail and marks the conn dirty.

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +15,7 @@ const stripeCount = 64
 
 // Config sizes a Hub. Zero values get the defaults named.
 type Config struct {
-	Shards      int           // goroutines that own conns; default 1, callers pass GOMAXPROCS
+	Shards      int           // goroutines that own conns; default 1, at most 256; callers pass GOMAXPROCS
 	Tick        time.Duration // resolution of deadlines; default 1 s
 	OutboxBytes int           // bound of one conn's outbox and backlog; default 4 MiB
 	Inbox       int           // bound of deliveries waiting in one shard; default 65,536
@@ -57,15 +58,20 @@ type stripe struct {
 	rooms map[Key]*Room
 }
 
-// lingering is a room that was empty at some time.
-type lingering struct {
-	room *Room
-	due  time.Time
-}
-
 // New makes a Hub and starts its shards; Close ends them.
 func New(cfg Config, sub Subscriber, m *metrics.Metrics) *Hub {
+	h := newHub(cfg, sub, m)
+	for _, s := range h.shards {
+		h.stopped.Go(s.run)
+	}
+	h.stopped.Go(h.sweep)
+	return h
+}
+
+// newHub makes a Hub whose shards do not run yet.
+func newHub(cfg Config, sub Subscriber, m *metrics.Metrics) *Hub {
 	setDefault(&cfg.Shards, 1)
+	cfg.Shards = min(cfg.Shards, maxShards)
 	setDefault(&cfg.Tick, time.Second)
 	setDefault(&cfg.OutboxBytes, 4<<20)
 	setDefault(&cfg.Inbox, 65536)
@@ -75,11 +81,8 @@ func New(cfg Config, sub Subscriber, m *metrics.Metrics) *Hub {
 		h.stripes[i].rooms = make(map[Key]*Room)
 	}
 	for i := range cfg.Shards {
-		s := newShard(h, i)
-		h.shards = append(h.shards, s)
-		h.stopped.Go(s.run)
+		h.shards = append(h.shards, newShard(h, i))
 	}
-	h.stopped.Go(h.sweep)
 	return h
 }
 
@@ -119,6 +122,10 @@ func (h *Hub) Open(c *Conn) { c.Wrote(1) }
 // members must be closed by CloseMember.
 func (h *Hub) Detach(c *Conn) { c.shard.enqueue(op{kind: opDetach, conn: c}) }
 
+// SetFloor says that c got every journalled message up to id by replay:
+// deliveries after this call skip what is not later. A floor never sinks.
+func (h *Hub) SetFloor(c *Conn, id ID) { c.shard.enqueue(op{kind: opFloor, conn: c, id: id}) }
+
 // End sends last, if not nil, after everything queued; nothing may follow it.
 // Sink.Drained is called when the kernel has it all.
 func (h *Hub) End(c *Conn, last *Message) {
@@ -146,9 +153,11 @@ func (h *Hub) Send(c *Conn, m *Message) bool {
 func (h *Hub) Wake(c *Conn) { c.shard.enqueue(op{kind: opWake, conn: c}) }
 
 // Join makes m a member of k. since is the journal position before which
-// nothing is for m. live, if not nil, is called once when the room's
-// subscription is live: at once if it is, else on the bus's goroutine. Join
-// reports false, without calling live, if the member is closed.
+// nothing is for m; it is ignored if m is a member already. live, if not nil,
+// is called once, and must not block: when the room's subscription is live (at
+// once if it is, else on the bus's goroutine), or when the room is forgotten
+// because everybody left before that. Join reports false, without calling live,
+// if the member is closed.
 func (h *Hub) Join(m *Member, k Key, since ID, live func()) bool {
 	m.mu.Lock()
 	if m.closed {
@@ -163,7 +172,7 @@ func (h *Hub) Join(m *Member, k Key, since ID, live func()) bool {
 	}
 	r, created := h.count(k, m.conn.shard.index)
 	m.rooms = append(m.rooms, r)
-	m.conn.shard.enqueue(op{kind: opJoin, member: m, room: r, since: since})
+	m.conn.shard.enqueue(op{kind: opJoin, member: m, room: r, id: since})
 	m.mu.Unlock()
 	// The join is in the inbox before SUBSCRIBE is sent: what arrives by the
 	// subscription comes behind it.
@@ -172,6 +181,7 @@ func (h *Hub) Join(m *Member, k Key, since ID, live func()) bool {
 			h.m.Rooms.Inc()
 		}
 		h.sub.Subscribe(k, r.generation)
+		h.release(r, noShard)
 	}
 	h.whenLive(r, live)
 	return true
@@ -186,7 +196,7 @@ func (h *Hub) Leave(m *Member, k Key) bool {
 		return false
 	}
 	r := m.rooms[i]
-	m.rooms = append(m.rooms[:i], m.rooms[i+1:]...)
+	m.rooms = slices.Delete(m.rooms, i, i+1)
 	m.conn.shard.enqueue(op{kind: opLeave, member: m, room: r})
 	return true
 }
@@ -270,15 +280,17 @@ func (h *Hub) Visit(t *Target, visit func(*Member), done func()) {
 	}
 	h.eachShard(t, func(s *shard) {
 		pending.Add(1)
-		s.enqueue(op{kind: opVisit, target: t, visit: visit, done: finish})
+		s.enqueue(op{kind: opVisit, target: t, visit: &visitor{members: visit, done: finish}})
 	})
 	finish()
 }
 
-// VisitConns calls visit for every attached conn's sink, on its shard.
+// VisitConns calls visit for every attached conn's sink, on its shard. visit must
+// not block.
 func (h *Hub) VisitConns(visit func(Sink)) {
+	v := &visitor{conns: visit}
 	for _, s := range h.shards {
-		s.enqueue(op{kind: opVisitConns, conns: visit})
+		s.enqueue(op{kind: opVisitConns, visit: v})
 	}
 }
 
@@ -312,98 +324,4 @@ const maxShards = 256
 
 func (h *Hub) stripe(k Key) *stripe {
 	return &h.stripes[maphash.Comparable(h.seed, k)%stripeCount]
-}
-
-// count adds one member of shard i to the room and reports whether the room was made.
-func (h *Hub) count(k Key, i int) (r *Room, created bool) {
-	s := h.stripe(k)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r = s.rooms[k]
-	if r == nil {
-		r = &Room{Key: k, counts: make([]int32, len(h.shards)), members: make([][]place, len(h.shards)), generation: h.gen.Add(1)}
-		s.rooms[k] = r
-		created = true
-	}
-	r.total++
-	r.counts[i]++
-	return r, created
-}
-
-// release takes back one count, after the shard processed a leave.
-func (h *Hub) release(r *Room, i int) {
-	s := h.stripe(r.Key)
-	s.mu.Lock()
-	r.total--
-	r.counts[i]--
-	empty := r.total == 0
-	s.mu.Unlock()
-	if empty {
-		h.lingerMu.Lock()
-		h.linger = append(h.linger, lingering{room: r, due: time.Now().Add(h.cfg.Linger)})
-		h.lingerMu.Unlock()
-	}
-}
-
-// whenLive calls live when r's subscription is live.
-func (h *Hub) whenLive(r *Room, live func()) {
-	if live == nil {
-		return
-	}
-	s := h.stripe(r.Key)
-	s.mu.Lock()
-	if !r.live {
-		r.waiters = append(r.waiters, live)
-		s.mu.Unlock()
-		return
-	}
-	s.mu.Unlock()
-	live()
-}
-
-// sweep forgets rooms that stayed empty for the linger time.
-func (h *Hub) sweep() {
-	t := time.NewTicker(min(time.Second, h.cfg.Linger))
-	defer t.Stop()
-	for {
-		select {
-		case <-h.stop:
-			return
-		case now := <-t.C:
-			h.sweepOnce(now)
-		}
-	}
-}
-
-// sweepOnce handles every room whose linger time is over at now.
-func (h *Hub) sweepOnce(now time.Time) {
-	h.lingerMu.Lock()
-	n := 0
-	for n < len(h.linger) && !h.linger[n].due.After(now) {
-		n++
-	}
-	due := append([]lingering(nil), h.linger[:n]...)
-	h.linger = append(h.linger[:0], h.linger[n:]...)
-	h.lingerMu.Unlock()
-
-	for _, l := range due {
-		r := l.room
-		s := h.stripe(r.Key)
-		s.mu.Lock()
-		// A room that filled again and emptied again has a later entry of its
-		// own, so acting on this one would only cut that linger short by less
-		// than one sweep; a room with members stays.
-		gone := r.total == 0 && !r.removed
-		if gone {
-			r.removed = true
-			delete(s.rooms, r.Key)
-		}
-		s.mu.Unlock()
-		if gone {
-			if r.Key.Room != "" {
-				h.m.Rooms.Dec()
-			}
-			h.sub.Unsubscribe(r.Key, r.generation)
-		}
-	}
 }

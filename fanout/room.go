@@ -6,15 +6,17 @@ import "sync"
 // the first join and forgotten after it stayed empty for the linger time; a
 // join after that makes a new one.
 type Room struct {
-	Key Key
+	// Set when made, then read-only.
+	Key        Key
+	generation uint64 // of the subscription
 
 	// Guarded by the lock of the hub's stripe for Key.
-	total      int // members counted: joins enqueued minus leaves processed
-	counts     []int32
-	generation uint64 // of the subscription
-	live       bool
-	waiters    []func() // joins waiting for the subscription
-	removed    bool     // no longer in the hub's map
+	total   int     // joins enqueued minus leaves processed; one more while Subscribe is called
+	counts  []int32 // the same per shard
+	emptied uint32  // times total became 0: names the linger entry that counts
+	live    bool
+	removed bool     // no longer in the hub's map
+	waiters []func() // joins waiting for the subscription
 
 	// members[i] is owned by shard i.
 	members [][]place
@@ -40,9 +42,9 @@ type Member struct {
 	closed bool
 
 	// Owned by the shard of conn.
-	places []membership
-	seen   uint32 // last target that selected or excluded this member
 	gone   bool
+	places []membership
+	seen   uint64 // last target that selected or excluded this member
 }
 
 // membership is a member's side of a place.
@@ -96,21 +98,28 @@ func (r *Room) enter(i int, m *Member, since ID) {
 	m.places = append(m.places, membership{room: r, slot: int32(len(r.members[i]) - 1)})
 }
 
-// exit removes m from shard i's share of r and reports whether it was there.
-// Both lists are unordered: the last element fills the gap.
-func (r *Room) exit(i int, m *Member) bool {
-	at := -1
+// has reports whether the member got the journalled message id another way:
+// by replay, or before it joined.
+func (p *place) has(id ID) bool {
+	return !id.IsZero() && (!id.After(p.member.conn.floor) || !id.After(p.since))
+}
+
+// in is the index of the membership of r in m.places, or -1. Called by the shard only.
+func (m *Member) in(r *Room) int {
 	for j := range m.places {
 		if m.places[j].room == r {
-			at = j
-			break
+			return j
 		}
 	}
-	if at < 0 {
-		return false
-	}
+	return -1
+}
+
+// exit ends membership number at of m, on shard i, and returns its room. Both
+// lists are unordered: the last element fills the gap. Emptied lists keep no memory.
+func (m *Member) exit(i, at int) *Room {
+	r, slot := m.places[at].room, m.places[at].slot
 	members := r.members[i]
-	slot, last := m.places[at].slot, int32(len(members)-1)
+	last := int32(len(members) - 1)
 	if slot != last {
 		moved := members[last]
 		members[slot] = moved
@@ -119,16 +128,19 @@ func (r *Room) exit(i int, m *Member) bool {
 	members[last] = place{}
 	r.members[i] = members[:last]
 	if last == 0 {
-		r.members[i] = nil // an emptied room keeps no memory
+		r.members[i] = nil
 	}
 
 	end := len(m.places) - 1
 	if at != end {
-		m.places[at] = m.places[end]
-		r2 := m.places[at]
-		r2.room.members[i][r2.slot].index = int32(at)
+		moved := m.places[end]
+		m.places[at] = moved
+		moved.room.members[i][moved.slot].index = int32(at)
 	}
 	m.places[end] = membership{}
 	m.places = m.places[:end]
-	return true
+	if end == 0 {
+		m.places = nil
+	}
+	return r
 }

@@ -23,6 +23,7 @@ const (
 	opDeliver
 	opVisit
 	opVisitConns
+	opFloor
 )
 
 // op is one inbox entry; which fields are set depends on kind.
@@ -34,14 +35,24 @@ type op struct {
 	room   *Room
 	msg    *Message
 	target *Target
-	since  ID
-	visit  func(*Member)
-	conns  func(Sink)
-	done   func()
+	id     ID // of opJoin: since; of opFloor: the floor; of a lost delivery: its message's
+	visit  *visitor
+}
+
+// visitor is what opVisit and opVisitConns call.
+type visitor struct {
+	members func(*Member)
+	conns   func(Sink)
+	done    func()
 }
 
 // scratchBytes bounds how much one write merges; larger packets go out alone.
 const scratchBytes = 64 << 10
+
+// flushEvery bounds how many messages a pass puts into outboxes before it writes
+// and looks at the clock: a full inbox for large rooms would otherwise delay its
+// first message and all heartbeats by seconds, and hold gigabytes of entries.
+const flushEvery = 1 << 18
 
 // shard is one fan-out worker and the conns it owns.
 type shard struct {
@@ -52,18 +63,19 @@ type shard struct {
 	// Guarded by mu, which is the innermost lock.
 	mu         sync.Mutex
 	inbox      []op
-	deliveries int  // opDeliver entries in inbox
-	awake      bool // the goroutine will look at the inbox again
-	lost       []op // deliveries refused because the inbox was full
+	deliveries int    // opDeliver entries in inbox
+	awake      bool   // the goroutine will look at the inbox again
+	lost       losses // deliveries refused because the inbox was full
 
 	// Owned by the goroutine.
 	spare   []op // the other inbox buffer
-	wheel   wheel
-	conns   map[*Conn]struct{}
+	ticks   <-chan time.Time
+	wheel   wheel // holds every attached conn
 	dirty   []*Conn
 	free    *entry
+	spares  int // entries in free
 	scratch []byte
-	stamp   uint32     // number of the last multi-room target
+	stamp   uint64     // number of the last multi-room target; never repeats
 	arrived []*Message // delivered in this pass, to be timed
 	stats   passStats
 }
@@ -76,7 +88,7 @@ type passStats struct {
 }
 
 func newShard(h *Hub, index int) *shard {
-	return &shard{hub: h, index: index, wake: make(chan struct{}, 1), conns: make(map[*Conn]struct{}), scratch: make([]byte, 0, scratchBytes)}
+	return &shard{hub: h, index: index, wake: make(chan struct{}, 1), scratch: make([]byte, 0, scratchBytes)}
 }
 
 // enqueue appends a control operation; it is never refused.
@@ -89,19 +101,20 @@ func (s *shard) enqueue(o op) {
 // deliver appends a delivery, or records that it was lost.
 func (s *shard) deliver(o op) {
 	s.mu.Lock()
-	if s.deliveries >= s.hub.cfg.Inbox {
-		// Bounded too: beyond this many the same rooms are closed anyway.
-		if len(s.lost) < 1024 {
-			o.msg = nil
-			s.lost = append(s.lost, o)
-		}
+	if s.deliveries < s.hub.cfg.Inbox {
+		s.deliveries++
+		s.inbox = append(s.inbox, o)
 		s.rouse()
-		s.hub.m.Drops[metrics.DropDeliverQueue].Inc()
 		return
 	}
-	s.deliveries++
-	s.inbox = append(s.inbox, o)
+	if o.msg.Volatile { // may be lost: no conn is closed for it
+		s.mu.Unlock()
+		s.hub.m.Drops[metrics.DropVolatile].Inc()
+		return
+	}
+	s.lost.add(&o)
 	s.rouse()
+	s.hub.m.Drops[metrics.DropDeliverQueue].Inc()
 }
 
 // rouse unlocks s.mu and makes sure that the goroutine runs.
@@ -114,29 +127,30 @@ func (s *shard) rouse() {
 	}
 }
 
-// take swaps the inbox out. It returns nil, and the shard may sleep, when there
+// take swaps the inbox out. It reports false, and the shard may sleep, when there
 // is nothing to do.
-func (s *shard) take() (ops, lost []op) {
+func (s *shard) take() (ops []op, lost losses, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.inbox) == 0 && len(s.lost) == 0 {
+	if len(s.inbox) == 0 && s.lost.empty() {
 		s.awake = false
-		return nil, nil
+		return nil, losses{}, false
 	}
 	ops, s.inbox = s.inbox, s.spare[:0]
-	lost, s.lost = s.lost, nil
+	lost, s.lost = s.lost, losses{}
 	s.deliveries = 0
-	return ops, lost
+	return ops, lost, true
 }
 
 func (s *shard) run() {
 	ticker := time.NewTicker(s.hub.cfg.Tick)
 	defer ticker.Stop()
+	s.ticks = ticker.C
 	for {
 		select {
 		case <-s.hub.stop:
 			return
-		case <-ticker.C:
+		case <-s.ticks:
 			s.expire()
 			s.flush()
 			s.report()
@@ -144,34 +158,36 @@ func (s *shard) run() {
 		case <-s.wake:
 		}
 		for s.pass() {
-			select { // a busy shard keeps its deadlines
+			select {
 			case <-s.hub.stop:
 				return
-			case <-ticker.C:
-				s.expire()
-				s.flush()
 			default:
 			}
 		}
 	}
 }
 
-// pass drains the inbox into outboxes, then writes each dirty conn once. It
-// reports false when there was nothing to do and the shard may sleep.
+// pass drains the inbox into outboxes, then writes each dirty conn once; more
+// often only beyond flushEvery. It reports false when there was nothing to do and
+// the shard may sleep.
 func (s *shard) pass() bool {
-	ops, lost := s.take()
-	if ops == nil && lost == nil {
+	ops, lost, ok := s.take()
+	if !ok {
 		return false
 	}
+	s.expireIfDue()
 	s.hub.m.ShardQueue.Add(float64(len(ops)))
 	for i := range ops {
 		s.do(&ops[i])
 		ops[i] = op{}
+		if s.stats.delivered >= flushEvery {
+			s.flush()
+			s.report()
+			s.expireIfDue()
+		}
 	}
 	s.hub.m.ShardQueue.Sub(float64(len(ops)))
-	for i := range lost {
-		s.giveUp(&lost[i])
-	}
+	s.giveUp(&lost)
 	s.flush()
 	s.report()
 	if cap(ops) > 1<<14 {
@@ -185,7 +201,6 @@ func (s *shard) pass() bool {
 func (s *shard) do(o *op) {
 	switch c := o.conn; o.kind {
 	case opAttach:
-		s.conns[c] = struct{}{}
 		s.wheel.set(c, o.tick)
 	case opDetach:
 		s.detach(c)
@@ -195,6 +210,10 @@ func (s *shard) do(o *op) {
 		c.direct.Add(-int64(len(o.msg.Frame)))
 		c.push(o.msg)
 	case opOverflow:
+		if c.flags&connEnding != 0 {
+			s.stats.drops[metrics.DropClosing]++ // nothing was to follow anyway
+			return
+		}
 		s.abort(c, metrics.CloseSlowReader)
 	case opWake:
 		if c.flags&connDetached == 0 {
@@ -205,57 +224,52 @@ func (s *shard) do(o *op) {
 			s.markDirty(c)
 		}
 	case opJoin:
-		if o.member.gone {
-			s.hub.release(o.room, s.index)
-		} else {
-			o.room.enter(s.index, o.member, o.since)
-		}
+		o.room.enter(s.index, o.member, o.id)
 	case opLeave:
-		s.leave(o.member, o.room)
+		if at := o.member.in(o.room); at >= 0 {
+			s.leave(o.member, at)
+		}
 	case opCloseMember:
 		o.member.gone = true
-		for n := len(o.member.places); n > 0; n = len(o.member.places) {
-			s.leave(o.member, o.member.places[n-1].room)
+		for n := len(o.member.places); n > 0; n-- {
+			s.leave(o.member, n-1)
 		}
 	case opDeliver:
 		s.doDeliver(o)
 	case opVisit:
-		s.each(o.target, func(p place) { o.visit(p.member) })
-		o.done()
+		s.each(o.target, ID{}, o.visit.members)
+		o.visit.done()
 	case opVisitConns:
-		for c := range s.conns {
-			o.conns(c.sink)
+		s.wheel.each(func(c *Conn) { o.visit.conns(c.sink) })
+	case opFloor:
+		if o.id.After(c.floor) {
+			c.floor = o.id
 		}
 	}
 }
 
-// doDeliver puts the message into the outbox of every member it is for.
+// doDeliver puts the message into the outbox of every member it is for. Pushing
+// may abort a conn, but its members leave by an operation of their own, so no
+// list changes under the loops.
 func (s *shard) doDeliver(o *op) {
-	if o.msg != nil && !o.msg.Arrived.IsZero() {
+	if !o.msg.Arrived.IsZero() {
 		s.arrived = append(s.arrived, o.msg)
 	}
 	if o.target != nil {
-		s.each(o.target, func(p place) { s.offer(p, o.msg) })
+		s.each(o.target, o.msg.ID, func(m *Member) { m.conn.push(o.msg) })
 		return
 	}
-	// push may abort a conn, but its members leave by an operation of their
-	// own, so the list does not change under this loop.
-	for _, p := range o.room.members[s.index] {
-		s.offer(p, o.msg)
+	members := o.room.members[s.index]
+	for i := range members {
+		if p := &members[i]; !p.has(o.msg.ID) {
+			p.member.conn.push(o.msg)
+		}
 	}
 }
 
-// offer delivers m to one member unless the member already has it.
-func (s *shard) offer(p place, m *Message) {
-	c := p.member.conn
-	if !m.ID.IsZero() && (!m.ID.After(c.floor) || !m.ID.After(p.since)) {
-		return
-	}
-	c.push(m)
-}
-
-// each calls f once for every member the target selects on this shard.
-func (s *shard) each(t *Target, f func(place)) {
+// each calls f once for every member of this shard that the target selects and
+// that has not got the journalled message id by other means (the zero ID: all).
+func (s *shard) each(t *Target, id ID, f func(*Member)) {
 	s.stamp++
 	for _, r := range t.Except {
 		for _, p := range r.members[s.index] {
@@ -268,41 +282,32 @@ func (s *shard) each(t *Target, f func(place)) {
 		}
 	}
 	for _, r := range t.Rooms {
-		for _, p := range r.members[s.index] {
-			if p.member.seen != s.stamp {
+		members := r.members[s.index]
+		for i := range members {
+			// A member that joined this room too late may have joined another
+			// one of the target in time.
+			if p := &members[i]; p.member.seen != s.stamp && !p.has(id) {
 				p.member.seen = s.stamp
-				f(p)
+				f(p.member)
 			}
 		}
 	}
 	for _, m := range t.Members {
-		if m.conn.shard == s && m.seen != s.stamp && !m.gone {
+		if m.conn.shard == s && m.seen != s.stamp && !m.gone && !(&place{member: m}).has(id) {
 			m.seen = s.stamp
-			f(place{member: m})
+			f(m)
 		}
 	}
 }
 
-// giveUp closes the conns for which a delivery was lost: a closed conn comes
-// back and is told, a hole in its stream would be silent.
-func (s *shard) giveUp(o *op) {
-	if o.target != nil {
-		s.each(o.target, func(p place) { s.abort(p.member.conn, metrics.CloseOverloaded) })
-		return
-	}
-	for _, p := range o.room.members[s.index] {
-		s.abort(p.member.conn, metrics.CloseOverloaded)
-	}
-}
-
-func (s *shard) leave(m *Member, r *Room) {
-	if r.exit(s.index, m) {
-		s.hub.release(r, s.index)
-	}
-}
+// leave ends membership number at of m.
+func (s *shard) leave(m *Member, at int) { s.hub.release(m.exit(s.index, at), s.index) }
 
 func (s *shard) end(c *Conn, last *Message) {
 	if c.flags&(connDetached|connEnding) != 0 {
+		if last != nil {
+			s.stats.drops[metrics.DropClosing]++
+		}
 		return
 	}
 	if last != nil {
@@ -322,12 +327,20 @@ func (s *shard) abort(c *Conn, reason metrics.Close) {
 
 func (s *shard) detach(c *Conn) {
 	s.wheel.remove(c)
-	delete(s.conns, c)
 	c.discard()
 	c.flags |= connDetached
 }
 
 func (s *shard) expire() { s.wheel.advance(s.hub.Now(), s.expireConn) }
+
+// expireIfDue lets a busy shard keep its deadlines.
+func (s *shard) expireIfDue() {
+	select {
+	case <-s.ticks:
+		s.expire()
+	default:
+	}
+}
 
 func (s *shard) expireConn(c *Conn) {
 	m, next := c.sink.Expire(s.hub.Now())

@@ -48,6 +48,15 @@ func (w *wheel) remove(c *Conn) {
 	c.flags &^= connInWheel
 }
 
+// each calls f for every conn in the wheel; f must not change the wheel.
+func (w *wheel) each(f func(*Conn)) {
+	for _, c := range w.slots {
+		for ; c != nil; c = c.next {
+			f(c)
+		}
+	}
+}
+
 // advance moves the wheel to now and calls expire for every conn whose deadline
 // is reached; expire may set or remove the conn it is given, and no other.
 func (w *wheel) advance(now Tick, expire func(*Conn)) {

@@ -70,22 +70,34 @@ func (c *Conn) pop() []byte {
 	return m.Frame
 }
 
+// entryChunk is how many entries are made at once.
+const entryChunk = 256
+
+// entry returns an unused entry.
 func (s *shard) entry() *entry {
 	if s.free == nil {
-		chunk := make([]entry, 256)
+		chunk := make([]entry, entryChunk)
 		for i := range chunk {
 			s.release(&chunk[i])
 		}
 	}
 	e := s.free
 	s.free = e.next
+	s.spares--
 	e.next = nil
 	return e
 }
 
+// release keeps e for the next message. What a pass cannot use is left to the
+// garbage collector: a crowd of slow readers costs nothing once it is gone.
 func (s *shard) release(e *entry) {
-	e.msg, e.next = nil, s.free
+	e.msg, e.next = nil, nil
+	if s.spares >= flushEvery {
+		return
+	}
+	e.next = s.free
 	s.free = e
+	s.spares++
 }
 
 // report moves the pass's counts into the shared counters and times its messages.

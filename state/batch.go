@@ -22,13 +22,7 @@ func (l *ledger) next(now time.Time, limit int) []operation {
 			l.enqueue(set)
 		}
 	}
-	i := 0
-	for ; i < len(l.attach) && len(ops) < limit; i++ {
-		ops = l.takeSocket(l.attach[i], ops)
-	}
-	if l.attach = l.attach[i:]; len(l.attach) == 0 {
-		l.attach = nil
-	}
+	ops = l.takeSockets(ops, limit)
 	if len(l.sets) == 0 {
 		l.sets = nil
 	}
@@ -68,26 +62,47 @@ func (l *ledger) takeMembers(set *presenceSet, ops []operation) []operation {
 	return ops
 }
 
-// takeSocket appends the socket's ATTACH or DETACH if it may be sent.
-func (l *ledger) takeSocket(s *socket, ops []operation) []operation {
-	s.queued = false
-	l.waiting--
-	switch {
-	case s.settled():
-		l.forgetSocket(s)
-		return ops
-	case s.desired && s.user.stored != held:
-		return ops // until the user is held online
-	case s.desired:
-		if s.stored == absent {
-			s.user.attached++
+// takeSockets appends ATTACH and DETACH operations up to limit, the attaches
+// first: a user who changes sockets is online throughout.
+func (l *ledger) takeSockets(ops []operation, limit int) []operation {
+	var attach, detach []operation
+	i := 0
+	for ; i < len(l.attach) && len(ops)+len(attach)+len(detach) < limit; i++ {
+		s := l.attach[i]
+		s.queued = false
+		l.waiting--
+		switch {
+		case s.settled():
+			l.forgetSocket(s)
+			continue
+		case s.desired && s.user.stored != held:
+			continue // until the user is held online
+		case s.desired:
+			if s.stored == absent {
+				s.user.attached++
+			}
+			attach = grouped(attach, metrics.PresenceAttach, s)
+		default:
+			detach = grouped(detach, metrics.PresenceDetach, s)
 		}
-		ops = append(ops, operation{op: metrics.PresenceAttach, socket: s, asserts: s.before})
-	default:
-		ops = append(ops, operation{op: metrics.PresenceDetach, socket: s})
+		s.inflight, s.stored = true, unknown
 	}
-	s.inflight, s.stored = true, unknown
-	return ops
+	if l.attach = l.attach[i:]; len(l.attach) == 0 {
+		l.attach = nil
+	}
+	return append(append(ops, attach...), detach...)
+}
+
+// grouped adds a socket to the last operation, or to a new one. A socket that
+// failed before goes alone: its user's key may be what Redis refuses.
+func grouped(ops []operation, op metrics.PresenceOp, s *socket) []operation {
+	if n := len(ops); n > 0 && s.backoff == 0 {
+		if last := &ops[n-1]; len(last.sockets) < batchSockets && last.sockets[0].backoff == 0 {
+			last.sockets = append(last.sockets, s)
+			return ops
+		}
+	}
+	return append(ops, operation{op: op, sockets: []*socket{s}})
 }
 
 // settle records the outcome of one operation that next returned. After an
@@ -98,26 +113,29 @@ func (l *ledger) settle(o operation, err error, now time.Time) {
 		l.settleMembers(o, err, now)
 		return
 	}
-	s := o.socket
+	for _, s := range o.sockets {
+		l.settleSocket(s, o.op, err, now)
+	}
+}
+
+func (l *ledger) settleSocket(s *socket, op metrics.PresenceOp, err error, now time.Time) {
 	s.inflight = false
 	if err != nil {
 		s.backoff = min(max(2*s.backoff, retryMin), retryMax)
+		s.queued = true
+		l.waiting++
+		l.delay(delayed{at: now.Add(s.backoff), socket: s})
 		l.account(&s.fact)
-		if !s.settled() {
-			s.queued = true
-			l.waiting++
-			l.delay(delayed{at: now.Add(s.backoff), socket: s})
-		}
 		return
 	}
 	s.backoff = 0
-	if o.op == metrics.PresenceAttach {
+	u := s.user
+	if op == metrics.PresenceAttach {
 		s.stored, s.before = held, true
 	} else {
 		s.stored, s.before = absent, false
-		s.user.attached--
+		u.attached--
 	}
-	u := s.user
 	l.touchSocket(s)
 	if u.attached == 0 {
 		l.touchMember(u) // may be released now

@@ -32,6 +32,7 @@ type Bus struct {
 	uid      string
 	pattern  bool
 	updates  *updates
+	patience time.Duration // publishPatience
 
 	deliverer Deliverer // set by Run before anything uses them
 	responder Responder
@@ -64,6 +65,7 @@ func newBus(cfg Config, l *link, ch socketio.Channels, m *metrics.Metrics) *Bus 
 		wanted:   make(chan struct{}, 1),
 		announce: make(chan struct{}, 1),
 		updates:  newUpdates(cfg.PresenceWindow),
+		patience: publishPatience,
 	}
 	b.routes.Store(&routes{})
 	return b
@@ -161,7 +163,7 @@ func (b *Bus) awaitRedis(ctx context.Context) *clients {
 		case <-changed:
 		case <-tick.C:
 			b.queueMu.Lock()
-			late = b.queue.expired(late[:0], time.Now().Add(-publishPatience))
+			late = b.queue.expired(late[:0], time.Now().Add(-b.patience))
 			b.queueMu.Unlock()
 			for i := range late {
 				b.settle(&late[i], ErrUnavailable)

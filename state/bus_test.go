@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -272,7 +273,7 @@ func TestQueueBounds(t *testing.T) {
 }
 
 func TestStopFailsWhatIsQueued(t *testing.T) {
-	n := awayNode(t)
+	n := awayNode(t, time.Hour)
 	done, c := outcome()
 	if err := n.Bus().Publish("/", "", []byte("x"), nil, done); err != nil {
 		t.Fatal(err)
@@ -289,13 +290,14 @@ func TestStopFailsWhatIsQueued(t *testing.T) {
 }
 
 // awayNode runs on a port nobody listens to.
-func awayNode(t *testing.T) *node {
+func awayNode(t *testing.T, patience time.Duration) *node {
 	t.Helper()
 	options, err := parseURL("redis://127.0.0.1:" + freePort(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := (&backend{options: options}).open(t, "nodeAAAA", nil)
+	n.bus.patience = patience
 	n.Bus().Open("/")
 	return n.run(t)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"sync"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 )
@@ -15,12 +17,31 @@ import (
 // client-side caching and no killing of old connections; and it keeps order
 // within channel subscriptions and within pattern subscriptions but not
 // between them, so that rooms are subscribed by pattern only.
-type embedded struct{ redis *miniredis.Miniredis }
+type embedded struct {
+	redis *miniredis.Miniredis
+	ended chan struct{}
+	clock sync.WaitGroup
+}
+
+// ttlTick is how often keys of the in-process Redis may expire. Its own
+// ClockTTL looks at every key with every command instead.
+const ttlTick = 10 * time.Second
 
 func startEmbedded() *embedded {
-	m := miniredis.NewMiniRedis()
-	m.ClockTTL(true)
-	return &embedded{redis: m}
+	e := &embedded{redis: miniredis.NewMiniRedis(), ended: make(chan struct{})}
+	e.clock.Go(func() {
+		tick := time.NewTicker(ttlTick)
+		defer tick.Stop()
+		for {
+			select {
+			case <-e.ended:
+				return
+			case <-tick.C:
+				e.redis.FastForward(ttlTick)
+			}
+		}
+	})
+	return e
 }
 
 func (e *embedded) options() redisOptions {
@@ -31,4 +52,9 @@ func (e *embedded) options() redisOptions {
 	}
 }
 
-func (e *embedded) stop() { e.redis.Close() }
+// stop ends the server; its data is gone. Once only.
+func (e *embedded) stop() {
+	close(e.ended)
+	e.clock.Wait()
+	e.redis.Close()
+}

@@ -435,3 +435,9 @@ func (b *backend) expectSet(t *testing.T, key string, want ...string) {
 		t.Errorf("%s is %q, want %q", key, got, want)
 	}
 }
+
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}

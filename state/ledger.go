@@ -10,6 +10,7 @@ import (
 
 const (
 	batchMembers = 256 // of one HOLD or RELEASE
+	batchSockets = 64  // of one ATTACH or DETACH
 	retryMin     = 100 * time.Millisecond
 	retryMax     = 10 * time.Second
 )
@@ -74,8 +75,7 @@ type operation struct {
 	op      metrics.PresenceOp
 	set     *presenceSet // HOLD, RELEASE
 	members []*member
-	socket  *socket // ATTACH, DETACH
-	asserts bool    // ATTACH
+	sockets []*socket // ATTACH, DETACH
 }
 
 // completion is a callback that is due.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -213,7 +214,7 @@ func TestRedisAwayAtStart(t *testing.T) {
 }
 
 func TestPublishGivesUpOnAnAbsentRedis(t *testing.T) {
-	n := awayNode(t)
+	n := awayNode(t, time.Millisecond)
 	done, c := outcome()
 	if err := n.Bus().Publish("/", "", []byte("x"), nil, done); err != nil {
 		t.Fatal(err)
@@ -244,6 +245,7 @@ func TestFrozenRedis(t *testing.T) {
 		t.Error("a publish that Redis never answered succeeded")
 	}
 	b.redis.thaw(t)
+	b.observe(t)
 	eventually(t, "ready again", n.Ready)
 	n.settled(t)
 	b.expectSet(t, onlineKey, "u1", "u2")

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
-
-	"github.com/stellara/edge/metrics"
 )
 
 // run carries intents to Redis until ctx ends.
@@ -160,17 +158,17 @@ func (p *Presence) send(ctx context.Context, c *clients, ops []operation) []erro
 // command builds the script call of an operation.
 func (p *Presence) command(c *clients, o *operation, epoch string) rueidis.Completed {
 	if o.set == nil {
-		user := o.socket.user.user
-		args := []string{o.socket.id, o.socket.owner}
-		if o.op == metrics.PresenceAttach {
+		keys, args := make([]string, 0, 3*len(o.sockets)), make([]string, 0, 3*len(o.sockets))
+		for _, s := range o.sockets {
+			key := socketKey(s.user.user)
+			keys = append(keys, key, "{"+key+"}:z", "{"+key+"}:o")
 			mode := "attach"
-			if o.asserts {
+			if s.before {
 				mode = "assert"
 			}
-			args = append(args, mode)
+			args = append(args, s.id, s.owner, mode)
 		}
-		key := socketKey(user)
-		return p.scripts.call(c.cmd, o.op, []string{key, "{" + key + "}:z", "{" + key + "}:o"}, args)
+		return p.scripts.call(c.cmd, o.op, keys, args)
 	}
 	key, channel := onlineKey, ""
 	if o.set.room != "" {

@@ -285,7 +285,9 @@ func (r *Reader) store(p []byte, h header, lim *Limits) *Error {
 const minBuffer = 64
 
 // grow makes room for need bytes, which have arrived, and for as many again: the
-// cost of copying stays in proportion to the message. Only the last frame of a
+// cost of copying stays in proportion to the message. Where three times need
+// reach the most that can come, that is taken at once, which saves the last and
+// largest copy. Only the last frame of a
 // message bounds the capacity by its own end; another frame must not, or a
 // message in many small frames would be copied once per frame.
 func (r *Reader) grow(need int, h header, lim *Limits) {
@@ -294,7 +296,11 @@ func (r *Reader) grow(need int, h header, lim *Limits) {
 	if h.fin && !h.op.Control() {
 		bound = r.frame + int(h.length)
 	}
-	buf := make([]byte, len(r.buf), min(max(2*need, minBuffer), bound))
+	size := max(2*need, minBuffer)
+	if size > bound-need {
+		size = bound
+	}
+	buf := make([]byte, len(r.buf), size)
 	copy(buf, r.buf)
 	r.buf = buf
 }

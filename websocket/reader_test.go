@@ -171,7 +171,7 @@ func TestBufferGrowsWithArrival(t *testing.T) {
 	var r Reader
 	for arrived := 0; arrived < len(frame); arrived += 1000 {
 		feed(&r, lim, [][]byte{frame[arrived:min(arrived+1000, len(frame)-1)]})
-		if limit := 2*(arrived+1000) + minBuffer; r.Buffered() > limit {
+		if limit := 3*(arrived+1000) + minBuffer; r.Buffered() > limit {
 			t.Fatalf("%d bytes arrived, %d are held; want at most %d", arrived+1000, r.Buffered(), limit)
 		}
 	}

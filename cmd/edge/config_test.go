@@ -50,6 +50,7 @@ func TestConfigAccepts(t *testing.T) {
 	for _, environ := range []map[string]string{
 		{"AUTH": "none", "LISTEN_ADDR": "localhost:0"},
 		{"AUTH": "none", "LISTEN_ADDR": "[::1]:3000"},
+		{"AUTH": "none", "LISTEN_ADDR": "[::ffff:127.0.0.1]:3000"},
 		{"AUTH": "none", "LISTEN_ADDR": ":3000", "AUTH_NONE_PUBLIC": "true"},
 		{"AUTH": "", "LISTEN_ADDR": "", "PING_INTERVAL": ""}, // empty is not set
 		production("REDIS_URL", "rediss://user:pass@redis.example:6380/2"),

@@ -26,6 +26,7 @@ type fakePresence struct {
 	counts  map[string]int // if not the length of members
 	err     error          // of reads
 	gate    chan struct{}  // reads wait for it if not nil
+	began   chan struct{}  // hears of each read that began, if not nil
 	reads   int
 }
 
@@ -75,6 +76,9 @@ func (p *fakePresence) wait(ctx context.Context) error {
 	p.reads++
 	gate, err := p.gate, p.err
 	p.mu.Unlock()
+	if p.began != nil {
+		p.began <- struct{}{}
+	}
 	if gate != nil {
 		select {
 		case <-gate:

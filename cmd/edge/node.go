@@ -175,7 +175,7 @@ func (n *node) shutdown(stopState func()) error {
 	if err != nil {
 		return err
 	}
-	n.log.Info("stopped", "took", time.Since(began).Round(time.Millisecond))
+	n.log.Info("stopped", "took", time.Since(began).Round(time.Millisecond).String())
 	return nil
 }
 

@@ -99,7 +99,22 @@ func TestUpdatePayload(t *testing.T) {
 	}
 }
 
-// Joins of one room share reads, and none is answered from a read that began before it asked.
+// A question is never answered from a read that began before it was asked.
+func TestReadsAreNotStale(t *testing.T) {
+	p := &fakePresence{members: map[string][]string{"r1": {"u1"}}, gate: make(chan struct{}), began: make(chan struct{}, 4)}
+	r := newReads(p, quiet)
+	answers := make(chan string, 2)
+	for _, name := range []string{"first", "second"} {
+		r.members("r1", func(*snapshot, error) { answers <- name })
+		<-p.began // a read of its own
+	}
+	close(p.gate)
+	if a, b := <-answers, <-answers; a == b || p.reads != 2 {
+		t.Errorf("answered %s and %s with %d reads", a, b, p.reads)
+	}
+}
+
+// Joins of one room share reads.
 func TestReadsAreShared(t *testing.T) {
 	p := &fakePresence{members: map[string][]string{"r1": {"u1"}}, gate: make(chan struct{})}
 	r := newReads(p, quiet)

@@ -1,27 +1,39 @@
--- ATTACH: a socket of a user is open, owned by one incarnation.
+-- ATTACH: sockets of users are open, each owned by one incarnation.
 --
--- KEYS[1] user:<u>:socket      String, public: the user's active (newest) socket
--- KEYS[2] {user:<u>:socket}:z  Sorted set socket → when it was superseded: the others
--- KEYS[3] {user:<u>:socket}:o  Hash socket → owner, of all of them
--- ARGV[1] socket   ARGV[2] owner   ARGV[3] 'attach', or 'assert' for a socket that
--- was attached before and may have been lost
+-- Per socket, three keys and three arguments:
+-- KEYS user:<u>:socket      String, public: the user's active (newest) socket
+--      {user:<u>:socket}:z  Sorted set socket → when it was superseded: the others
+--      {user:<u>:socket}:o  Hash socket → owner, of all of them
+-- ARGV socket, owner, and 'attach', or 'assert' for a socket that was attached
+--      before and may have been lost
 --
--- Returns 1 when the socket became the active one, else 0. The owner is
--- overwritten. Idempotent; 'assert' never takes the place of an active socket.
-redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-local active = redis.call('GET', KEYS[1])
-if active == ARGV[1] then return 0 end
-if active and redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
+-- Returns how many became the active one. The owner is overwritten. Idempotent;
+-- 'assert' never takes the place of an active socket. The users are independent
+-- of each other: where their keys live in different places, call it for each.
 local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000000 + time[2])
-if active and ARGV[3] == 'assert' then
-  redis.call('ZADD', KEYS[2], now, ARGV[1])
-  return 0
+local microseconds = time[1] * 1000000 + time[2]
+
+local function attach(key, others, owners, socket, owner, mode, now)
+  redis.call('HSET', owners, socket, owner)
+  local active = redis.call('GET', key)
+  if active == socket then return 0 end
+  if active and redis.call('ZSCORE', others, socket) then return 0 end
+  if active and mode == 'assert' then
+    redis.call('ZADD', others, now, socket)
+    return 0
+  end
+  -- A foreign socket, one without an owner, is not remembered.
+  if active and redis.call('HEXISTS', owners, active) == 1 then
+    redis.call('ZADD', others, now, active)
+  end
+  redis.call('ZREM', others, socket)
+  redis.call('SET', key, socket)
+  return 1
 end
--- A foreign socket, one without an owner, is not remembered.
-if active and redis.call('HEXISTS', KEYS[3], active) == 1 then
-  redis.call('ZADD', KEYS[2], now, active)
+
+local activated = 0
+for i = 1, #KEYS, 3 do
+  activated = activated + attach(KEYS[i], KEYS[i + 1], KEYS[i + 2], ARGV[i], ARGV[i + 1], ARGV[i + 2],
+    string.format('%.0f', microseconds + i)) -- + i: in the order of the arguments
 end
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('SET', KEYS[1], ARGV[1])
-return 1
+return activated

@@ -1,0 +1,133 @@
+# Stellara Edge. `make` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+GO ?= go
+FUZZTIME ?= 10s
+IMAGE ?= stellara/edge:dev
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# Packages whose tests also run under the race detector; the others are covered by plain runs.
+PURE := ./websocket/... ./socketio/... ./fanout/... ./metrics/...
+# Everything but the end-to-end tests, which have a step of their own.
+UNIT = $$($(GO) list ./... | grep -v '/test$$')
+SOURCES = $$(find . -name node_modules -prune -o -name '.?*' -prune -o -name '*.go' -print)
+
+##@ Use
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## an edge on 127.0.0.1:3000 with an in-process Redis; needs nothing but Go
+	@exec ./bin/edge
+
+.PHONY: build
+build: ## bin/edge, a static program
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/edge ./cmd/edge
+
+.PHONY: docker
+docker: ## a container image
+	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+
+##@ Check
+.PHONY: test
+test: tools gofmt vet race unit e2e ## everything that must pass before a change is good
+
+.PHONY: gofmt
+gofmt:
+	@echo "== gofmt"
+	@unformatted=$$(gofmt -l $(SOURCES)); \
+	if [ -n "$$unformatted" ]; then printf 'not formatted, run gofmt -w on:\n%s\n' "$$unformatted" >&2; exit 1; fi
+
+.PHONY: vet
+vet:
+	@echo "== go vet"
+	$(GO) vet ./...
+
+.PHONY: race
+race:
+	@echo "== tests of the pure packages under the race detector"
+	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC | cut -d' ' -f1)" >/dev/null; then \
+		$(GO) test -race $(PURE); \
+	else \
+		echo "skipped: the race detector needs a C compiler (Debian: apt-get install gcc libc6-dev)"; \
+	fi
+
+.PHONY: unit
+unit:
+	@echo "== tests"
+	$(GO) test $(UNIT)
+
+.PHONY: e2e
+e2e: tools ## end-to-end tests only: official clients, Node.js peers, a real redis-server
+	@echo "== end-to-end tests"
+	EDGE_E2E=required $(GO) test -count=1 -timeout 10m ./test
+
+.PHONY: lint
+lint: ## golangci-lint if it is installed, else go vet and gofmt
+	@if command -v golangci-lint >/dev/null; then \
+		golangci-lint run ./...; \
+	else \
+		echo "golangci-lint is not installed (https://golangci-lint.run): running go vet and gofmt instead"; \
+		$(MAKE) --no-print-directory vet gofmt; \
+	fi
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (10s)
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "== $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+##@ Measure
+.PHONY: bench
+bench: ## 5,000 connections with continuous broadcast to shared rooms, on edge nodes
+	$(GO) run ./bench -scenario steady -system edge
+
+.PHONY: bench-node
+bench-node: bench/node/node_modules/.package-lock.json ## the same on edge and on the Node.js reference system, side by side
+	$(GO) run ./bench -scenario steady -system both
+
+.PHONY: bench-idle
+bench-idle: ## memory per idle connection
+	$(GO) run ./bench -scenario idle
+
+##@ Keep house
+.PHONY: tools
+tools: programs test/node_modules/.package-lock.json ## install what the tests need and this machine lacks
+
+# apt starts the services it installs on some machines; the tests use ports of their own and never touch those.
+.PHONY: programs
+programs:
+	@command -v $(GO) >/dev/null || { echo "go is missing: install Go 1.26 or newer, https://go.dev/dl/" >&2; exit 1; }
+	@packages=; \
+	command -v redis-server >/dev/null || packages="$$packages redis-server"; \
+	command -v node >/dev/null || packages="$$packages nodejs"; \
+	command -v npm >/dev/null || packages="$$packages npm"; \
+	[ -n "$$packages" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "== installing$$packages"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; } || \
+			{ echo "apt-get could not install$$packages; the end-to-end tests need them" >&2; exit 1; }; \
+	else \
+		echo "missing:$$packages. The end-to-end tests need them; as root on Debian: apt-get install$$packages" >&2; \
+		exit 1; \
+	fi
+	@major=$$(node -p 'process.versions.node.split(".")[0]'); \
+	if [ "$$major" -lt 20 ]; then echo "node $$major is too old: the end-to-end tests need 20 or newer, https://nodejs.org" >&2; exit 1; fi
+
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json %/.npmrc
+	@echo "== npm ci in $*"
+	@cd $* && npm ci --loglevel=error
+	@touch $@
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin out
+	$(GO) clean -testcache

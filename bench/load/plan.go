@@ -1,0 +1,82 @@
+package load
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Plan says what the connections of a benchmark are and which of them a process owns. All
+// processes get the same plan but for First and Last.
+type Plan struct {
+	Targets []string // host:port of each node, numeric
+	Conns   int      // connections in all processes together
+	Rooms   int      // shared rooms; 0 for connections that join nothing
+	Senders int      // members of each room that send
+	Payload int      // bytes of a message's argument
+	Prefix  string   // before user ids and room names
+	Browser bool     // whether to send the headers of a browser
+	Dialing int      // handshakes (or joins) under way at once in one process
+	First   int      // first connection of this process
+	Last    int      // one after the last connection of this process
+}
+
+// Validate reports the first field that makes no sense.
+func (p *Plan) Validate() error {
+	switch {
+	case len(p.Targets) == 0:
+		return errors.New("load: no target")
+	case p.Conns < 1:
+		return fmt.Errorf("load: %d connections", p.Conns)
+	case p.Rooms < 0 || p.Rooms > p.Conns:
+		return fmt.Errorf("load: %d rooms for %d connections", p.Rooms, p.Conns)
+	case p.Payload < stampSize:
+		return fmt.Errorf("load: payload of %d bytes is below the %d of a stamp", p.Payload, stampSize)
+	case p.Dialing < 1:
+		return fmt.Errorf("load: %d handshakes at once", p.Dialing)
+	case p.First < 0 || p.Last > p.Conns || p.First >= p.Last:
+		return fmt.Errorf("load: connections %d to %d of %d", p.First, p.Last, p.Conns)
+	case p.Rooms > 0 && (p.Senders < 1 || p.Senders > p.Conns/p.Rooms):
+		return fmt.Errorf("load: %d senders in rooms of %d", p.Senders, p.Conns/p.Rooms)
+	}
+	for _, t := range p.Targets {
+		if _, err := netip.ParseAddrPort(t); err != nil {
+			return fmt.Errorf("load: target %q: %w", t, err)
+		}
+	}
+	return nil
+}
+
+// User returns the user id of connection i; every connection has its own user.
+func (p *Plan) User(i int) string { return fmt.Sprintf("%su%d", p.Prefix, i) }
+
+// RoomName returns the name of room r.
+func (p *Plan) RoomName(r int) string { return fmt.Sprintf("%sr%d", p.Prefix, r) }
+
+// Room returns the room of connection i.
+func (p *Plan) Room(i int) int { return i % p.Rooms }
+
+// Target returns the index of connection i's node: rooms and nodes are dealt so that every room has
+// members on every node, whatever divisors their numbers have in common.
+func (p *Plan) Target(i int) int {
+	if p.Rooms == 0 {
+		return i % len(p.Targets)
+	}
+	return (i/p.Rooms + i%p.Rooms) % len(p.Targets)
+}
+
+// Members returns the number of connections in room r.
+func (p *Plan) Members(r int) int { return (p.Conns - r + p.Rooms - 1) / p.Rooms }
+
+// SenderConn returns the connection of a sender, by its number room*Senders+j. The senders of a room
+// are spread over its members, and so over nodes and processes.
+func (p *Plan) SenderConn(sender int) int {
+	room, j := sender/p.Senders, sender%p.Senders
+	return room + j*(p.Conns/p.Rooms/p.Senders)*p.Rooms
+}
+
+// Turn returns the sender of the k-th message of a run: rooms take turns, and the senders of a room
+// take turns.
+func (p *Plan) Turn(k int) (sender int) {
+	return k%p.Rooms*p.Senders + k/p.Rooms%p.Senders
+}
