@@ -115,13 +115,16 @@ func flagsFromJSON(data []byte, maxDepth int) (Flags, error) {
 	return f, err
 }
 
+// maxTimeout is the longest timeout in whole milliseconds that a time.Duration holds.
+const maxTimeout = math.MaxInt64 / time.Millisecond * time.Millisecond
+
 // milliseconds converts a number from the wire; what is not a positive time counts as none.
 func milliseconds(ms float64) time.Duration {
-	switch limit := float64(math.MaxInt64 / time.Millisecond); {
+	switch {
 	case !(ms > 0):
 		return 0
-	case ms >= limit:
-		return math.MaxInt64
+	case ms >= float64(maxTimeout.Milliseconds()):
+		return maxTimeout
 	}
 	return time.Duration(ms * float64(time.Millisecond))
 }

@@ -14,8 +14,8 @@ import (
 // If attachments is not nil, json is the data of a binary packet: each placeholder becomes the attachment it names, and
 // one that names none, or one already used, is an error. With nil, objects that look like placeholders are ordinary.
 //
-// On error dst is returned as it was. Nothing is allocated beyond growing dst, except for values with more than a few
-// arrays or objects of over 15 elements.
+// On error dst is returned as it was. Nothing is allocated beyond growing dst, unless the value contains arrays or
+// objects of over 15 elements, which need a short list.
 func AppendMsgpackFromJSON(dst, json []byte, attachments [][]byte) ([]byte, error) {
 	if len(attachments) > MaxAttachments {
 		return dst, tooManyAttachments(len(attachments))
@@ -23,11 +23,9 @@ func AppendMsgpackFromJSON(dst, json []byte, attachments [][]byte) ([]byte, erro
 	if uint64(len(json)) > math.MaxUint32 {
 		return dst, errors.New("socketio: JSON text exceeds 4 GiB")
 	}
-	var room [8]wideHeader
 	t := msgpackWriter{
 		scanner:     newScanner(json),
 		dst:         dst,
-		wide:        room[:0],
 		attachments: attachments,
 		use:         attachmentUse{n: len(attachments)},
 	}

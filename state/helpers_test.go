@@ -274,11 +274,15 @@ func (r *recorder) called(format string, args ...any) {
 
 func (r *recorder) LocalRooms(ns string, reply func([]string)) {
 	r.called("rooms %s", ns)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	go reply(r.rooms)
 }
 
 func (r *recorder) LocalSockets(ns string, o socketio.BroadcastOptions, reply func([]socketio.RemoteSocket)) {
 	r.called("sockets %s %v %v", ns, o.Rooms, o.Except)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	go reply(r.sockets)
 }
 

@@ -139,7 +139,9 @@ func TestRaceRepeatedAndLatePackets(t *testing.T) {
 	backends(t, func(t *testing.T, b *backend) {
 		nodeA, nodeB := b.start(t, "nodeAAAA", nil), b.start(t, "nodeBBBB", nil)
 		nodeA.connect(t, "u", "old")
-		attach := operation{op: metrics.PresenceAttach, sockets: []*socket{nodeA.presence.ledger.sockets["old"]}}
+		first := *nodeA.presence.ledger.sockets["old"] // as it was when it was first attached
+		first.before = false
+		attach := operation{op: metrics.PresenceAttach, sockets: []*socket{&first}}
 		detach := attach
 		detach.op = metrics.PresenceDetach
 		// Row 5: DETACH(old) after ATTACH(new).

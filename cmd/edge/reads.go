@@ -16,8 +16,8 @@ const (
 // reads runs presence reads off the pollers, on at most maxReaders goroutines
 // that exist only while there is work. All who wait for the same room share
 // one read, which begins after the last of them asked: five thousand joins of
-// one room cost a handful of reads, and none misses its own join. Its length is bounded by the sockets, which
-// have one read open each.
+// one room cost a handful of reads, and none misses its own join. The queue is
+// bounded by the sockets, each of which has one read open at most.
 type reads struct {
 	presence presence
 	log      *slog.Logger

@@ -91,7 +91,7 @@ test("a plain request for the WebSocket transport is Engine.IO error 3", async (
 test("an unknown session is refused", async () => {
   const { status, body } = await upgrade("EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA");
   assert.deepEqual({ status, body }, { status: 400, body: "Session ID unknown" });
-  await engineError("/socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA", 1, "Session ID unknown");
+  await engineError("/socket.io/?EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA", 1, "Session ID unknown");
 });
 
 test("a handshake of an old WebSocket version, or without a key, is refused", async () => {

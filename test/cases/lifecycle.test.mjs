@@ -4,7 +4,7 @@ import { after, test } from "node:test";
 
 import { balancer } from "../lib/balancer.mjs";
 import { connect, open } from "../lib/client.mjs";
-import { Cluster, Edge, freePort, get } from "../lib/process.mjs";
+import { Child, Cluster, command, Edge, freePort, get } from "../lib/process.mjs";
 import { raw } from "../lib/raw.mjs";
 import { eventually, unique } from "../lib/wait.mjs";
 
@@ -49,6 +49,17 @@ test("a node that stops takes no new client and leaves others alone", async (t) 
   await other.ok("message", room, "still here");
   await other.message(room, (text) => text === "still here");
   assert.deepEqual(other.lifecycle.items.map(([what]) => what), ["connect"]);
+});
+
+test("the program checks the health of a node, as containers need it", async () => {
+  const node = await cluster.add();
+  const check = () => new Child("edge -healthcheck", ...command("-healthcheck"), node.env);
+  const healthy = check();
+  assert.equal((await healthy.ended()).code, 0, healthy.log());
+  await node.stop();
+  const gone = check();
+  assert.notEqual((await gone.ended()).code, 0);
+  assert.match(gone.lines.join("\n"), new RegExp(node.address), "the failure does not say which address was asked");
 });
 
 test("an interrupt from the keyboard stops a node as well", async () => {

@@ -40,13 +40,23 @@ test("a message reaches every member on every node, the sender included, and is 
   }
 });
 
-test("a message without acknowledgement and without arguments is delivered", async (t) => {
+test("a message that wants no acknowledgement is delivered", async (t) => {
   const room = unique("room");
   const [sender, receiver] = await everywhere(t, cluster, room);
-  sender.socket.emit("message", room);
+  sender.socket.emit("message", room, null);
   const [, meta, ...args] = await receiver.message(room);
   assert.equal(meta.from, sender.userId);
-  assert.deepEqual(args, []);
+  assert.deepEqual(args, [null]);
+});
+
+test("a message without content is refused as payload_invalid", async (t) => {
+  const room = unique("room");
+  const [sender, receiver] = await everywhere(t, cluster, room);
+  await sender.fails("payload_invalid", "message", room);
+  sender.socket.emit("message", room);
+  await sender.ok("message", room, "fence");
+  await receiver.message(room);
+  assert.deepEqual(receiver.messages(room), [[sender.userId, "fence"]]);
 });
 
 test("numbers and key order pass unchanged", async (t) => {
@@ -145,6 +155,29 @@ test("eleven attachments hurt only the client that sends them", async (t) => {
   for (const client of [healthy, other]) {
     assert.deepEqual(await client.allMessages(room, 1), [[healthy.userId, "still here"]]);
     assert.equal(client.socket.connected, true);
+  }
+});
+
+test("a client that does not read is closed, and nobody else misses anything", async (t) => {
+  const room = unique("room");
+  const [sender, ...receivers] = await everywhere(t, cluster, room);
+  const slow = await raw(t, url);
+  await slow.connect({ userId: unique("user") });
+  slow.send(`421["join",${JSON.stringify(room)}]`);
+  await slow.frames.wait("the ack of the join", (f) => String(f).startsWith("431["));
+  const series = 'edge_closes_total{reason="slow_reader"}';
+  const before = await cluster.nodes[0].metric(series);
+  slow.socket.pause();
+  const big = Buffer.alloc(500_000);
+  let sent = 0;
+  while ((await cluster.nodes[0].metric(series)) === before) {
+    assert.ok(sent < 400, `${sent} messages of ${big.length} bytes were kept for a client that does not read`);
+    await sender.ok("message", room, sent++, big);
+  }
+  await sender.ok("message", room, "end");
+  for (const client of receivers) {
+    await client.message(room, (text) => text === "end");
+    assert.deepEqual(client.messages(room).map(([, n]) => n), [...Array(sent).keys(), "end"]);
   }
 });
 

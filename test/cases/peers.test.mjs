@@ -267,7 +267,7 @@ test("a broadcast with acknowledgements collects those of edge clients", async (
   const [room, name] = [unique("room"), unique("event")];
   const clients = await everywhere(t, fleet, room);
   for (const client of clients) client.socket.on(name, (value, ack) => ack({ from: client.userId, value, bytes: Buffer.from([7]) }, "second"));
-  const answers = await io.to(room).timeout(10_000).emitWithAck(name, Buffer.from("q"));
+  const answers = await io.to(room).timeout(3_000).emitWithAck(name, Buffer.from("q"));
   assert.deepEqual(answers.map(({ from }) => from).sort(), clients.map((c) => c.userId).sort());
   for (const { value, bytes } of answers) {
     assert.deepEqual(Buffer.from(value), Buffer.from("q"));
@@ -276,7 +276,7 @@ test("a broadcast with acknowledgements collects those of edge clients", async (
 });
 
 test("a broadcast with acknowledgements to nobody is complete at once", async () => {
-  assert.deepEqual(await io.to(unique("nobody")).timeout(10_000).emitWithAck("x"), []);
+  assert.deepEqual(await io.to(unique("nobody")).timeout(3_000).emitWithAck("x"), []);
 });
 
 test("a broadcast with acknowledgements that a client leaves out times out with the others' answers", async (t) => {
@@ -293,7 +293,7 @@ test("a broadcast to one edge socket with acknowledgement is answered by it", as
   const name = unique("event");
   const client = await connect(t, cluster.urls[1]);
   client.socket.on(name, (ack) => ack());
-  const answers = await io.to(client.id).timeout(10_000).emitWithAck(name);
+  const answers = await io.to(client.id).timeout(3_000).emitWithAck(name);
   assert.equal(answers.length, 1);
 });
 

@@ -161,8 +161,11 @@ test("presence of a room is answered to members only", async (t) => {
 test("presence of users tells who is online, on whatever node", async (t) => {
   const [asking, there] = [await connect(t, url), await connect(t, url2)];
   const nobody = unique("nobody");
+  for (const client of [asking, there]) await keys.become({ online: true, socket: client.id }, client.userId);
   const answer = await asking.ok("presence", [asking.userId, nobody, there.userId]);
-  assert.deepEqual(answer.online, { [asking.userId]: true, [nobody]: false, [there.userId]: true });
+  assert.deepEqual(answer.online, [asking.userId, there.userId], "those that are online, in the order asked");
+  assert.deepEqual((await asking.ok("presence", [])).online, []);
+  await asking.fails("payload_invalid", "presence", [1]);
 });
 
 test("user ids that cannot be part of a key are refused at the handshake", async (t) => {

@@ -180,12 +180,16 @@ export class Edge {
     );
   }
 
-  // metric is the value of one series, e.g. `edge_closes_total{reason="ping_timeout"}`; undefined when absent.
-  async metric(series) {
+  // metrics scrapes once and returns the value of every series by its name, e.g. `edge_closes_total{reason="gap"}`.
+  async metrics() {
     const { status, text } = await get(`${this.admin}/metrics`);
     if (status !== 200) throw new Error(`/metrics answered ${status}: ${text}`);
-    const line = text.split("\n").find((l) => l.startsWith(`${series} `));
-    return line === undefined ? undefined : Number(line.slice(series.length + 1));
+    return new Map([...text.matchAll(/^([^#\s].*) (\S+)$/gm)].map(([, series, value]) => [series, Number(value)]));
+  }
+
+  // metric is the value of one series, undefined when it is absent.
+  async metric(series) {
+    return (await this.metrics()).get(series);
   }
 
   async stop() {
@@ -193,11 +197,11 @@ export class Edge {
   }
 }
 
-// command is how an edge is started: EDGE_BIN, a program or a Node script.
-function command() {
+// command is how an edge is started, EDGE_BIN, a program or a Node script, with flags.
+export function command(...flags) {
   const bin = process.env.EDGE_BIN;
   if (!bin) throw new Error("EDGE_BIN is not set: build one with `go build -o bin/edge ./cmd/edge` and name its absolute path");
-  return bin.endsWith(".mjs") ? [process.execPath, [bin]] : [bin, []];
+  return bin.endsWith(".mjs") ? [process.execPath, [bin, ...flags]] : [bin, flags];
 }
 
 // get fetches a URL; a refused connection is status 0.

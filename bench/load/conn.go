@@ -1,0 +1,280 @@
+package load
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stellara/edge/socketio"
+	"github.com/stellara/edge/websocket"
+)
+
+// phase is how far a connection has come.
+type phase uint8
+
+const (
+	idle      phase = iota // not dialled yet
+	upgrading              // dialled; waiting for 101
+	opening                // waiting for the Engine.IO open packet
+	greeting               // waiting for the answer to CONNECT
+	online                 // CONNECT answered
+	closing                // close frame sent
+	gone                   // no socket any more
+)
+
+// conn is one client connection. All of it belongs to the loop.
+type conn struct {
+	fd       int32
+	phase    phase
+	joined   bool
+	retired  bool // closed because the client wanted to
+	pings    uint16
+	dialled  int64 // monotonic nanoseconds
+	reader   websocket.Reader
+	unread   []byte // what arrived of an incomplete 101
+	unsent   []byte // what the socket did not take yet
+	sid      string
+	receiver receiver
+}
+
+var errClosed = errors.New("closed by the server")
+
+// ready handles what epoll reported for connection i.
+func (l *Loader) ready(i int, events uint32) {
+	c := &l.conns[i]
+	if c.phase == gone || c.phase == idle {
+		return
+	}
+	if events&unix.EPOLLOUT != 0 {
+		if err := l.flush(c, int32(i)); err != nil {
+			l.drop(i, err)
+			return
+		}
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 {
+		if err := l.receive(i); err != nil {
+			l.drop(i, err)
+		}
+	}
+}
+
+// receive reads once; what is left makes the poller report the socket again.
+func (l *Loader) receive(i int) error {
+	c := &l.conns[i]
+	n, errno := read(c.fd, l.buf)
+	switch {
+	case errno == unix.EAGAIN || errno == unix.EINTR:
+		return nil
+	case errno != 0:
+		return fmt.Errorf("read: %w", errno)
+	case n == 0:
+		return errClosed
+	}
+	l.now = l.clock.Now()
+	in := l.buf[:n]
+	if c.phase == upgrading {
+		c.unread = append(c.unread, in...)
+		rest, ok, err := websocket.ReadSwitchingProtocols(c.unread, l.key)
+		if err != nil || !ok {
+			return err
+		}
+		c.unread, c.phase, in = nil, opening, rest
+	}
+	for {
+		m, rest, ok, err := c.reader.Next(in, &l.limits)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return nil
+		}
+		if err := l.frame(i, m); err != nil {
+			return err
+		}
+		in = rest
+	}
+}
+
+// frame handles one WebSocket message.
+func (l *Loader) frame(i int, m websocket.Message) error {
+	c := &l.conns[i]
+	switch m.Op {
+	case websocket.Text:
+		return l.packet(i, m.Data)
+	case websocket.Ping:
+		return l.send(c, i, websocket.Pong, m.Data)
+	case websocket.Close:
+		if c.phase == closing {
+			return errClosed
+		}
+		return fmt.Errorf("close frame %d %s", m.Code, m.Data)
+	}
+	return nil
+}
+
+// packet handles one Engine.IO packet; the commonest, a message event, first.
+func (l *Loader) packet(i int, text []byte) error {
+	c := &l.conns[i]
+	if len(text) >= 4 && text[0] == byte(socketio.EngineMessage) {
+		switch text[1] {
+		case '2':
+			l.event(c, i, text)
+			return nil
+		case '3':
+			l.ack(i, text[2:])
+			return nil
+		case '0':
+			return l.connected(i, text)
+		case '4':
+			return fmt.Errorf("CONNECT refused: %s", text[2:])
+		}
+	}
+	if len(text) == 0 {
+		return errors.New("empty Engine.IO packet")
+	}
+	switch socketio.EngineType(text[0]) {
+	case socketio.EngineOpen:
+		if c.phase != opening {
+			return errors.New("second open packet")
+		}
+		c.phase = greeting
+		l.scratch = append(l.scratch[:0], `40{"userId":`...)
+		l.scratch = socketio.AppendString(l.scratch, l.plan.User(l.plan.First+i))
+		l.scratch = append(l.scratch, '}')
+		return l.send(c, i, websocket.Text, l.scratch)
+	case socketio.EnginePing:
+		c.pings++
+		if c.pings == l.wantPings {
+			l.enoughPings++
+		}
+		return l.send(c, i, websocket.Text, []byte{byte(socketio.EnginePong)})
+	case socketio.EngineMessage:
+		return fmt.Errorf("unexpected packet %q", text)
+	}
+	return nil
+}
+
+// event handles 42["name",...]. Only message events carry a stamp.
+func (l *Loader) event(c *conn, i int, text []byte) {
+	if len(text) < 5 || text[4] != 'm' {
+		l.events++
+		return
+	}
+	s, ok := findStamp(text)
+	if !ok {
+		l.checks.Misrouted++
+		return
+	}
+	room := int(s.sender) / l.plan.Senders
+	if room != l.plan.Room(l.plan.First+i) {
+		l.checks.Misrouted++
+		return
+	}
+	c.receiver.accept(int(s.sender)%l.plan.Senders, s.seq, &l.checks)
+	l.count(s.due)
+}
+
+// connected handles the answer to CONNECT, 40{"sid":"..."}.
+func (l *Loader) connected(i int, text []byte) error {
+	c := &l.conns[i]
+	const key = `"sid":"`
+	at := bytes.Index(text, []byte(key))
+	if c.phase != greeting || at < 0 {
+		return fmt.Errorf("unexpected packet %q", text)
+	}
+	sid, _, ok := bytes.Cut(text[at+len(key):], []byte{'"'})
+	if !ok {
+		return fmt.Errorf("no socket id in %q", text)
+	}
+	c.sid, c.phase = string(sid), online
+	l.online++
+	l.dialling--
+	l.lastUp = l.now
+	l.connectTimes.Record(clockDiff(l.now, c.dialled))
+	return nil
+}
+
+// joinAck is the ack id of every connection's join; those of its messages are larger.
+const joinAck = 0
+
+// ack handles 43<id>[{"ok":...}], of which text starts at the id.
+func (l *Loader) ack(i int, text []byte) {
+	c := &l.conns[i]
+	end := bytes.IndexByte(text, '[')
+	if end < 0 {
+		return
+	}
+	id, err := strconv.Atoi(string(text[:end]))
+	if err != nil {
+		return
+	}
+	accepted := bytes.Contains(text, []byte(`"ok":true`))
+	if id == joinAck {
+		l.joining--
+		if accepted {
+			c.joined = true
+			l.joined++
+			l.lastUp = l.now
+		} else {
+			l.complain("join refused: " + string(text[end:]))
+		}
+		return
+	}
+	l.acked++
+	if !accepted {
+		l.refused++
+		l.complain("message refused: " + string(text[end:]))
+	}
+}
+
+// send writes one masked frame, or queues what the socket does not take.
+func (l *Loader) send(c *conn, i int, op websocket.Opcode, payload []byte) error {
+	var key [4]byte
+	binary.LittleEndian.PutUint32(key[:], rand.Uint32())
+	l.out = websocket.AppendMaskedFrame(l.out[:0], op, payload, key)
+	return l.push(c, int32(i), l.out)
+}
+
+func (l *Loader) push(c *conn, i int32, b []byte) error {
+	if len(c.unsent) > 0 {
+		c.unsent = append(c.unsent, b...)
+		return nil
+	}
+	n, errno := write(c.fd, b)
+	if errno == unix.EAGAIN {
+		n, errno = 0, 0
+	}
+	if errno != 0 {
+		return fmt.Errorf("write: %w", errno)
+	}
+	if n == len(b) {
+		return nil
+	}
+	c.unsent = append(c.unsent, b[n:]...)
+	return l.poll.watch(unix.EPOLL_CTL_MOD, c.fd, i, true)
+}
+
+// flush writes what is queued once the socket takes it; it is also how the request goes out when a
+// connection is established.
+func (l *Loader) flush(c *conn, i int32) error {
+	if len(c.unsent) > 0 {
+		n, errno := write(c.fd, c.unsent)
+		if errno == unix.EAGAIN {
+			return nil
+		}
+		if errno != 0 {
+			return fmt.Errorf("connect or write: %w", errno)
+		}
+		c.unsent = c.unsent[n:]
+	}
+	if len(c.unsent) > 0 {
+		return nil
+	}
+	c.unsent = nil
+	return l.poll.watch(unix.EPOLL_CTL_MOD, c.fd, i, false)
+}

@@ -1,0 +1,189 @@
+package load
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stellara/edge/bench/hist"
+	"github.com/stellara/edge/websocket"
+)
+
+// Loader owns the connections First to Last of a plan. Everything happens in the goroutine that
+// calls its methods; between two calls, Pump keeps the connections alive.
+type Loader struct {
+	plan    Plan
+	targets []netip.AddrPort
+	clock   Clock
+	poll    *poller
+	limits  websocket.Limits
+	key     string   // Sec-WebSocket-Key, the same for all
+	request [][]byte // opening request by target
+
+	conns   []conn // by number from plan.First
+	buf     []byte // what one read returns
+	out     []byte // the frame being sent
+	scratch []byte // the payload being built
+	now     int64  // time of the latest read
+
+	online       int // CONNECT answered and still open
+	dialling     int // handshakes under way
+	joined       int
+	joining      int
+	lastUp       int64 // last CONNECT answer or join ack
+	connectTimes hist.Histogram
+	failures     map[string]int // why connections failed, closed, or requests were refused
+	failed       int            // connections that never came online
+	dropped      int            // connections that the server closed
+	lastGone     int64          // last end of a connection
+
+	wantPings   uint16
+	enoughPings int
+
+	checks  Checks
+	seqs    []uint32 // by sender: messages sent by this process
+	nextAck int
+	sent    uint64
+	acked   uint64
+	refused uint64
+	events  uint64 // events that are not messages
+	run     *run   // the step under way or settling, nil otherwise
+}
+
+// New returns a Loader without connections.
+func New(plan Plan) (*Loader, error) {
+	if err := plan.Validate(); err != nil {
+		return nil, err
+	}
+	clock, err := NewClock()
+	if err != nil {
+		return nil, err
+	}
+	poll, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	l := &Loader{
+		plan: plan, clock: clock, poll: poll,
+		limits:   websocket.Limits{MaxMessage: 16 << 20},
+		key:      base64.StdEncoding.EncodeToString([]byte("stellara edge b!")),
+		conns:    make([]conn, plan.Last-plan.First),
+		buf:      make([]byte, 64<<10),
+		failures: map[string]int{},
+		nextAck:  joinAck + 1,
+	}
+	if plan.Rooms > 0 {
+		l.seqs = make([]uint32, plan.Rooms*plan.Senders)
+	}
+	for _, t := range plan.Targets {
+		addr, err := netip.ParseAddrPort(t)
+		if err != nil {
+			return nil, fmt.Errorf("load: target %q: %w", t, err)
+		}
+		l.targets = append(l.targets, addr)
+		l.request = append(l.request, openingRequest(t, l.key, plan.Browser))
+	}
+	return l, nil
+}
+
+// openingRequest is the request of a client that starts on WebSocket. A browser also offers
+// permessage-deflate; this client cannot inflate, so it does not.
+func openingRequest(host, key string, browser bool) []byte {
+	h := http.Header{}
+	if browser {
+		for k, v := range map[string]string{
+			"Origin":          "https://app.stellara.example",
+			"User-Agent":      "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+			"Accept-Encoding": "gzip, deflate, br, zstd",
+			"Accept-Language": "en-US,en;q=0.9,de-DE;q=0.8,de;q=0.7",
+			"Cache-Control":   "no-cache",
+			"Pragma":          "no-cache",
+			"Cookie": "_ga=GA1.1.1234567890.1712345678; _ga_ABCDEFGHIJ=GS1.1.1712345678.12.1.1712349999.0.0.0; " +
+				"theme=dark; locale=en; session=eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwi" +
+				"aWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJVadQssw5c",
+		} {
+			h.Set(k, v)
+		}
+	}
+	return websocket.AppendRequest(nil, websocket.ClientHandshake{
+		Host: host, Path: "/socket.io/?EIO=4&transport=websocket", Key: key, Header: h,
+	})
+}
+
+// idleWait is the longest sleep of the loop, and so how late it notices a command.
+const idleWait = 5 * time.Millisecond
+
+// Pump serves the connections for one wait of at most d.
+func (l *Loader) Pump(d time.Duration) error {
+	events, err := l.poll.wait(d)
+	if err != nil {
+		return err
+	}
+	for _, ev := range events {
+		l.ready(int(ev.Fd), ev.Events)
+		if l.run != nil && l.now >= l.run.nextDue {
+			l.sendDue()
+		}
+	}
+	return nil
+}
+
+// pumpUntil serves the connections until done or until the monotonic time deadline, and says whether
+// it was done.
+func (l *Loader) pumpUntil(deadline int64, done func() bool) (bool, error) {
+	for !done() {
+		left := l.clock.Until(deadline)
+		if left <= 0 {
+			return false, nil
+		}
+		if err := l.Pump(min(left, idleWait)); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// drop ends connection i and keeps the reason.
+func (l *Loader) drop(i int, reason error) {
+	c := &l.conns[i]
+	if c.phase == gone {
+		return
+	}
+	unix.Close(int(c.fd))
+	switch {
+	case c.phase < online:
+		l.dialling--
+		l.failed++
+		l.complain("connect: " + reason.Error())
+	case !c.retired:
+		l.online--
+		l.dropped++
+		l.complain("dropped: " + reason.Error())
+		if !c.joined && l.joining > 0 {
+			l.joining--
+		}
+	default:
+		l.online--
+	}
+	c.phase, c.unsent, c.unread = gone, nil, nil
+	c.reader = websocket.Reader{}
+	l.lastGone = l.clock.Now()
+}
+
+// complain counts a failure by its text; after many different ones, by nothing.
+func (l *Loader) complain(text string) {
+	if _, known := l.failures[text]; !known && len(l.failures) >= 20 {
+		text = "others"
+	}
+	l.failures[text]++
+}
+
+// Failures returns the reasons of everything that failed so far, with their numbers.
+func (l *Loader) Failures() map[string]int { return maps.Clone(l.failures) }
+
+func clockDiff(now, then int64) time.Duration { return time.Duration(now - then) }

@@ -1,0 +1,65 @@
+package state
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stellara/edge/metrics"
+)
+
+func TestOpenChecksItsConfig(t *testing.T) {
+	good := Config{Node: "nodeAAAA", UID: "uidABC", Log: slog.New(slog.DiscardHandler)}
+	tests := []struct {
+		change  func(c *Config)
+		problem string
+	}{
+		{func(c *Config) {}, ""},
+		{func(c *Config) { c.URL = "redis://user:secret@127.0.0.1:1/2" }, ""},
+		{func(c *Config) { c.URL = "rediss://127.0.0.1" }, ""},
+		{func(c *Config) { c.Node = "short" }, `node "short"`},
+		{func(c *Config) { c.Node = "node*AAA" }, `node "node*AAA"`},
+		{func(c *Config) { c.UID = "" }, `uid ""`},
+		{func(c *Config) { c.PublishQueue = -1 }, "publish queue bound -1"},
+		{func(c *Config) { c.PresenceWindow = -time.Second }, "presence window -1s"},
+		{func(c *Config) { c.URL = "http://x" }, "invalid URL scheme"},
+		{func(c *Config) { c.URL = "redis://:secret@x:y:z" }, "redis URL"},
+		{func(c *Config) { c.URL = "redis://x?master_set=m" }, "Sentinel"},
+		{func(c *Config) { c.URL = "redis://x?addr=y:1" }, "several addresses"},
+	}
+	for _, test := range tests {
+		cfg := good
+		test.change(&cfg)
+		s, err := Open(cfg, metrics.New(prometheus.NewRegistry(), "test"))
+		switch {
+		case test.problem == "" && err != nil:
+			t.Errorf("%+v: %v", cfg, err)
+		case test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)):
+			t.Errorf("%+v: %v, want %q", cfg, err, test.problem)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+		if s == nil {
+			continue
+		}
+		if s.Ready() == nil {
+			t.Error("ready before Run")
+		}
+		for range 2 {
+			if err := s.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := s.Bus().Publish("/", "", nil, nil, nil); !errors.Is(err, ErrClosed) {
+			t.Errorf("publish after Close: %v", err)
+		}
+		if err := s.Run(t.Context(), nil, nil, nil); err == nil || errors.Is(err, t.Context().Err()) {
+			t.Errorf("Run after Close: %v", err)
+		}
+	}
+}

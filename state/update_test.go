@@ -1,0 +1,140 @@
+package state
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/stellara/edge/metrics"
+)
+
+func TestWindows(t *testing.T) {
+	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
+	type arrival struct {
+		ms    int
+		room  string
+		event presenceEvent
+	}
+	ev := func(seq uint64, joined, left string, count int) presenceEvent {
+		return presenceEvent{Epoch: "e", Seq: seq, Joined: strings.Fields(joined), Left: strings.Fields(left), Count: count}
+	}
+	tests := []struct {
+		name     string
+		arrivals []arrival
+		at       int
+		want     []PresenceUpdate
+		open     int
+	}{
+		{"nothing", nil, 1000, nil, 0},
+		{"not yet", []arrival{{0, "r", ev(1, "a", "", 1)}}, 99, nil, 1},
+		{
+			"one", []arrival{{0, "r", ev(1, "a", "", 1)}}, 100,
+			[]PresenceUpdate{{Room: "r", Joined: []string{"a"}, Count: 1, Seq: 1, Epoch: "e"}}, 0,
+		},
+		{
+			"merged and sorted", []arrival{{0, "r", ev(1, "c b", "", 2)}, {50, "r", ev(2, "a", "z", 2)}}, 100,
+			[]PresenceUpdate{{Room: "r", Joined: []string{"a", "b", "c"}, Left: []string{"z"}, Count: 2, Seq: 2, Epoch: "e"}}, 0,
+		},
+		{"came and went", []arrival{{0, "r", ev(1, "a", "", 1)}, {1, "r", ev(2, "", "a", 0)}}, 100, nil, 0},
+		{"went and came", []arrival{{0, "r", ev(1, "", "a", 0)}, {1, "r", ev(2, "a", "", 1)}}, 100, nil, 0},
+		{
+			"came, went and came", []arrival{{0, "r", ev(1, "a", "", 1)}, {1, "r", ev(2, "", "a", 0)}, {2, "r", ev(3, "a", "", 1)}}, 100,
+			[]PresenceUpdate{{Room: "r", Joined: []string{"a"}, Count: 1, Seq: 3, Epoch: "e"}}, 0,
+		},
+		{
+			"one pair cancels, the rest stays", []arrival{{0, "r", ev(1, "a b", "", 2)}, {1, "r", ev(2, "", "a", 1)}}, 100,
+			[]PresenceUpdate{{Room: "r", Joined: []string{"b"}, Count: 1, Seq: 2, Epoch: "e"}}, 0,
+		},
+		{
+			"repeated event", []arrival{{0, "r", ev(1, "a", "", 1)}, {1, "r", ev(1, "", "a", 0)}}, 100,
+			[]PresenceUpdate{{Room: "r", Joined: []string{"a"}, Count: 1, Seq: 1, Epoch: "e"}}, 0,
+		},
+		{
+			"another epoch begins", []arrival{{0, "r", ev(9, "a", "", 5)}, {1, "r", presenceEvent{Epoch: "f", Seq: 1, Joined: []string{"b"}, Count: 1}}}, 100,
+			[]PresenceUpdate{{Room: "r", Joined: []string{"a", "b"}, Count: 1, Seq: 1, Epoch: "f"}}, 0,
+		},
+		{
+			"rooms have their own windows", []arrival{{0, "r", ev(1, "a", "", 1)}, {60, "s", ev(4, "b", "", 2)}}, 100,
+			[]PresenceUpdate{{Room: "r", Joined: []string{"a"}, Count: 1, Seq: 1, Epoch: "e"}}, 1,
+		},
+	}
+	for _, test := range tests {
+		w := windows{length: 100 * time.Millisecond, rooms: make(map[string]*roomWindow)}
+		for _, a := range test.arrivals {
+			w.add(a.room, a.event, at(a.ms))
+		}
+		if got := w.due(at(test.at)); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
+		}
+		next, open := w.next()
+		if len(w.rooms) != test.open || len(w.order) != test.open || open != (test.open > 0) {
+			t.Errorf("%s: %d windows are open, want %d", test.name, len(w.rooms), test.open)
+		}
+		if open && next.Before(at(test.at)) {
+			t.Errorf("%s: next is due at %v", test.name, next)
+		}
+	}
+}
+
+func TestPresenceUpdates(t *testing.T) {
+	modes(t, func(t *testing.T, b *backend, pattern bool) {
+		n := b.start(t, "nodeAAAA", func(c *Config) { c.Pattern, c.PresenceWindow = pattern, 20*time.Millisecond })
+		subscribe(t, n, "/", "r", 1)
+		n.connect(t, "u", "s")
+		n.join(t, "u", "s", "elsewhere") // nobody subscribed to it
+		n.join(t, "u", "s", "r")
+		first := nextUpdate(t, n)
+		if first.Room != "r" || !slices.Equal(first.Joined, []string{"u"}) || len(first.Left) != 0 || first.Count != 1 || first.Seq != 1 || first.Epoch == "" {
+			t.Errorf("got %+v", first)
+		}
+		if ttl := b.number(t, "TTL", "{room:r:users}:m"); ttl != -1 {
+			t.Errorf("the epoch of a room with users ends in %d s", ttl)
+		}
+		b.do(t, "PUBLISH", presenceChannel("r"), "nonsense")
+		b.do(t, "PUBLISH", presenceChannel("r"), `{"seq":1}`)
+		n.Presence().Leave("u", "s", "r", nil)
+		second := nextUpdate(t, n)
+		want := PresenceUpdate{Room: "r", Left: []string{"u"}, Count: 0, Seq: 2, Epoch: first.Epoch}
+		if !reflect.DeepEqual(second, want) {
+			t.Errorf("got %+v, want %+v", second, want)
+		}
+		if ttl := b.number(t, "TTL", "{room:r:users}:m"); ttl <= 0 {
+			t.Errorf("the epoch of an empty room stays for ever (%d)", ttl)
+		}
+		if got := testutil.ToFloat64(n.metrics.Drops[metrics.DropPresenceUpdate]); got != 2 {
+			t.Errorf("%v unreadable events counted, want 2", got)
+		}
+		// Ids that need escaping come through as they are.
+		odd := `q"\/é😀`
+		n.connect(t, odd, "s2")
+		n.join(t, odd, "s2", "r")
+		if got := nextUpdate(t, n); !slices.Equal(got.Joined, []string{odd}) {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestValidID(t *testing.T) {
+	tests := []struct{ id, problem string }{
+		{"u1", ""}, {"é😀 ü", ""}, {"a:b/c#d*?[]", ""}, {strings.Repeat("x", 255), ""}, {"0", ""},
+		{"", "room id is empty"},
+		{strings.Repeat("x", 256), "room id is 256 bytes long"},
+		{strings.Repeat("é", 128), "room id is 256 bytes long"},
+		{"a{b", "room id contains a brace"}, {"}", "room id contains a brace"},
+		{"a\nb", "control character U+000A"}, {"\x00", "control character U+0000"}, {"\x7f", "control character U+007F"},
+		{"a\u0085", "control character U+0085"},
+		{"\xff", "not valid UTF-8"}, {"a\xc3", "not valid UTF-8"}, {"\xed\xa0\x80", "not valid UTF-8"},
+	}
+	for _, test := range tests {
+		switch err := ValidID("room", test.id); {
+		case test.problem == "" && err != nil:
+			t.Errorf("%q: %v", test.id, err)
+		case test.problem != "" && (err == nil || !strings.Contains(err.Error(), test.problem)):
+			t.Errorf("%q: %v, want %q", test.id, err, test.problem)
+		}
+	}
+}
