@@ -114,11 +114,7 @@ func (b Broadcast) local(p *Payload) {
 // publish sends the event to every node, this one included, through the bus.
 func (b Broadcast) publish(p *Payload, done func(error)) error {
 	srv := b.nsp.srv
-	attachments := p.Attachments
-	if attachments == nil {
-		attachments = [][]byte{}
-	}
-	data, err := socketio.AppendMsgpackFromJSON(make([]byte, 0, len(p.JSON)+16), p.JSON, attachments)
+	data, err := socketio.AppendMsgpackFromJSON(make([]byte, 0, len(p.JSON)+16), p.JSON, p.Attachments)
 	if err != nil {
 		return fmt.Errorf("engine: event data: %w", err)
 	}

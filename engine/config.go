@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"strings"
 	"time"
@@ -40,6 +41,17 @@ type Config struct {
 	// KeepHeaders keeps each handshake's HTTP headers for Socket.Handshake, at
 	// the price of a few hundred bytes per conn.
 	KeepHeaders bool
+
+	// WebSocketOnly refuses long-polling.
+	WebSocketOnly bool
+	// Allow, if not nil, decides about every opening request; the text of its
+	// error is the client's answer (403, Engine.IO code 4).
+	Allow func(*http.Request) error
+	// CORS, if not nil, is what browsers of other origins may do.
+	CORS *CORS
+	// Cookie, if not nil, is set with the session id as its value on the opening
+	// answer of a polling session, for balancers that stick to cookies.
+	Cookie *http.Cookie
 
 	Logger *slog.Logger // slog.Default
 }

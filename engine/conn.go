@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"io"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,23 +68,28 @@ type conn struct {
 	srv       *Server
 	sid       id
 	handshake *handshake
-	nb        *nbio.Conn
+	poll      *polling // nil if the conn began on WebSocket
+
+	// Set before polled is, then read-only.
+	nb *nbio.Conn
 
 	// Owned by the goroutine that reads: the front door, then the poller.
 	reader websocket.Reader
 	binary *socketio.Assembler // a packet whose attachments are arriving
 
 	// Owned by the shard.
-	beat heartbeat
+	beat     heartbeat
+	onSocket bool // writes go to nb; false while polling
 
 	// Shared.
-	pong     atomic.Uint32 // tick of the last pong since the last ping, plus 1; 0 if none
-	heard    atomic.Bool   // something else arrived since the last ping
-	joined   atomic.Bool   // a namespace was joined: connectTimeout does not apply
-	shared   atomic.Bool   // set before the event loop has the conn, read by its callbacks: orders them
-	polled   atomic.Bool   // in epoll: only from now on may nb be closed
-	aborted  atomic.Bool   // to be closed as soon as it may be
-	finished atomic.Bool   // the client's side is closed: nothing to linger for
+	pong     atomic.Uint32             // tick of the last pong since the last ping, plus 1; 0 if none
+	heard    atomic.Bool               // something else arrived since the last ping
+	joined   atomic.Bool               // a namespace was joined: connectTimeout does not apply
+	shared   atomic.Bool               // set before the event loop has the conn, read by its callbacks: orders them
+	polled   atomic.Bool               // in epoll: only from now on may nb be closed
+	next     atomic.Pointer[candidate] // the WebSocket that takes over from polling
+	aborted  atomic.Bool               // to be closed as soon as it may be
+	finished atomic.Bool               // the client's side is closed: nothing to linger for
 	state    atomic.Uint32
 
 	mu      sync.Mutex // guards sockets; taken alone
@@ -126,9 +132,15 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 // early and a timeout is never early.
 func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) {
 	b, t := &c.beat, &c.srv.ticks
+	if c.poll != nil && !c.onSocket {
+		c.takeOver()
+	}
 	if c.state.Load() != connOpen {
 		if b.closeBy == 0 {
 			b.closeBy = now + t.drain
+			if c.poll != nil && !c.onSocket {
+				b.closeBy = now + t.poll
+			}
 		}
 		if now >= b.closeBy {
 			c.abort()
@@ -175,6 +187,9 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 
 // Write hands finished frames to the transport.
 func (c *conn) Write(p []byte) error {
+	if !c.onSocket {
+		return c.poll.write(p)
+	}
 	_, err := c.nb.Write(p)
 	return err
 }
@@ -182,7 +197,7 @@ func (c *conn) Write(p []byte) error {
 // Drained is called by the shard when the close frame is with the kernel. A
 // client that has not closed yet gets a little time to read it.
 func (c *conn) Drained(now fanout.Tick) fanout.Tick {
-	if c.finished.Load() {
+	if c.finished.Load() || !c.onSocket {
 		c.abort()
 	}
 	c.beat.closeBy = now + c.srv.ticks.linger
@@ -204,6 +219,13 @@ func (c *conn) abort() {
 	if c.polled.Load() {
 		_ = c.nb.Close()
 	}
+	if d := c.next.Load(); d != nil && d.polled.Load() {
+		_ = d.nb.Close() // took over, and the shard may not swap any more
+	}
+	if c.poll != nil && !c.poll.overtaken() {
+		c.poll.end(string(socketio.EngineClose))
+		c.transportClosed(nil)
+	}
 }
 
 // close ends the conn in order: its sockets leave, what is queued is written,
@@ -215,10 +237,19 @@ func (c *conn) close(reason metrics.Close, code websocket.Code) {
 	}
 	c.srv.m.Closes[reason].Inc()
 	c.leaveAll(disconnectReason(reason))
+	if c.poll != nil && !c.poll.overtaken() {
+		c.poll.close(reason)
+		return
+	}
 	frame := websocket.AppendClose(nil, code, "")
 	c.srv.hub.End(&c.fan, &fanout.Message{Frame: frame})
 	c.srv.hub.Wake(&c.fan) // sets the deadline for the drain
 }
+
+// ordered, onWritten and onClosed are called by the event loop.
+func (c *conn) ordered() bool      { return c.shared.Load() }
+func (c *conn) onWritten(n int)    { c.fan.Wrote(n) }
+func (c *conn) onClosed(err error) { c.transportClosed(err) }
 
 // transportClosed is called once, when the transport is gone for whatever reason.
 func (c *conn) transportClosed(err error) {
@@ -234,8 +265,23 @@ func (c *conn) transportClosed(err error) {
 		c.srv.m.Closes[reason].Inc()
 		c.leaveAll(disconnectReason(reason))
 	}
+	if c.poll != nil {
+		c.srv.sessions.remove(c.sid)
+		c.poll.end(string(socketio.EngineClose))
+	}
 	c.srv.hub.Detach(&c.fan)
 	c.srv.gone(c)
+}
+
+// guard runs what came from the client; a panic of ours ends this conn only.
+func (c *conn) guard(f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.log.Error("conn panicked", "panic", p, "stack", string(debug.Stack()))
+			c.close(metrics.ClosePanic, websocket.CodeInternal)
+		}
+	}()
+	f()
 }
 
 // leaveAll ends all sockets of the conn.

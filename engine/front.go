@@ -1,11 +1,10 @@
 package engine
 
 import (
-	"bufio"
 	"errors"
 	"maps"
-	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -21,20 +20,92 @@ import (
 // socket buffer: it never takes long with an honest client.
 const handshakeWriteTimeout = 5 * time.Second
 
-// ServeHTTP is the front door: it answers requests below Config.Path, in the
-// order of checks of engine.io 6, and turns WebSocket handshakes into conns that
-// cost no goroutine.
+// ServeHTTP is the front door: it answers requests below Config.Path in the
+// order of checks of engine.io 6, serves long-polling, and turns WebSocket
+// handshakes into conns that cost no goroutine.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !strings.HasPrefix(r.URL.Path, s.cfg.Path) {
 		http.NotFound(w, r)
 		return
 	}
-	upgrade := websocketRequested(r)
-	if e, why, ok := s.check(r, upgrade); !ok && s.plain == nil {
-		s.m.Refusals[why].Inc()
-		s.engineError(w, r, e, upgrade)
+	if s.cors(w, r) {
+		return // a preflight, answered
+	}
+	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	if s.plain != nil {
+		s.openWebSocket(w, r, nil)
 		return
 	}
+	c, e, why, ok := s.check(r, upgrade)
+	switch {
+	case !ok:
+		s.m.Refusals[why].Inc()
+		s.engineError(w, r, e, upgrade)
+	case upgrade:
+		s.openWebSocket(w, r, c)
+	case c == nil:
+		s.openPolling(w, r)
+	case r.Method == http.MethodGet:
+		c.poll.get(w, r)
+	case r.Method == http.MethodPost:
+		c.poll.post(w, r)
+	default:
+		w.WriteHeader(http.StatusInternalServerError) // as the reference implementation does
+	}
+}
+
+// check decides by the query, in Engine.IO's order. c is the session the request
+// is for, nil if it opens one.
+func (s *Server) check(r *http.Request, upgrade bool) (c *conn, e socketio.EngineError, why metrics.Refusal, ok bool) {
+	q := r.URL.Query()
+	transport, sid, eio := last(q, "transport"), last(q, "sid"), last(q, "EIO")
+	badRequest := func() (*conn, socketio.EngineError, metrics.Refusal, bool) {
+		return nil, socketio.ErrBadRequest, metrics.RefusalBadRequest, false
+	}
+	if transport != "websocket" && transport != "polling" || transport == "polling" && s.cfg.WebSocketOnly {
+		return nil, socketio.ErrTransportUnknown, metrics.RefusalTransportUnknown, false
+	}
+	if sid != "" {
+		c = s.sessions.get(sid)
+		switch {
+		case c == nil:
+			return nil, socketio.ErrSessionIDUnknown, metrics.RefusalSessionUnknown, false
+		case upgrade != (transport == "websocket") || eio != "4" || !upgrade && c.poll.overtaken():
+			return badRequest()
+		}
+		return c, e, 0, true
+	}
+	switch {
+	case r.Method != http.MethodGet:
+		return nil, socketio.ErrBadHandshakeMethod, metrics.RefusalHandshakeMethod, false
+	case upgrade != (transport == "websocket"):
+		return badRequest()
+	}
+	if s.cfg.Allow != nil {
+		if err := s.cfg.Allow(r); err != nil {
+			e = socketio.ErrForbidden
+			e.Message = err.Error()
+			return nil, e, metrics.RefusalForbidden, false
+		}
+	}
+	if eio != "4" {
+		return nil, socketio.ErrUnsupportedProtocol, metrics.RefusalProtocolVersion, false
+	}
+	return nil, e, 0, true
+}
+
+// last is the last of repeated query parameters, which is the one that counts.
+func last(q url.Values, name string) string {
+	v := q[name]
+	if len(v) == 0 {
+		return ""
+	}
+	return v[len(v)-1]
+}
+
+// openWebSocket turns a WebSocket handshake into a conn, or into a candidate for
+// the session c.
+func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request, c *conn) {
 	u, err := websocket.CheckUpgrade(r)
 	if err != nil {
 		s.m.Refusals[metrics.RefusalBadRequest].Inc()
@@ -48,45 +119,48 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), status)
 		return
 	}
-	if why, text, ok := s.admission(); !ok {
+	if c != nil {
+		s.upgrade(w, r, c, u)
+		return
+	}
+	if s.admit(w) {
+		s.open(w, r, u)
+	}
+}
+
+// admit reserves a place for one conn, or answers the request.
+func (s *Server) admit(w http.ResponseWriter) bool {
+	why, text, ok := s.admission()
+	if !ok {
 		s.m.Refusals[why].Inc()
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, text, http.StatusServiceUnavailable)
+	}
+	return ok
+}
+
+// openPolling opens a session and answers with its open packet. Its first GET
+// makes it writable.
+func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
+	if !s.admit(w) {
 		return
 	}
-	s.open(w, r, u)
-}
-
-// websocketRequested reports whether the request asks for an upgrade to WebSocket.
-func websocketRequested(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
-}
-
-// check decides by the query, in Engine.IO's order.
-func (s *Server) check(r *http.Request, upgrade bool) (e socketio.EngineError, why metrics.Refusal, ok bool) {
-	q := r.URL.Query()
-	last := func(name string) string { // the last of repeated parameters counts
-		v := q[name]
-		if len(v) == 0 {
-			return ""
-		}
-		return v[len(v)-1]
+	c := &conn{srv: s, sid: newSessionID(), handshake: newHandshake(r, s.cfg.KeepHeaders)}
+	c.poll = &polling{c: c}
+	s.m.Connects.Inc()
+	s.m.ConnsPolling.Inc()
+	s.sessions.put(c.sid, c)
+	s.hub.Attach(&c.fan, c, c.startHeartbeat(s.hub.Now()))
+	if s.cfg.Cookie != nil {
+		cookie := *s.cfg.Cookie
+		cookie.Value = c.sid.String()
+		http.SetCookie(w, &cookie)
 	}
-	switch {
-	case last("transport") != "websocket":
-		return socketio.ErrTransportUnknown, metrics.RefusalTransportUnknown, false
-	case last("sid") != "":
-		// A session that began on WebSocket takes no second transport.
-		return socketio.ErrSessionIDUnknown, metrics.RefusalSessionUnknown, false
-	case r.Method != http.MethodGet:
-		return socketio.ErrBadHandshakeMethod, metrics.RefusalHandshakeMethod, false
-	case !upgrade:
-		return socketio.ErrBadRequest, metrics.RefusalBadRequest, false
-	case last("EIO") != "4":
-		return socketio.ErrUnsupportedProtocol, metrics.RefusalProtocolVersion, false
-	}
-	return e, 0, true
+	body := append([]byte{byte(socketio.EngineOpen)}, s.openPacket(c)...)
+	s.m.FramesSent.Inc()
+	s.m.BytesSent.Add(float64(len(body)))
+	respondPoll(w, body)
 }
 
 // admission reserves a place for one conn.
@@ -105,31 +179,24 @@ func (s *Server) admission() (why metrics.Refusal, text string, ok bool) {
 // The order matters: nothing may be written to the connection before the loop
 // has it, and what the client sent early must be handled before what it sends next.
 func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrade) {
-	nc, buf, err := http.NewResponseController(w).Hijack()
+	c := &conn{srv: s, sid: newSessionID(), handshake: newHandshake(r, s.cfg.KeepHeaders), onSocket: true}
+	greeting := websocket.AppendSwitchingProtocols(make([]byte, 0, 512), u, s.corsHeader(r))
+	if s.plain == nil {
+		open := s.openPacket(c)
+		greeting = websocket.AppendHeader(greeting, websocket.Text, true, len(open)+1)
+		greeting = append(append(greeting, byte(socketio.EngineOpen)), open...)
+	}
+	nb, early, err := s.takeConn(w, greeting)
 	if err != nil {
 		s.conns.Add(-1)
-		s.log.Error("front door cannot take over the connection", "error", err)
-		http.Error(w, "the server cannot upgrade this connection", http.StatusInternalServerError)
-		return
-	}
-	c := &conn{srv: s, sid: newSessionID(), handshake: newHandshake(r, s.cfg.KeepHeaders)}
-	if err := s.greet(nc, c, u); err != nil {
-		s.conns.Add(-1)
-		_ = nc.Close()
-		return
-	}
-	nb, err := nbio.NBConn(nc) // closes nc: its socket lives on in nb
-	if err != nil {
-		s.conns.Add(-1)
-		_ = nc.Close()
-		s.log.Error("front door cannot hand over the connection", "error", err)
 		return
 	}
 	c.nb = nb
+	s.m.FramesSent.Inc()
 	s.m.Connects.Inc()
 	s.m.ConnsWebSocket.Inc()
 	s.hub.Attach(&c.fan, c, c.startHeartbeat(s.hub.Now()))
-	if early := buffered(buf.Reader); len(early) > 0 {
+	if len(early) > 0 {
 		c.onData(early)
 	}
 	nb.SetSession(c)
@@ -146,38 +213,43 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrad
 	s.hub.Open(&c.fan)
 }
 
-// greet writes the 101 response and the open packet in one write.
-func (s *Server) greet(nc net.Conn, c *conn, u websocket.Upgrade) error {
-	out := websocket.AppendSwitchingProtocols(make([]byte, 0, 512), u, nil)
-	if s.plain == nil {
-		out = s.appendOpen(out, c)
+// openPacket is the JSON of a session's open packet.
+func (s *Server) openPacket(c *conn) []byte {
+	open := socketio.Open{SID: c.sid.String(), PingInterval: s.cfg.PingInterval, PingTimeout: s.cfg.PingTimeout, MaxPayload: s.cfg.MaxPayload}
+	if c.poll != nil {
+		open.Upgrades = []string{"websocket"}
 	}
-	if err := nc.SetDeadline(time.Now().Add(handshakeWriteTimeout)); err != nil {
-		return err
-	}
-	if _, err := nc.Write(out); err != nil {
-		return err
-	}
-	s.m.BytesSent.Add(float64(len(out)))
-	s.m.FramesSent.Inc()
-	return nc.SetDeadline(time.Time{})
+	return socketio.AppendOpen(nil, open)
 }
 
-// appendOpen appends the frame of Engine.IO's open packet.
-func (s *Server) appendOpen(dst []byte, c *conn) []byte {
-	open := socketio.AppendOpen([]byte{byte(socketio.EngineOpen)}, socketio.Open{
-		SID: c.sid.String(), PingInterval: s.cfg.PingInterval, PingTimeout: s.cfg.PingTimeout, MaxPayload: s.cfg.MaxPayload,
-	})
-	return websocket.AppendFrame(dst, websocket.Text, open)
-}
-
-// buffered returns what net/http had read beyond the request.
-func buffered(r *bufio.Reader) []byte {
-	b, err := r.Peek(r.Buffered())
+// takeConn takes the TCP connection from net/http, writes the greeting and
+// returns the connection for the event loop, with what the client sent early.
+// After an error the connection is closed.
+func (s *Server) takeConn(w http.ResponseWriter, greeting []byte) (nb *nbio.Conn, early []byte, err error) {
+	nc, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil
+		s.log.Error("front door cannot take over the connection", "error", err)
+		http.Error(w, "the server cannot upgrade this connection", http.StatusInternalServerError)
+		return nil, nil, err
 	}
-	return b
+	if err = nc.SetDeadline(time.Now().Add(handshakeWriteTimeout)); err == nil {
+		_, err = nc.Write(greeting)
+	}
+	if err == nil {
+		err = nc.SetDeadline(time.Time{})
+	}
+	if err == nil {
+		s.m.BytesSent.Add(float64(len(greeting)))
+		nb, err = nbio.NBConn(nc) // closes nc: its socket lives on in nb
+	}
+	if err != nil {
+		_ = nc.Close()
+		return nil, nil, err
+	}
+	if early, err = buf.Peek(buf.Reader.Buffered()); err != nil {
+		early = nil
+	}
+	return nb, early, nil
 }
 
 // controlFrame builds a control frame with a payload of the client's.

@@ -145,3 +145,32 @@ func (t *socketTable) ids(n *Namespace, dst []string) []string {
 	}
 	return dst
 }
+
+// sessionTable finds sessions that long-polling requests name.
+type sessionTable struct {
+	mu sync.RWMutex // taken alone
+	m  map[id]*conn
+}
+
+func (t *sessionTable) put(i id, c *conn) {
+	t.mu.Lock()
+	t.m[i] = c
+	t.mu.Unlock()
+}
+
+func (t *sessionTable) remove(i id) {
+	t.mu.Lock()
+	delete(t.m, i)
+	t.mu.Unlock()
+}
+
+// get returns the session or nil.
+func (t *sessionTable) get(sid string) *conn {
+	i, ok := parseID(sid)
+	if !ok {
+		return nil
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.m[i]
+}

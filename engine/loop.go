@@ -41,19 +41,19 @@ func startLoop(s *Server) (*loop, error) {
 		MaxWriteBufferSize: s.cfg.OutboxBytes + s.maxPacket,
 	})
 	e.OnData(func(nb *nbio.Conn, data []byte) {
-		if c := session(nb); c != nil {
-			c.onData(data)
+		if l := listenerOf(nb); l != nil {
+			l.onData(data)
 		}
 	})
 	e.OnWrittenSize(func(nb *nbio.Conn, _ []byte, n int) {
-		if c := session(nb); c != nil {
-			c.fan.Wrote(n)
+		if l := listenerOf(nb); l != nil {
+			l.onWritten(n)
 		}
 	})
 	// On another goroutine than the poller, possibly before AddConn returned.
 	e.OnClose(func(nb *nbio.Conn, err error) {
-		if c := session(nb); c != nil {
-			c.transportClosed(err)
+		if l := listenerOf(nb); l != nil {
+			l.onClosed(err)
 		}
 	})
 	if err := e.Start(); err != nil {
@@ -62,11 +62,20 @@ func startLoop(s *Server) (*loop, error) {
 	return &loop{e}, nil
 }
 
-// session returns the conn of a connection. epoll orders what the front door did
-// before what the pollers do; the atomic says so in Go's memory model, too.
-func session(nb *nbio.Conn) *conn {
-	if c, ok := nb.Session().(*conn); ok && c.shared.Load() {
-		return c
+// listener is what the event loop tells of a connection: the conn it belongs to,
+// or a candidate for one.
+type listener interface {
+	onData(data []byte) // one goroutine at a time; data is scratch space
+	onWritten(n int)    // n bytes are with the kernel
+	onClosed(err error)
+	ordered() bool
+}
+
+// listenerOf returns the session of a connection. epoll orders what the front
+// door did before what the pollers do; ordered says so in Go's memory model, too.
+func listenerOf(nb *nbio.Conn) listener {
+	if l, ok := nb.Session().(listener); ok && l.ordered() {
+		return l
 	}
 	return nil
 }

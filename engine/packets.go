@@ -3,7 +3,6 @@ package engine
 import (
 	"encoding/base64"
 	"errors"
-	"runtime/debug"
 	"slices"
 
 	"github.com/stellara/edge/metrics"
@@ -14,25 +13,21 @@ import (
 // onData takes bytes from the transport. It is called by one goroutine at a
 // time; data is scratch space of the caller.
 func (c *conn) onData(data []byte) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.srv.log.Error("conn panicked", "panic", p, "stack", string(debug.Stack()))
-			c.close(metrics.ClosePanic, websocket.CodeInternal)
-		}
-	}()
 	c.srv.m.BytesReceived.Add(float64(len(data)))
-	for {
-		m, rest, ok, err := c.reader.Next(data, c.srv.limits)
-		if err != nil {
-			c.violation(err)
-			return
+	c.guard(func() {
+		for {
+			m, rest, ok, err := c.reader.Next(data, c.srv.limits)
+			if err != nil {
+				c.violation(err)
+				return
+			}
+			if !ok {
+				return
+			}
+			c.onMessage(&m)
+			data = rest
 		}
-		if !ok {
-			return
-		}
-		c.onMessage(&m)
-		data = rest
-	}
+	})
 }
 
 // violation closes the conn with the code the WebSocket reader named.
@@ -119,6 +114,7 @@ func (c *conn) onText(text []byte) {
 		}
 		c.onBinary(b)
 	case socketio.EngineClose:
+		c.finished.Store(true)
 		c.close(metrics.CloseTransportClose, noCode)
 	case socketio.EngineOpen, socketio.EngineUpgrade, socketio.EngineNoop:
 		// Meaningless here; ignored as the reference implementation does.

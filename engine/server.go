@@ -41,12 +41,14 @@ type Server struct {
 	hub       *fanout.Hub
 	pool      *pool
 	sockets   *socketTable
+	sessions  *sessionTable // that began with long-polling
 	ids       *idSource
 	flights   *flights
 	limits    *websocket.Limits
 	maxPacket int // bytes of one packet with its attachments
 	ticks     tickTable
 	ping      *fanout.Message
+	noop      *fanout.Message
 	loop      *loop
 	plain     PlainHandler // not nil: plain WebSocket, no Engine.IO
 
@@ -65,7 +67,7 @@ type Server struct {
 }
 
 // tickTable is Config's durations in ticks.
-type tickTable struct{ interval, timeout, connect, drain, linger fanout.Tick }
+type tickTable struct{ interval, timeout, connect, drain, poll, linger fanout.Tick }
 
 // New makes a server. With a nil bus it is a single node on its own.
 func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
@@ -77,11 +79,13 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		cfg: cfg, log: cfg.Logger, m: m, bus: bus,
 		pool:      newPool(cfg.Handlers),
 		sockets:   newSocketTable(),
+		sessions:  &sessionTable{m: make(map[id]*conn)},
 		ids:       &idSource{node: cfg.Node},
 		flights:   newFlights(),
 		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload},
 		maxPacket: cfg.OutboxBytes / 4,
 		ping:      engineMessage(string(socketio.EnginePing)),
+		noop:      engineMessage(string(socketio.EngineNoop)),
 		empty:     make(chan struct{}, 1),
 
 		namespaces: make(map[string]*Namespace),
@@ -94,7 +98,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 	t := s.hub.Ticks
 	s.ticks = tickTable{
 		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout),
-		drain: t(drainTime), linger: t(lingerTime),
+		drain: t(drainTime), poll: t(pollClose), linger: t(lingerTime),
 	}
 	return s, nil
 }
@@ -150,8 +154,12 @@ func (s *Server) byNumber(i uint32) *Namespace {
 func (s *Server) Conns() int { return int(s.conns.Load()) }
 
 // gone counts a conn whose transport closed.
-func (s *Server) gone(*conn) {
-	s.m.ConnsWebSocket.Dec()
+func (s *Server) gone(c *conn) {
+	if c.poll != nil && !c.polled.Load() {
+		s.m.ConnsPolling.Dec()
+	} else {
+		s.m.ConnsWebSocket.Dec()
+	}
 	if s.conns.Add(-1) == 0 {
 		select {
 		case s.empty <- struct{}{}:
@@ -178,6 +186,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-ctx.Done():
 			err = fmt.Errorf("engine: shutdown: %d conns cut off: %w", s.conns.Load(), ctx.Err())
 		}
+	}
+	if err != nil {
+		s.hub.VisitConns(func(sink fanout.Sink) { sink.(*conn).abort() })
 	}
 	if s.loop != nil {
 		s.loop.stop()

@@ -46,25 +46,26 @@ func TestCloseEndsEveryGoroutine(t *testing.T) {
 	until(t, "deadlines are kept", func() bool { return expired.Load() > 3 })
 }
 
-// clients' kernels that take bytes late, from another goroutine.
+// lateSink is a client whose kernel takes half of every write at once and the
+// rest from another goroutine.
 type lateSink struct {
 	fakeSink
 	kernel chan int
+	late   atomic.Int64 // bytes not accepted yet
+	above  atomic.Int64 // writes above a backlog
 }
 
 func (l *lateSink) Write(p []byte) error {
-	l.hold() // as if taken later, whatever happens below
-	err := l.fakeSink.Write(p)
-	if err != nil {
-		return err
+	if l.late.Load() > 0 {
+		l.above.Add(1)
 	}
 	l.mu.Lock()
-	n := l.pending
-	l.pending = 0
+	l.record(p)
 	l.mu.Unlock()
-	half := n / 2
-	l.fan.Wrote(half) // from within Write
-	l.kernel <- n - half
+	half := len(p) / 2
+	l.late.Store(int64(len(p) - half))
+	l.fan.Wrote(half)
+	l.kernel <- len(p) - half
 	return nil
 }
 
@@ -72,7 +73,7 @@ func (l *lateSink) Write(p []byte) error {
 // the kernel come in, everything leaves in the end.
 func TestWroteFromEverywhere(t *testing.T) {
 	h := start(t, Config{Shards: 2, Tick: time.Millisecond}, &fakeBus{})
-	const conns, messages = 8, 3000
+	const conns, messages = 8, 10000
 	sinks := make([]*lateSink, conns)
 	var kernels sync.WaitGroup
 	for i := range sinks {
@@ -87,6 +88,7 @@ func TestWroteFromEverywhere(t *testing.T) {
 						runtime.Gosched()
 					}
 					n -= k
+					l.late.Add(int64(-k))
 					l.fan.Wrote(k)
 				}
 			}
@@ -116,8 +118,8 @@ func TestWroteFromEverywhere(t *testing.T) {
 		if len(ids) != messages+1 || !slices.IsSorted(ids) || len(slices.Compact(ids)) != messages+1 {
 			t.Fatalf("conn %d got %d messages", i, len(ids))
 		}
-		if n := l.fan.Backlog(); n != 0 {
-			t.Fatalf("conn %d has a backlog of %d", i, n)
+		if n, above := l.fan.Backlog(), l.above.Load(); n != 0 || above != 0 {
+			t.Fatalf("conn %d has a backlog of %d, and %d writes above one", i, n, above)
 		}
 	}
 	flushed(h)
@@ -125,6 +127,67 @@ func TestWroteFromEverywhere(t *testing.T) {
 		close(l.kernel)
 	}
 	kernels.Wait()
+}
+
+// eagerSink is a client whose kernel answers at the very moment that the shard
+// finds a backlog and decides to wait.
+type eagerSink struct {
+	fan     Conn
+	written atomic.Int64
+	late    atomic.Int64
+}
+
+func (e *eagerSink) Write(p []byte) error {
+	e.written.Add(1)
+	e.late.Store(int64(len(p)))
+	return nil
+}
+func (e *eagerSink) Expire(now Tick) (*Message, Tick) { return nil, now + 1<<20 }
+func (e *eagerSink) Drained(now Tick) Tick            { return now + 1<<20 }
+func (e *eagerSink) Abort(metrics.Close)              {}
+
+// TestNoWakeUpIsLost sends two messages at a time that cannot merge: nothing but
+// the kernel's report makes the shard write the second one.
+func TestNoWakeUpIsLost(t *testing.T) {
+	h := start(t, Config{}, &fakeBus{})
+	e := &eagerSink{}
+	h.Attach(&e.fan, e, 1<<20)
+	h.Open(&e.fan)
+	var kernel sync.WaitGroup
+	stop := make(chan struct{})
+	kernel.Go(func() {
+		for spins := 1; ; spins++ {
+			if n := e.late.Swap(0); n > 0 {
+				e.fan.Wrote(int(n))
+				continue
+			}
+			if spins%256 == 0 {
+				runtime.Gosched()
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	defer func() { close(stop); kernel.Wait() }()
+	msg := message(1, scratchBytes)
+	const rounds = 5000
+	for round := range int64(rounds) {
+		h.Send(&e.fan, msg)
+		h.Send(&e.fan, msg)
+		done := func() bool { return e.written.Load() >= 2*(round+1) && e.fan.Backlog() == 0 }
+		for range 10000 {
+			if done() {
+				break
+			}
+			runtime.Gosched()
+		}
+		if !done() {
+			until(t, "both messages of a round are written", done)
+		}
+	}
 }
 
 // TestConcurrentRooms lets everything happen at once. Members that stay get
@@ -135,7 +198,7 @@ func TestConcurrentRooms(t *testing.T) {
 	h := start(t, Config{Shards: 5, Tick: time.Millisecond, Linger: time.Millisecond}, bus)
 	var answers sync.WaitGroup
 	bus.onSubscribe = func(k Key, g uint64) { answers.Go(func() { h.Live(k, g) }) }
-	const residents, movers, messages = 20, 4, 4000
+	const residents, movers, messages = 20, 4, 1500
 	rooms := []Key{room("a"), room("b"), room("c")}
 	var all []*Member
 	var stay, move []*fakeSink
@@ -155,11 +218,14 @@ func TestConcurrentRooms(t *testing.T) {
 		var gone []*Member
 		work.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 9))
-			for {
+			for n := 1; ; n++ {
 				select {
 				case <-stop:
 					return
 				default:
+				}
+				if n%64 == 0 {
+					flushed(h) // callers bound control operations
 				}
 				k := rooms[r.IntN(len(rooms))]
 				switch r.IntN(8) {
@@ -198,6 +264,7 @@ func TestConcurrentRooms(t *testing.T) {
 			h.Join(m, rooms[0], ID{}, nil)
 			h.Detach(&f.fan)
 			h.CloseMember(m)
+			flushed(h)
 		}
 	})
 	for id := range uint64(messages) {

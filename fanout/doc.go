@@ -12,7 +12,10 @@
 // (join, leave, send, close) are never refused and never block: the callers
 // bound them. Deliveries are bounded in number; one that finds no room is
 // counted, and the conns it was for are closed as overloaded rather than left
-// with a hole.
+// with a hole, unless it was volatile.
+//
+// A conn is a slow reader only when its kernel takes no more: an outbox that
+// fills because the shard is busy is written out, not held against the conn.
 //
 // The package knows no Redis, no WebSocket and no Socket.IO: a frame is bytes,
 // a room is a name in a numbered namespace.

@@ -50,18 +50,23 @@ func (f *fakeSink) Write(p []byte) error {
 		f.fail = errors.New("write above a backlog")
 		return f.fail
 	}
-	f.writes = append(f.writes, len(p))
-	for rest := p; len(rest) > 0; {
-		n := int(binary.BigEndian.Uint32(rest))
-		f.ids = append(f.ids, binary.BigEndian.Uint64(rest[4:]))
-		rest = rest[n:]
-	}
+	f.record(p)
 	if f.held {
 		f.pending += len(p)
 		return nil
 	}
 	f.fan.Wrote(len(p))
 	return nil
+}
+
+// record notes the frames of one write; the caller holds f.mu.
+func (f *fakeSink) record(p []byte) {
+	f.writes = append(f.writes, len(p))
+	for len(p) > 0 {
+		n := int(binary.BigEndian.Uint32(p))
+		f.ids = append(f.ids, binary.BigEndian.Uint64(p[4:]))
+		p = p[n:]
+	}
 }
 
 func (f *fakeSink) Expire(now Tick) (*Message, Tick) {

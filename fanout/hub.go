@@ -92,8 +92,9 @@ func setDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// Close stops the shards without delivering what is queued. Conns must have
-// been ended before.
+// Close stops the shards without delivering what is queued; call it once. Conns
+// must have been ended before: later calls of other methods do nothing, and a
+// Visit that was not finished never is.
 func (h *Hub) Close() {
 	close(h.stop)
 	h.stopped.Wait()
@@ -106,7 +107,8 @@ func (h *Hub) Now() Tick { return Tick(time.Since(h.start) / h.cfg.Tick) }
 func (h *Hub) Ticks(d time.Duration) Tick { return max(1, Tick(d/h.cfg.Tick)) }
 
 // Attach gives c a shard and a first deadline. Until Open nothing is written:
-// messages wait in the outbox.
+// messages wait in the outbox. It must return before anything else is done with
+// c, and c is used once: after Detach it is not attached again.
 func (h *Hub) Attach(c *Conn, sink Sink, deadline Tick) {
 	c.sink = sink
 	c.shard = h.shards[int(h.next.Add(1))%len(h.shards)]

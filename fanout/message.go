@@ -18,7 +18,7 @@ type Message struct {
 	Frame    []byte // finished bytes for the transport, always whole packets
 	ID       ID     // journal position; members skip what they already have
 	Packets  int    // Engine.IO packets in Frame, for counting; 0 counts as 1
-	Volatile bool   // dropped for conns that are not writable
+	Volatile bool   // may be lost: dropped for conns that are not writable, and by a full inbox
 
 	Arrived   time.Time // when the hub got it from the bus; zero for direct sends
 	Published time.Time // when this node published it; zero for messages of others

@@ -225,6 +225,7 @@ func TestEnd(t *testing.T) {
 	settleAll(h)
 	h.Wake(&f.fan)
 	h.End(&f.fan, nil)
+	f.fan.shard.enqueue(op{kind: opWritable, conn: &f.fan}) // a wake-up may be spurious
 	settleAll(h)
 	if f.drained != 1 {
 		t.Fatalf("drained %d times", f.drained)

@@ -3,9 +3,12 @@ package socketio
 import "testing"
 
 // chatEvent is a client event of 128 bytes.
-const chatEvent = `212["message","room:general",{"text":"The quick brown fox jumps over the lazy dog, twice — «и ещё раз»","seq":12345,"at":1.5}]`
+const chatEvent = `212["message","room:general",{"text":"The quick brown fox jumps over the lazy dog - «и ещё раз»","seq":12345,"at":1.5}]`
 
 func TestAllocations(t *testing.T) {
+	if len(chatEvent) != 128 {
+		t.Errorf("the event has %d bytes", len(chatEvent))
+	}
 	none := func(name string, run func()) {
 		t.Helper()
 		if n := testing.AllocsPerRun(200, run); n != 0 {

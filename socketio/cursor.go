@@ -174,10 +174,27 @@ func (c *cursor) take(n int) []byte {
 	return b
 }
 
+// short returns the next value if it is a string of the smallest form, by far the most frequent value in adapter messages.
+func (c *cursor) short() ([]byte, bool) {
+	b := c.data[c.pos:]
+	if len(b) == 0 || b[0]&0xe0 != 0xa0 {
+		return nil, false
+	}
+	end := 1 + int(b[0]&0x1f)
+	if end > len(b) {
+		return nil, false
+	}
+	c.pos += end
+	return b[1:end:end], true
+}
+
 // skip passes over one value.
 func (c *cursor) skip() error { return c.skipNested(0) }
 
 func (c *cursor) skipNested(depth int) error {
+	if _, ok := c.short(); ok {
+		return nil
+	}
 	h, err := c.header()
 	if err != nil {
 		return err

@@ -19,6 +19,9 @@ func (c *cursor) optional(k kind, what string) (int, error) {
 
 // name reads the key of a map entry. A key that is no string is passed over and returned as nil: no field has that name.
 func (c *cursor) name() ([]byte, error) {
+	if name, ok := c.short(); ok {
+		return name, nil
+	}
 	start := c.pos
 	h, err := c.header()
 	if err != nil {
@@ -34,21 +37,23 @@ func (c *cursor) name() ([]byte, error) {
 // text reads a string, or a number, boolean or nil as its text. If the text equals kept, kept is returned, so that a
 // reused field costs no allocation while its value repeats.
 func (c *cursor) text(kept, what string) (string, error) {
-	h, err := c.header()
-	if err != nil {
-		return "", err
-	}
 	var room [32]byte
-	var text []byte
-	if h.kind == kindString {
-		if text = c.take(h.n); !utf8.Valid(text) {
-			text = validUTF8(text)
+	text, ok := c.short()
+	if !ok {
+		h, err := c.header()
+		switch {
+		case err != nil:
+			return "", err
+		case h.kind == kindString:
+			text = c.take(h.n)
+		default:
+			if text, ok = appendScalarText(room[:0], h); !ok {
+				return "", fmt.Errorf("socketio: %s is of kind %v, not string", what, h.kind)
+			}
 		}
-	} else {
-		var ok bool
-		if text, ok = appendScalarText(room[:0], h); !ok {
-			return "", fmt.Errorf("socketio: %s is of kind %v, not string", what, h.kind)
-		}
+	}
+	if !utf8.Valid(text) {
+		text = validUTF8(text)
 	}
 	if string(text) == kept {
 		return kept, nil

@@ -1,6 +1,7 @@
 package socketio
 
 import (
+	"encoding/binary"
 	"errors"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -14,6 +15,33 @@ func AppendString(dst []byte, s string) []byte { return appendQuoted(dst, s) }
 
 func appendQuoted[T string | []byte](dst []byte, s T) []byte {
 	dst = append(dst, '"')
+	start := len(dst)
+	dst = append(dst, s...)
+	if !isPlain(dst[start:]) {
+		dst = appendEscaped(dst[:start], s)
+	}
+	return append(dst, '"')
+}
+
+// isPlain reports whether text is valid UTF-8 and stands for itself in a JSON string.
+func isPlain(text []byte) bool {
+	i := 0
+	for len(text)-i >= 8 {
+		if !plainText(binary.LittleEndian.Uint64(text[i:])) {
+			return false
+		}
+		i += 8
+	}
+	for _, c := range text[i:] {
+		if c < 0x20 || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return utf8.Valid(text)
+}
+
+// appendEscaped appends s with escape sequences, and U+FFFD for bytes that are not UTF-8.
+func appendEscaped[T string | []byte](dst []byte, s T) []byte {
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -39,8 +67,7 @@ func appendQuoted[T string | []byte](dst []byte, s T) []byte {
 		}
 		i += size
 	}
-	dst = append(dst, s[start:]...)
-	return append(dst, '"')
+	return append(dst, s[start:]...)
 }
 
 // appendEscape appends the escape sequence of a quote, a backslash or a control character.

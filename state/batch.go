@@ -219,12 +219,6 @@ func (l *ledger) retryAt() (time.Time, bool) {
 	return first, true
 }
 
-// ready reports whether next may have something to return at now.
-func (l *ledger) ready(now time.Time) bool {
-	at, ok := l.retryAt()
-	return len(l.sets) > 0 || len(l.attach) > 0 || ok && !at.After(now)
-}
-
 // reassert takes nothing for granted any more: the connection was lost, and
 // with it perhaps what Redis had. Everything wanted is stored again.
 func (l *ledger) reassert() {

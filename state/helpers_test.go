@@ -4,20 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"os"
-	"os/exec"
-	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/rueidis"
 
 	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
@@ -26,7 +19,7 @@ import (
 const patience = 20 * time.Second // of eventually; only failures take that long
 
 // eventually polls until check returns nil.
-func eventually(t *testing.T, what string, check func() error) {
+func eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
 	var err error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
@@ -37,7 +30,7 @@ func eventually(t *testing.T, what string, check func() error) {
 	t.Fatalf("%s: %v", what, err)
 }
 
-func await[T any](t *testing.T, what string, c <-chan T) T {
+func await[T any](t testing.TB, what string, c <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-c:
@@ -46,173 +39,6 @@ func await[T any](t *testing.T, what string, c <-chan T) T {
 		t.Fatalf("%s: nothing came", what)
 		panic("unreachable")
 	}
-}
-
-// redisServer is a redis-server process of a test.
-type redisServer struct {
-	port string
-	dir  string
-	cmd  *exec.Cmd
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
-func startRedis(t *testing.T) *redisServer {
-	t.Helper()
-	r := &redisServer{port: freePort(t), dir: t.TempDir()}
-	t.Cleanup(r.stop)
-	r.start(t)
-	return r
-}
-
-func (r *redisServer) start(t *testing.T) {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Fatalf("redis-server is not installed, and these tests need a real one (make test installs it): %v", err)
-	}
-	r.cmd = exec.Command(path, "--port", r.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir)
-	r.cmd.Stdout, r.cmd.Stderr = io.Discard, io.Discard
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "redis-server starts", func() error {
-		c, err := net.Dial("tcp", "127.0.0.1:"+r.port)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		if _, err := c.Write([]byte("PING\r\n")); err != nil {
-			return err
-		}
-		reply := make([]byte, 7)
-		if _, err := io.ReadFull(c, reply); err != nil || string(reply) != "+PONG\r\n" {
-			return fmt.Errorf("PING answered %q, %v", reply, err)
-		}
-		return nil
-	})
-}
-
-// stop kills the process; a frozen one, too.
-func (r *redisServer) stop() {
-	if r.cmd != nil {
-		_ = r.cmd.Process.Kill()
-		_ = r.cmd.Wait()
-		r.cmd = nil
-	}
-}
-
-func (r *redisServer) signal(t *testing.T, s os.Signal) {
-	t.Helper()
-	if err := r.cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (r *redisServer) freeze(t *testing.T) { r.signal(t, syscall.SIGSTOP) }
-func (r *redisServer) thaw(t *testing.T)   { r.signal(t, syscall.SIGCONT) }
-
-func (r *redisServer) url() string { return "redis://127.0.0.1:" + r.port }
-
-// backend is a Redis for a test: in-process or a redis-server.
-type backend struct {
-	name     string
-	options  redisOptions
-	redis    *redisServer // nil in-process
-	observer *client
-}
-
-// backends runs a test on both.
-func backends(t *testing.T, test func(t *testing.T, b *backend)) {
-	t.Run("in-process", func(t *testing.T) { test(t, inProcess(t)) })
-	t.Run("redis-server", func(t *testing.T) { test(t, realRedis(t)) })
-}
-
-func inProcess(t *testing.T) *backend {
-	e := startEmbedded()
-	t.Cleanup(e.stop)
-	return observed(t, &backend{name: "in-process", options: e.options()})
-}
-
-func realRedis(t *testing.T) *backend {
-	r := startRedis(t)
-	options, err := parseURL(r.url())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return observed(t, &backend{name: "redis-server", options: options, redis: r})
-}
-
-func observed(t *testing.T, b *backend) *backend {
-	b.observe(t)
-	t.Cleanup(func() { b.observer.end() })
-	return b
-}
-
-// observe connects the observer, anew after a restart.
-func (b *backend) observe(t *testing.T) {
-	t.Helper()
-	if b.observer != nil {
-		b.observer.end()
-	}
-	eventually(t, "observer connects", func() (err error) {
-		b.observer, err = commandClient(b.options, "observer")
-		return err
-	})
-}
-
-// do runs one command for the test.
-func (b *backend) do(t *testing.T, words ...string) rueidis.RedisMessage {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-	defer cancel()
-	m, err := b.observer.Do(ctx, b.observer.B().Arbitrary(words...).Build()).ToMessage()
-	if err != nil && !rueidis.IsRedisNil(err) {
-		t.Fatalf("%v: %v", words, err)
-	}
-	return m
-}
-
-func (b *backend) list(t *testing.T, words ...string) []string {
-	t.Helper()
-	m := b.do(t, words...)
-	list, err := m.AsStrSlice()
-	if err != nil {
-		t.Fatalf("%v: %v", words, err)
-	}
-	return list
-}
-
-func (b *backend) text(t *testing.T, words ...string) string {
-	t.Helper()
-	m := b.do(t, words...)
-	if m.IsNil() {
-		return ""
-	}
-	s, err := m.ToString()
-	if err != nil {
-		t.Fatalf("%v: %v", words, err)
-	}
-	return s
-}
-
-func (b *backend) number(t *testing.T, words ...string) int64 {
-	t.Helper()
-	m := b.do(t, words...)
-	n, err := m.AsInt64()
-	if err != nil {
-		t.Fatalf("%v: %v", words, err)
-	}
-	return n
 }
 
 // node is a running State of a test.
@@ -339,7 +165,7 @@ func (l *logLines) count(text string) int {
 }
 
 // open makes a node that does not run yet.
-func (b *backend) open(t *testing.T, id string, change func(*Config)) *node {
+func (b *backend) open(t testing.TB, id string, change func(*Config)) *node {
 	t.Helper()
 	lines := &logLines{}
 	cfg := Config{
@@ -358,7 +184,7 @@ func (b *backend) open(t *testing.T, id string, change func(*Config)) *node {
 }
 
 // run starts the node; it ends with the test.
-func (n *node) run(t *testing.T) *node {
+func (n *node) run(t testing.TB) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	go func() {
@@ -370,7 +196,7 @@ func (n *node) run(t *testing.T) *node {
 }
 
 // stop ends Run and closes the node.
-func (n *node) stop(t *testing.T) {
+func (n *node) stop(t testing.TB) {
 	n.cancel()
 	await(t, "Run returns", n.done)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -381,7 +207,7 @@ func (n *node) stop(t *testing.T) {
 }
 
 // start opens and runs a node that serves "/", and waits until it is ready.
-func (b *backend) start(t *testing.T, id string, change func(*Config)) *node {
+func (b *backend) start(t testing.TB, id string, change func(*Config)) *node {
 	t.Helper()
 	n := b.open(t, id, change)
 	n.Bus().Open("/")
@@ -396,7 +222,7 @@ func outcome() (func(error), <-chan error) {
 	return func(err error) { c <- err }, c
 }
 
-func (n *node) connect(t *testing.T, user, socket string) {
+func (n *node) connect(t testing.TB, user, socket string) {
 	t.Helper()
 	done, c := outcome()
 	n.Presence().Connect(user, socket, done)
@@ -405,7 +231,7 @@ func (n *node) connect(t *testing.T, user, socket string) {
 	}
 }
 
-func (n *node) join(t *testing.T, user, socket, room string) {
+func (n *node) join(t testing.TB, user, socket, room string) {
 	t.Helper()
 	done, c := outcome()
 	n.Presence().Join(user, socket, room, done)
@@ -415,7 +241,7 @@ func (n *node) join(t *testing.T, user, socket, room string) {
 }
 
 // settled waits until Redis has everything the node wants.
-func (n *node) settled(t *testing.T) {
+func (n *node) settled(t testing.TB) {
 	t.Helper()
 	eventually(t, "presence settles", func() error {
 		n.presence.mu.Lock()
@@ -428,17 +254,6 @@ func (n *node) settled(t *testing.T) {
 }
 
 var errNotYet = errors.New("not yet")
-
-// expectSet compares a Redis set.
-func (b *backend) expectSet(t *testing.T, key string, want ...string) {
-	t.Helper()
-	got := b.list(t, "SMEMBERS", key)
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		t.Errorf("%s is %q, want %q", key, got, want)
-	}
-}
 
 func canceled(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())

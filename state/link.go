@@ -71,21 +71,6 @@ func (l *link) get() (*clients, <-chan struct{}) {
 	return l.current, l.changed
 }
 
-// wait returns the clients as soon as there are any.
-func (l *link) wait(ctx context.Context) (*clients, error) {
-	for {
-		c, changed := l.get()
-		if c != nil {
-			return c, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-changed:
-		}
-	}
-}
-
 // suspect makes the link look at the connection now.
 func (l *link) suspect() {
 	select {

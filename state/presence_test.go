@@ -27,7 +27,7 @@ func nextUpdate(t *testing.T, n *node) PresenceUpdate {
 // repeated or reordered: what the race table is about.
 func (n *node) call(t *testing.T, op func(l *ledger) operation) {
 	t.Helper()
-	c, err := n.link.wait(t.Context())
+	c, err := n.link.verify(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ const (
 	clientTTL    = 10 * time.Second // ceiling of every stale cached read
 	smallRoom    = 2000             // users up to which a room is read whole, through the cache
 	scanPage     = 1000             // COUNT of one SSCAN
+	overlayTries = 4                // of a read that a write of ours overtakes
 	recentPeriod = time.Second      // above the time an invalidation takes to arrive
 )
 
@@ -96,27 +97,50 @@ func (p *Presence) lookup(ctx context.Context, users []string) ([]string, error)
 		return nil, err
 	}
 	// A socket of ours that we do not have any more: the cache has not heard of
-	// our own DETACH. Only Redis knows what took its place.
+	// our own DETACH. Only Redis knows what took its place. If the DETACH is
+	// stored while we ask, we ask again.
+	for stale := p.stale(ask, sockets); len(stale) > 0; {
+		before := slices.Clone(sockets)
+		detaching := p.detaching(stale, sockets)
+		if err := p.fetch(ctx, users, stale, sockets, false); err != nil {
+			return nil, err
+		}
+		still := p.detaching(stale, sockets)
+		var again []int
+		for k, i := range stale {
+			switch {
+			case still[k]:
+				sockets[i] = "" // as if detached; another device shows when it is
+			case detaching[k] && sockets[i] == before[i]:
+				again = append(again, i)
+			}
+		}
+		stale = again
+	}
+	return sockets, nil
+}
+
+// stale returns those of the indexes whose socket has an id of this node.
+func (p *Presence) stale(which []int, sockets []string) []int {
 	var stale []int
-	for _, i := range ask {
+	for _, i := range which {
 		if strings.HasPrefix(sockets[i], p.node) {
 			stale = append(stale, i)
 		}
 	}
-	if len(stale) == 0 {
-		return sockets, nil
-	}
-	if err := p.fetch(ctx, users, stale, sockets, false); err != nil {
-		return nil, err
-	}
+	return stale
+}
+
+// detaching tells of each socket whether its DETACH is still to be stored.
+func (p *Presence) detaching(which []int, sockets []string) []bool {
 	p.mu.Lock()
-	for _, i := range stale {
-		if s := p.ledger.sockets[sockets[i]]; s != nil && !s.desired {
-			sockets[i] = "" // its DETACH is still to come
-		}
+	defer p.mu.Unlock()
+	detaching := make([]bool, len(which))
+	for k, i := range which {
+		s := p.ledger.sockets[sockets[i]]
+		detaching[k] = s != nil && !s.desired
 	}
-	p.mu.Unlock()
-	return sockets, nil
+	return detaching
 }
 
 // fetch reads user:<user>:socket of the users whose indexes are given.
@@ -168,32 +192,43 @@ func (p *Presence) Members(ctx context.Context, room string, limit int) (users [
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	defer p.observeRead(time.Now())
-	key := roomKey(room)
-	p.mu.Lock()
-	fresh := p.recent.has(room, time.Now())
-	p.mu.Unlock()
+	for try := 1; ; try++ {
+		p.mu.Lock()
+		written := p.recent.at[room]
+		fresh := p.recent.has(room, time.Now())
+		p.mu.Unlock()
+		users, count, err = p.membersOnce(ctx, c, room, limit, fresh)
+		if err != nil {
+			return nil, 0, fmt.Errorf("state: read %s: %w", roomKey(room), err)
+		}
+		if count > smallRoom {
+			return users, count, nil
+		}
+		users, again := p.overlay(room, users, written)
+		if again && try < overlayTries {
+			continue
+		}
+		count = len(users)
+		if limit > 0 && count > limit {
+			users = users[:limit]
+		}
+		return users, count, nil
+	}
+}
 
-	size := p.read(ctx, c, c.B().Scard().Key(key).Cache(), fresh)
-	n, err := size.AsInt64()
+// membersOnce reads the room as Redis has it: whole if it is small, else a page.
+func (p *Presence) membersOnce(ctx context.Context, c *client, room string, limit int, fresh bool) ([]string, int, error) {
+	key := roomKey(room)
+	n, err := p.read(ctx, c, c.B().Scard().Key(key).Cache(), fresh).AsInt64()
 	if err != nil {
-		return nil, 0, fmt.Errorf("state: read %s: %w", key, err)
+		return nil, 0, err
 	}
 	if n > smallRoom {
-		if users, err = scan(ctx, c, key, limit); err != nil {
-			return nil, 0, fmt.Errorf("state: read %s: %w", key, err)
-		}
-		return users, int(n), nil
+		users, err := scan(ctx, c, key, limit)
+		return users, int(n), err
 	}
-	users, err = p.read(ctx, c, c.B().Smembers().Key(key).Cache(), fresh).AsStrSlice()
-	if err != nil {
-		return nil, 0, fmt.Errorf("state: read %s: %w", key, err)
-	}
-	users = p.overlay(room, users)
-	count = len(users)
-	if limit > 0 && len(users) > limit {
-		users = users[:limit]
-	}
-	return users, count, nil
+	users, err := p.read(ctx, c, c.B().Smembers().Key(key).Cache(), fresh).AsStrSlice()
+	return users, len(users), err
 }
 
 // read runs a cacheable command, past the cache if fresh is set.
@@ -209,14 +244,16 @@ func (p *Presence) read(ctx context.Context, c *client, cmd rueidis.Cacheable, f
 }
 
 // overlay adds the users this node has in the room, removes those it is about
-// to release, and sorts.
-func (p *Presence) overlay(room string, users []string) []string {
+// to release, and sorts. again says that a change of ours was stored since
+// written, so that the read may have come before it and the overlay after it.
+func (p *Presence) overlay(room string, users []string, written time.Time) (_ []string, again bool) {
 	slices.Sort(users)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	again = !p.recent.at[room].Equal(written)
 	set := p.ledger.rooms[room]
 	if set == nil {
-		return users
+		return users, again
 	}
 	var added []string
 	for user, m := range set.members {
@@ -230,12 +267,11 @@ func (p *Presence) overlay(room string, users []string) []string {
 			users = slices.Delete(users, i, i+1)
 		}
 	}
-	if len(added) == 0 {
-		return users
+	if len(added) > 0 {
+		users = append(users, added...)
+		slices.Sort(users)
 	}
-	users = append(users, added...)
-	slices.Sort(users)
-	return users
+	return users, again
 }
 
 // scan reads a page of a set: at least limit members if there are, cut to limit.

@@ -63,3 +63,30 @@ func TestOpenChecksItsConfig(t *testing.T) {
 		}
 	}
 }
+
+// Without a URL everything runs inside the process.
+func TestOpenWithoutURL(t *testing.T) {
+	m := metrics.New(prometheus.NewRegistry(), "test")
+	s, err := Open(Config{Node: "nodeAAAA", UID: "uidABC", Cache: true, Log: slog.New(slog.DiscardHandler)}, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{
+		State: s, id: "nodeAAAA", metrics: m, recorder: &recorder{subscribed: make(map[announcement]int)},
+		updates: make(chan PresenceUpdate, 10), done: make(chan struct{}),
+	}
+	s.Bus().Open("/")
+	n.run(t)
+	eventually(t, "ready", s.Ready)
+	subscribe(t, n, "/", "r", 1)
+	publish(t, n, "/", "r", "hello")
+	expect(t, n, delivery{"/", "r", "hello"})
+	n.connect(t, "u", "s")
+	n.join(t, "u", "s", "r")
+	if got := nextUpdate(t, n); got.Count != 1 {
+		t.Errorf("got %+v", got)
+	}
+	if err := s.Presence().Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

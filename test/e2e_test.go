@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,15 +29,19 @@ import (
 // cleanupTime is kept back from go test's own deadline, so that processes are ended before it kills this one.
 const cleanupTime = 20 * time.Second
 
-// runs are the scripts that are run more than once, each time with other variables in the environment.
+// inBothModes are the scripts that are run once for each value of SUBSCRIPTIONS.
+const inBothModes = "foreign messaging peers presence redis"
+
+// runs names the runs of a script and the variables that each adds to the environment.
 func runs(script string) map[string][]string {
-	if script == "peers.test.mjs" {
-		return map[string][]string{
-			"peers-exact":   {"SUBSCRIPTIONS=exact"},
-			"peers-pattern": {"SUBSCRIPTIONS=pattern"},
-		}
+	name := strings.TrimSuffix(script, ".test.mjs")
+	if !slices.Contains(strings.Fields(inBothModes), name) {
+		return map[string][]string{name: nil}
 	}
-	return map[string][]string{strings.TrimSuffix(script, ".test.mjs"): nil}
+	return map[string][]string{
+		name + "-exact":   {"SUBSCRIPTIONS=exact"},
+		name + "-pattern": {"SUBSCRIPTIONS=pattern"},
+	}
 }
 
 func TestEndToEnd(t *testing.T) {

@@ -28,7 +28,7 @@ func runScript(ctx context.Context, t *testing.T, script string, env []string) {
 	cmd := exec.CommandContext(ctx, "node", "--test-reporter=./lib/reporter.mjs", "--test-reporter-destination=stdout", script)
 	cmd.Env = append(os.Environ(), env...)
 	ownGroup(cmd)
-	cmd.Cancel = func() error { return endGroup(cmd) }
+	cmd.Cancel = func() error { return askToEnd(cmd) }
 	cmd.WaitDelay = 5 * time.Second
 	var errors bytes.Buffer
 	cmd.Stderr = &errors

@@ -31,6 +31,7 @@ const (
 type conn struct {
 	fd       int32
 	phase    phase
+	joining  bool // join sent, no ack yet
 	joined   bool
 	retired  bool // closed because the client wanted to
 	pings    uint16
@@ -204,7 +205,6 @@ const joinAck = 0
 
 // ack handles 43<id>[{"ok":...}], of which text starts at the id.
 func (l *Loader) ack(i int, text []byte) {
-	c := &l.conns[i]
 	end := bytes.IndexByte(text, '[')
 	if end < 0 {
 		return
@@ -215,9 +215,13 @@ func (l *Loader) ack(i int, text []byte) {
 	}
 	accepted := bytes.Contains(text, []byte(`"ok":true`))
 	if id == joinAck {
+		if !l.conns[i].joining {
+			return
+		}
+		l.conns[i].joining = false
 		l.joining--
 		if accepted {
-			c.joined = true
+			l.conns[i].joined = true
 			l.joined++
 			l.lastUp = l.now
 		} else {

@@ -2,6 +2,7 @@ package load
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -55,14 +56,14 @@ func (l *Loader) dial(i int) {
 	c := &l.conns[i]
 	number := l.plan.First + i
 	target := l.plan.Target(number)
-	c.phase, c.fd, c.dialled = upgrading, -1, l.clock.Now()
+	c.phase, c.dialled = upgrading, l.clock.Now()
 	l.dialling++
 	fd, err := dial(l.targets[target], number)
 	if err != nil {
 		l.drop(i, err)
 		return
 	}
-	c.fd, c.unsent = fd, l.request[target]
+	c.fd, c.unsent = fd, slices.Clip(l.request[target])
 	if l.plan.Rooms > 0 {
 		c.receiver.next = make([]uint32, l.plan.Senders)
 	}
@@ -107,6 +108,7 @@ func (l *Loader) join(i int) {
 	l.scratch = append(l.scratch[:0], `420["join",`...)
 	l.scratch = socketio.AppendString(l.scratch, l.plan.RoomName(l.plan.Room(l.plan.First+i)))
 	l.scratch = append(l.scratch, ']')
+	l.conns[i].joining = true
 	l.joining++
 	if err := l.send(&l.conns[i], i, websocket.Text, l.scratch); err != nil {
 		l.drop(i, err)

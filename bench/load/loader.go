@@ -80,6 +80,9 @@ func New(plan Plan) (*Loader, error) {
 	if plan.Rooms > 0 {
 		l.seqs = make([]uint32, plan.Rooms*plan.Senders)
 	}
+	for i := range l.conns {
+		l.conns[i].fd = -1
+	}
 	for _, t := range plan.Targets {
 		addr, err := netip.ParseAddrPort(t)
 		if err != nil {
@@ -164,7 +167,8 @@ func (l *Loader) drop(i int, reason error) {
 		l.online--
 		l.dropped++
 		l.complain("dropped: " + reason.Error())
-		if !c.joined && l.joining > 0 {
+		if c.joining {
+			c.joining = false
 			l.joining--
 		}
 	default:

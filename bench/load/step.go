@@ -1,6 +1,7 @@
 package load
 
 import (
+	"errors"
 	"strconv"
 	"time"
 
@@ -155,6 +156,9 @@ func (l *Loader) count(due int64) {
 // Settle waits until everything that was sent (by each sender of all processes, since the beginning)
 // has arrived at every open connection, at most for the timeout, and returns the step's figures.
 func (l *Loader) Settle(sent []uint32, timeout time.Duration) (*Settled, error) {
+	if l.run == nil {
+		return nil, errors.New("load: nothing ran that could settle")
+	}
 	deadline := l.clock.Now() + int64(timeout)
 	for {
 		if l.outstanding(sent) == 0 && l.acked >= l.sent {

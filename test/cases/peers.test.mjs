@@ -1,5 +1,4 @@
-// Edges beside a Node.js server and an emitter on one Redis. The driver runs this file once for each value of
-// SUBSCRIPTIONS.
+// Edges beside a Node.js server and an emitter on one Redis, in both modes of SUBSCRIPTIONS.
 import { Emitter } from "@socket.io/redis-emitter";
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -9,7 +8,7 @@ import { connect, everywhere } from "../lib/client.mjs";
 import { Cluster } from "../lib/process.mjs";
 import { eventually, Inbox, unique, within } from "../lib/wait.mjs";
 
-const cluster = await Cluster.start(2, { SUBSCRIPTIONS: process.env.SUBSCRIPTIONS ?? "exact" });
+const cluster = await Cluster.start(2);
 const exact = cluster.env.SUBSCRIPTIONS === "exact";
 const peer = await Peer.start({ redisURL: cluster.redis.url, port: 0 });
 const { io } = peer;

@@ -1,10 +1,8 @@
 // Child processes of the tests: redis-server and edge. Whatever a test file starts ends with it, by process id, also
 // when the file fails or is interrupted.
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
-import path from "node:path";
 
 import { eventually } from "./wait.mjs";
 
@@ -19,7 +17,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => p
 // connections, so that no client of another test takes it before the process that was given it.
 export async function freePort() {
   for (;;) {
-    const port = 10_000 + Math.floor(Math.random() * 22_000);
+    const port = 11_000 + Math.floor(Math.random() * 21_000); // fetch refuses 10080
     if (await portIsFree(port)) return port;
   }
 }
@@ -97,8 +95,6 @@ export class Redis {
   static async start() {
     const redis = new Redis();
     redis.port = await freePort();
-    redis.dir = mkdtempSync(path.join(tmpdir(), "edge-redis-"));
-    process.once("exit", () => rmSync(redis.dir, { recursive: true, force: true }));
     await redis.up();
     return redis;
   }
@@ -115,7 +111,7 @@ export class Redis {
   }
 
   async up() {
-    const args = ["--port", String(this.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", this.dir];
+    const args = ["--port", String(this.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", tmpdir(), "--dbfilename", "edge-has-no-dump.rdb"];
     this.child = new Child("redis-server", process.env.REDIS_SERVER ?? "redis-server", args, {});
     await eventually(
       "redis-server to accept connections",
@@ -214,14 +210,15 @@ export async function get(url) {
   }
 }
 
-// Cluster is one Redis and some nodes on it.
+// Cluster is one Redis and some nodes on it. SUBSCRIPTIONS of the test's own environment is passed on to them: the driver
+// runs some files once for each of its values.
 export class Cluster {
   nodes = [];
 
   static async start(count = 3, env = {}) {
     const cluster = new Cluster();
     cluster.redis = await Redis.start();
-    cluster.env = { AUTH: "none", REDIS_URL: cluster.redis.url, ...env };
+    cluster.env = { AUTH: "none", REDIS_URL: cluster.redis.url, SUBSCRIPTIONS: process.env.SUBSCRIPTIONS ?? "exact", ...env };
     cluster.nodes = await Promise.all(Array.from({ length: count }, () => Edge.start(cluster.env)));
     return cluster;
   }

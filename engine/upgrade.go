@@ -1,0 +1,258 @@
+package engine
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lesismal/nbio"
+
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+	"github.com/stellara/edge/websocket"
+)
+
+const (
+	// upgradeTimeout is how long a probing WebSocket may take to take over.
+	upgradeTimeout = 10 * time.Second
+	// noopInterval is how often a parked GET is answered while a WebSocket probes,
+	// so that the client can end its poll (engine.io does it every 100 ms).
+	noopInterval = 100 * time.Millisecond
+)
+
+// candidate is a WebSocket that was opened for a polling session. It takes over
+// after the probe: C→S "2probe", S→C "3probe", C→S "5". The client sends "5" only
+// when none of its HTTP requests is under way, which keeps the order.
+type candidate struct {
+	c  *conn
+	nb *nbio.Conn
+
+	// Owned by the goroutine that reads.
+	reader websocket.Reader
+	over   bool // this connection is the conn's transport: "5" arrived
+
+	// Shared.
+	shared atomic.Bool // as conn.shared
+	polled atomic.Bool
+	gone   atomic.Bool // dropped, or closed by the client
+	ready  atomic.Bool // "5" arrived: the shard may swap
+	timer  atomic.Pointer[time.Timer]
+
+	mu  sync.Mutex // taken before nbio's lock of the connection
+	out []byte     // guarded by mu: written before the event loop had the connection
+}
+
+// upgrade opens a candidate for the session, or refuses.
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *conn, u websocket.Upgrade) {
+	p, cand := c.poll, &candidate{c: c}
+	p.mu.Lock()
+	free := !p.closed && !p.upgraded && p.candidate == nil && c.state.Load() == connOpen
+	if free {
+		p.candidate = cand
+	}
+	p.mu.Unlock()
+	if !free {
+		s.m.Refusals[metrics.RefusalBadRequest].Inc()
+		s.engineError(w, r, socketio.ErrBadRequest, true)
+		return
+	}
+	nb, early, err := s.takeConn(w, websocket.AppendSwitchingProtocols(make([]byte, 0, 256), u, s.corsHeader(r)))
+	if err != nil {
+		cand.drop()
+		return
+	}
+	cand.nb = nb
+	nb.SetSession(cand)
+	cand.shared.Store(true)
+	cand.timer.Store(time.AfterFunc(upgradeTimeout, cand.drop))
+	if len(early) > 0 {
+		cand.onData(early)
+	}
+	if err := s.loop.add(nb); err != nil {
+		cand.onClosed(err)
+		return
+	}
+	cand.entered()
+	if cand.gone.Load() || c.aborted.Load() {
+		_ = nb.Close()
+		return
+	}
+	if cand.ready.Load() { // took over within the early data
+		s.hub.Wake(&c.fan)
+	}
+}
+
+// onData reads the probe; after it, the conn's own packets.
+func (d *candidate) onData(data []byte) {
+	if d.over {
+		d.c.onData(data)
+		return
+	}
+	for !d.gone.Load() {
+		m, rest, ok, err := d.reader.Next(data, d.c.srv.limits)
+		if err != nil {
+			d.drop()
+			return
+		}
+		if !ok {
+			return
+		}
+		data = rest
+		switch {
+		case m.Op == websocket.Text && string(m.Data) == "2probe":
+			d.probed()
+		case m.Op == websocket.Text && len(m.Data) == 1 && m.Data[0] == byte(socketio.EngineUpgrade):
+			if d.takeOver() {
+				d.c.onData(data)
+			}
+			return
+		case m.Op == websocket.Ping || m.Op == websocket.Pong:
+			// Not answered while probing; browsers do not send them.
+		default:
+			d.drop()
+			return
+		}
+	}
+}
+
+// probed answers the probe and begins to end the client's polls.
+func (d *candidate) probed() {
+	d.write(websocket.AppendFrame(nil, websocket.Text, []byte("3probe")))
+	deadline := time.Now().Add(upgradeTimeout)
+	var again *time.Timer
+	again = time.AfterFunc(time.Hour, func() { // started below, when again is set
+		switch p := d.c.poll; {
+		case d.gone.Load() || d.ready.Load():
+			return
+		case time.Now().After(deadline):
+			d.drop()
+			return
+		case p.waiting():
+			d.c.srv.hub.Send(&d.c.fan, d.c.srv.noop)
+		}
+		again.Reset(noopInterval)
+	})
+	if old := d.timer.Swap(again); old != nil {
+		old.Stop()
+	}
+	again.Reset(0)
+}
+
+// write sends bytes outside the shard: until the swap the candidate is not the
+// conn's transport. What is written before the event loop has the connection
+// waits for entered.
+func (d *candidate) write(b []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.polled.Load() {
+		d.out = append(d.out, b...)
+		return
+	}
+	_, _ = d.nb.Write(b) // an error closes nb, and onClosed follows
+}
+
+// entered says that the event loop has the connection.
+func (d *candidate) entered() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.polled.Store(true)
+	if len(d.out) > 0 {
+		_, _ = d.nb.Write(d.out)
+		d.out = nil
+	}
+}
+
+// takeOver makes this connection the conn's, if the session still polls; the
+// shard swaps at its next pass.
+func (d *candidate) takeOver() bool {
+	c, p := d.c, d.c.poll
+	p.mu.Lock()
+	ok := !p.closed && !p.upgraded && !p.posting && p.candidate == d && c.state.Load() == connOpen
+	if ok {
+		p.upgraded = true
+		p.candidate = nil
+	}
+	p.mu.Unlock()
+	if !ok {
+		d.drop()
+		return false
+	}
+	c.reader = d.reader
+	d.over = true
+	if t := d.timer.Load(); t != nil {
+		t.Stop()
+	}
+	c.nb = d.nb
+	c.next.Store(d)
+	d.ready.Store(true)
+	if d.polled.Load() {
+		c.srv.hub.Wake(&c.fan)
+	}
+	return true
+}
+
+// takeOver is called by the shard while the conn polls: if a WebSocket is ready,
+// writes go there from now on.
+func (c *conn) takeOver() {
+	d := c.next.Load()
+	if d == nil || !d.polled.Load() {
+		return
+	}
+	c.onSocket = true
+	c.polled.Store(true)
+	c.srv.m.ConnsPolling.Dec()
+	c.srv.m.ConnsWebSocket.Inc()
+	p := c.poll
+	p.mu.Lock()
+	ch := p.parked
+	p.parked = nil
+	p.mu.Unlock()
+	if ch != nil {
+		ch <- []byte{byte(socketio.EngineClose)} // as the reference implementation ends it
+	} else {
+		c.fan.Wrote(1) // what stood for the missing GET
+	}
+	if c.aborted.Load() {
+		_ = c.nb.Close()
+	}
+}
+
+// ordered is conn.ordered for candidates.
+func (d *candidate) ordered() bool { return d.shared.Load() }
+
+// onWritten counts what the kernel took, once the connection is the conn's.
+func (d *candidate) onWritten(n int) {
+	if d.c.polled.Load() {
+		d.c.fan.Wrote(n)
+	}
+}
+
+// onClosed is called when the connection is gone.
+func (d *candidate) onClosed(err error) {
+	if d.ready.Load() {
+		d.c.transportClosed(err)
+		return
+	}
+	d.drop()
+}
+
+// drop closes a candidate that did not take over; the session goes on polling.
+func (d *candidate) drop() {
+	if d.ready.Load() || !d.gone.CompareAndSwap(false, true) {
+		return
+	}
+	if t := d.timer.Load(); t != nil {
+		t.Stop()
+	}
+	p := d.c.poll
+	p.mu.Lock()
+	if p.candidate == d {
+		p.candidate = nil
+	}
+	p.mu.Unlock()
+	if d.polled.Load() {
+		_, _ = d.nb.Write(websocket.AppendClose(nil, noCode, ""))
+		_ = d.nb.Close()
+	}
+}
