@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -47,17 +48,37 @@ func (p *polling) write(frames []byte) error {
 	if err != nil {
 		return err
 	}
+	final := p.c.state.Load() != connOpen && p.isLast(body)
 	p.mu.Lock()
 	ch := p.parked
 	p.parked = nil
+	p.closed = p.closed || final
 	p.mu.Unlock()
 	if ch == nil { // its client went away
 		p.c.abort()
 		return errNoPoll
 	}
 	ch <- body
-	p.c.fan.Wrote(len(frames) - 1) // the byte that stays: not writable until the next GET
+	if final {
+		p.c.fan.Wrote(len(frames))
+	} else {
+		p.c.fan.Wrote(len(frames) - 1) // the byte that stays: not writable until the next GET
+	}
 	return nil
+}
+
+// isLast reports whether the payload ends with the packet that close sent last.
+func (p *polling) isLast(body []byte) bool {
+	packet := body[bytes.LastIndexByte(body, socketio.Separator)+1:]
+	return len(packet) == 1 && packet[0] == byte(p.last())
+}
+
+// last is the packet that ends the session for the client.
+func (p *polling) last() socketio.EngineType {
+	if p.c.finished.Load() { // the client closed: its poll ends without more news
+		return socketio.EngineNoop
+	}
+	return socketio.EngineClose
 }
 
 // payloadOf turns WebSocket frames of ours back into packets of a polling
@@ -222,11 +243,7 @@ func (p *polling) close(reason metrics.Close) {
 		c.abort()
 		return
 	}
-	last := socketio.EngineClose
-	if c.finished.Load() { // the client closed: its poll ends without more news
-		last = socketio.EngineNoop
-	}
-	c.srv.hub.End(&c.fan, engineMessage(string(last)))
+	c.srv.hub.End(&c.fan, engineMessage(string(p.last())))
 	c.srv.hub.Wake(&c.fan)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -144,10 +145,10 @@ func TestPolling(t *testing.T) {
 }
 
 func TestPollingCloses(t *testing.T) {
-	var last *engine.Socket
+	var last atomic.Pointer[engine.Socket]
 	s := newServer(t, engine.Config{MaxPayload: 1000}, func(srv *engine.Server) {
 		echo(srv)
-		srv.Of("/").OnConnection(func(s *engine.Socket) { last = s })
+		srv.Of("/").OnConnection(func(s *engine.Socket) { last.Store(s) })
 		srv.Of("/").On("bye", func(s *engine.Socket, _ *engine.Event) { s.Disconnect(true) })
 	})
 	t.Run("client closes, poll parked", func(t *testing.T) {
@@ -158,7 +159,7 @@ func TestPollingCloses(t *testing.T) {
 			t.Fatal(r)
 		}
 		parked = p.park()
-		eventually(t, "poll parked", func() bool { return polls(last) })
+		eventually(t, "poll parked", func() bool { return polls(last.Load()) })
 		p.post("1")
 		if r := <-parked; r != "200 6" {
 			t.Errorf("parked poll got %q", r)
@@ -213,7 +214,7 @@ func TestPollingCloses(t *testing.T) {
 	t.Run("overlapping polls", func(t *testing.T) {
 		p := s.pollJoined()
 		parked := p.park()
-		eventually(t, "poll parked", func() bool { return polls(last) })
+		eventually(t, "poll parked", func() bool { return polls(last.Load()) })
 		if status, body := p.do("GET", "", nil); status != 400 || body != "" {
 			t.Errorf("second poll: %d %q", status, body)
 		}
@@ -240,12 +241,12 @@ func TestPollingCloses(t *testing.T) {
 			}
 			done <- err
 		}()
-		eventually(t, "poll parked", func() bool { return polls(last) })
+		eventually(t, "poll parked", func() bool { return polls(last.Load()) })
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		eventually(t, "session closed", func() bool { return !last.Connected() })
+		eventually(t, "session closed", func() bool { return !last.Load().Connected() })
 		p.unknown()
 	})
 }
