@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"sync"
 	"time"
+
+	"github.com/stellara/edge/socketio"
 )
 
 // ackTable holds the acknowledgements a namespace waits for. Ids are counted per
@@ -106,4 +108,29 @@ func (t *ackTable) answer(s *Socket, id uint64, args []json.RawMessage) {
 	if mine {
 		p.each(args)
 	}
+}
+
+// answers collects the acknowledgements of a broadcast.
+type answers struct {
+	mu   sync.Mutex // taken alone
+	list []json.RawMessage
+}
+
+// add takes the first argument of one answer as MessagePack.
+func (a *answers) add(packet []byte) {
+	value := json.RawMessage("null")
+	if packet != nil {
+		if v, atts, _, err := socketio.AppendJSONFromMsgpack(nil, packet, nil); err == nil && len(atts) == 0 {
+			value = v
+		}
+	}
+	a.mu.Lock()
+	a.list = append(a.list, value)
+	a.mu.Unlock()
+}
+
+func (a *answers) take() []json.RawMessage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.list
 }

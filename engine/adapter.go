@@ -127,13 +127,37 @@ func firstArg(args []json.RawMessage) []byte {
 	return b
 }
 
-// ServerSideEmit takes a server-side event of another node. The edge's
-// application has no handlers for those; a node that waits for an answer gets
-// null, so that its call completes.
-func (s *Server) ServerSideEmit(_ string, _ []byte, reply func(data []byte)) {
-	if reply != nil {
-		reply([]byte("null"))
+// ServerSideEmit takes a server-side event of another node, a JSON array. A node
+// that waits for an answer to an event without a handler gets null, so that its
+// call completes.
+func (s *Server) ServerSideEmit(ns string, data []byte, reply func(data []byte)) {
+	if reply == nil {
+		reply = func([]byte) {}
 	}
+	n := s.namespace(ns)
+	raw, err := socketio.SplitArray(data, nil)
+	if n == nil || err != nil || len(raw) == 0 {
+		reply([]byte("null"))
+		return
+	}
+	event, ok := socketio.EventName(raw[0])
+	f := n.hooks().server[event]
+	if !ok || f == nil {
+		reply([]byte("null"))
+		return
+	}
+	args := copyRaw(raw[1:])
+	var once sync.Once
+	go f(args, func(v any) { // the bus must not wait for an application
+		once.Do(func() {
+			p, err := encodeArgs(nil, []any{v})
+			if err != nil || len(p.Attachments) > 0 {
+				reply([]byte("null"))
+				return
+			}
+			reply(p.JSON[1 : len(p.JSON)-1])
+		})
+	})
 }
 
 // collect calls f once with the matching sockets of this node, from a shard or

@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 	"sync"
+	"time"
+
+	"github.com/stellara/edge/socketio"
 )
 
 // loopbackQueue bounds the messages waiting in a loopback.
@@ -76,3 +80,84 @@ func (l *loopback) Subscribe(ns, room string, generation uint64) {
 
 // Unsubscribe implements Bus; there is nothing to do.
 func (l *loopback) Unsubscribe(string, string, uint64) {}
+
+// The fleet of a loopback is its server alone.
+
+// FetchSockets implements Fleet.
+func (l *loopback) FetchSockets(ns string, o socketio.BroadcastOptions, done func([]socketio.RemoteSocket, error)) {
+	l.s.LocalSockets(ns, o, func(r []socketio.RemoteSocket) { done(r, nil) })
+}
+
+// AllRooms implements Fleet.
+func (l *loopback) AllRooms(ns string, done func([]string, error)) {
+	l.s.LocalRooms(ns, func(rooms []string) { done(rooms, nil) })
+}
+
+// SocketsJoin implements Fleet.
+func (l *loopback) SocketsJoin(ns string, o socketio.BroadcastOptions, rooms []string, done func(error)) {
+	l.s.LocalJoin(ns, o, rooms)
+	finish(done)
+}
+
+// SocketsLeave implements Fleet.
+func (l *loopback) SocketsLeave(ns string, o socketio.BroadcastOptions, rooms []string, done func(error)) {
+	l.s.LocalLeave(ns, o, rooms)
+	finish(done)
+}
+
+// DisconnectSockets implements Fleet.
+func (l *loopback) DisconnectSockets(ns string, o socketio.BroadcastOptions, closeConn bool, done func(error)) {
+	l.s.LocalDisconnect(ns, o, closeConn)
+	finish(done)
+}
+
+func finish(done func(error)) {
+	if done != nil {
+		done(nil)
+	}
+}
+
+// BroadcastWithAck implements Fleet.
+func (l *loopback) BroadcastWithAck(ns string, o socketio.BroadcastOptions, _ socketio.Flags, data []byte, timeout time.Duration, ack func([]byte), done func(int, error)) {
+	var mu sync.Mutex
+	clients, answers, over := -1, 0, false
+	end := func(err error) { // the caller holds mu
+		if !over {
+			over = true
+			go done(max(clients, 0), err)
+		}
+	}
+	timer := time.AfterFunc(timeout, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		end(ErrAckTimeout)
+	})
+	check := func() { // the caller holds mu
+		if clients >= 0 && answers >= clients {
+			timer.Stop()
+			end(nil)
+		}
+	}
+	l.s.LocalBroadcast(ns, o, data, func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		clients = n
+		check()
+	}, func(packet []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return
+		}
+		ack(packet)
+		answers++
+		check()
+	})
+}
+
+// ServerSideEmit implements Fleet: there is nobody else.
+func (l *loopback) ServerSideEmit(_ string, _ []byte, done func([]json.RawMessage, error)) {
+	if done != nil {
+		done(nil, nil)
+	}
+}

@@ -35,6 +35,8 @@ type hooks struct {
 	disconnecting []func(*Socket, string)
 	disconnect    []func(*Socket, string)
 	handlers      map[string]Handler
+	any           []Handler
+	server        map[string]func([]json.RawMessage, func(any))
 }
 
 // Middleware decides about a socket before it is connected: it calls next with
@@ -101,6 +103,12 @@ func (n *Namespace) On(event string, f Handler) {
 	})
 }
 
+// OnAny adds a handler that is called for every event of every socket, before
+// the event's own handler.
+func (n *Namespace) OnAny(f Handler) {
+	n.change(func(h *hooks) { h.any = append(h.any, f) })
+}
+
 // change replaces the hooks by a changed copy.
 func (n *Namespace) change(f func(*hooks)) {
 	n.mu.Lock()
@@ -111,6 +119,7 @@ func (n *Namespace) change(f func(*hooks)) {
 	h.connection = h.connection[:len(h.connection):len(h.connection)]
 	h.disconnecting = h.disconnecting[:len(h.disconnecting):len(h.disconnecting)]
 	h.disconnect = h.disconnect[:len(h.disconnect):len(h.disconnect)]
+	h.any = h.any[:len(h.any):len(h.any)]
 	f(&h)
 	n.table.Store(&h)
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -30,6 +31,24 @@ type Bus interface {
 	Unsubscribe(ns, room string, generation uint64)
 }
 
+// Fleet asks all nodes, this one and Node.js servers included. Calls do not
+// block; answers come on another goroutine and must not block. An error comes
+// with the answers that did arrive. No rooms select everybody.
+type Fleet interface {
+	FetchSockets(ns string, o socketio.BroadcastOptions, done func([]socketio.RemoteSocket, error))
+	AllRooms(ns string, done func([]string, error))
+	SocketsJoin(ns string, o socketio.BroadcastOptions, rooms []string, done func(error))
+	SocketsLeave(ns string, o socketio.BroadcastOptions, rooms []string, done func(error))
+	DisconnectSockets(ns string, o socketio.BroadcastOptions, closeConn bool, done func(error))
+	// BroadcastWithAck emits an event that clients acknowledge: ack gets each
+	// client's first argument as MessagePack, nil if it sent none.
+	BroadcastWithAck(ns string, o socketio.BroadcastOptions, flags socketio.Flags, data []byte, timeout time.Duration,
+		ack func(packet []byte), done func(clients int, err error))
+	// ServerSideEmit sends an event to the other servers; with a nil done no
+	// answers are wanted.
+	ServerSideEmit(ns string, data []byte, done func(responses []json.RawMessage, err error))
+}
+
 // Server is a Socket.IO server. New makes it, Start opens it for ServeHTTP,
 // Shutdown ends it. All methods may be called from any goroutine.
 type Server struct {
@@ -38,6 +57,7 @@ type Server struct {
 	log       *slog.Logger
 	m         *metrics.Metrics
 	bus       Bus
+	fleet     Fleet
 	hub       *fanout.Hub
 	pool      *pool
 	sockets   *socketTable
@@ -93,6 +113,11 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 	if bus == nil {
 		s.loopback = newLoopback(s)
 		s.bus = s.loopback
+	}
+	if f, ok := s.bus.(Fleet); ok {
+		s.fleet = f
+	} else {
+		s.fleet = &loopback{s: s}
 	}
 	s.hub = fanout.New(fanout.Config{Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes}, subscriber{s}, m)
 	t := s.hub.Ticks

@@ -211,8 +211,11 @@ func (s *Socket) sendPacket(p *socketio.Packet, attachments [][]byte, volatile b
 	return nil
 }
 
-// handle runs an event's handler.
+// handle runs an event's handlers.
 func (s *Socket) handle(e *Event) {
+	for _, any := range s.nsp.hooks().any {
+		s.guard(func() { any(s, e) })
+	}
 	s.mu.Lock()
 	h := s.handlers[e.name]
 	s.mu.Unlock()
