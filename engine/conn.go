@@ -124,6 +124,10 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 		return never
 	}
 	c.beat = heartbeat{pingAt: now + t.interval, connectBy: now + t.connect}
+	if c.srv.engine != nil { // nothing to join
+		c.beat.connectBy = 0
+		return c.beat.pingAt
+	}
 	return min(c.beat.pingAt, c.beat.connectBy)
 }
 

@@ -78,6 +78,9 @@ func (h *handshake) expand(auth []byte) *Handshake {
 	return out
 }
 
+// JSON is the handshake in Socket.IO's own form, as socket.handshake in Node.
+func (h *Handshake) JSON() json.RawMessage { return h.appendJSON(nil) }
+
 // appendJSON writes the handshake in the form Node's fetchSockets shows: lower
 // case header names, the last of repeated query parameters.
 func (h *Handshake) appendJSON(dst []byte) []byte {

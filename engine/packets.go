@@ -96,6 +96,10 @@ func (c *conn) onText(text []byte) {
 		return
 	case socketio.EngineMessage:
 		c.heard.Store(true)
+		if c.srv.engine != nil {
+			c.srv.engine(&Session{c}, true, text[1:])
+			return
+		}
 		if c.binary != nil {
 			c.refuse(errors.New("text packet while attachments are awaited"))
 			return
@@ -134,6 +138,10 @@ func (c *conn) refuse(err error) {
 // onBinary takes an attachment.
 func (c *conn) onBinary(data []byte) {
 	c.heard.Store(true)
+	if c.srv.engine != nil {
+		c.srv.engine(&Session{c}, false, data)
+		return
+	}
 	if c.binary == nil {
 		c.refuse(errors.New("binary message without a packet that announced it"))
 		return
@@ -215,7 +223,7 @@ func (c *conn) onConnect(p *socketio.Packet) {
 		c.refuse(errors.New("second CONNECT for a namespace"))
 		return
 	}
-	n := c.srv.namespace(string(p.Namespace))
+	n := c.srv.demand(string(p.Namespace), p.Data)
 	if n == nil {
 		c.srv.m.Refusals[metrics.RefusalNamespace].Inc()
 		c.sendConnectError(slices.Clone(p.Namespace), []byte(`{"message":"Invalid namespace"}`))

@@ -70,7 +70,8 @@ type Server struct {
 	ping      *fanout.Message
 	noop      *fanout.Message
 	loop      *loop
-	plain     PlainHandler // not nil: plain WebSocket, no Engine.IO
+	plain     PlainHandler  // not nil: plain WebSocket, no Engine.IO
+	engine    EngineHandler // not nil: Engine.IO, no Socket.IO
 
 	conns    atomic.Int64
 	draining atomic.Bool
@@ -80,6 +81,7 @@ type Server struct {
 	mu         sync.RWMutex // guards the fields below; taken alone
 	namespaces map[string]*Namespace
 	numbered   []*Namespace
+	dynamic    []dynamicNamespace
 
 	// Owned by the goroutine that calls Deliver.
 	incoming socketio.Broadcast
@@ -144,22 +146,68 @@ func (s *Server) Of(name string, opts ...NamespaceOption) *Namespace {
 	if name == "" || name[0] != '/' {
 		name = "/" + name
 	}
+	n, created := s.of(name, nil, opts)
+	if created {
+		s.bus.Open(name)
+	}
+	return n
+}
+
+// of returns the namespace, complete with what setup adds if it had to be made.
+func (s *Server) of(name string, setup func(*Namespace), opts []NamespaceOption) (n *Namespace, created bool) {
 	s.mu.Lock()
-	n := s.namespaces[name]
-	if n != nil {
-		s.mu.Unlock()
-		return n
+	defer s.mu.Unlock()
+	if n = s.namespaces[name]; n != nil {
+		return n, false
 	}
 	n = &Namespace{srv: s, name: name, nameBytes: []byte(name), number: uint32(len(s.numbered)), acks: newAckTable()}
 	n.table.Store(&hooks{})
 	for _, o := range opts {
 		o(n)
 	}
+	if setup != nil {
+		setup(n)
+	}
 	s.namespaces[name] = n
 	s.numbered = append(s.numbered, n)
-	s.mu.Unlock()
-	s.bus.Open(name)
-	return n
+	return n, true
+}
+
+// dynamicNamespace makes namespaces on demand.
+type dynamicNamespace struct {
+	match func(name string, auth json.RawMessage) bool
+	setup func(*Namespace)
+	opts  []NamespaceOption
+}
+
+// OfFunc makes namespaces on demand: when a client asks for one that does not
+// exist and match accepts its name, it is made and setup adds its handlers. match
+// runs on the goroutine that read the packet and must not wait. Every name it
+// accepts makes a namespace that stays, so it must not accept any name.
+func (s *Server) OfFunc(match func(name string, auth json.RawMessage) bool, setup func(*Namespace), opts ...NamespaceOption) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dynamic = append(s.dynamic[:len(s.dynamic):len(s.dynamic)], dynamicNamespace{match, setup, opts})
+}
+
+// demand returns the namespace, made on demand if it may be, or nil.
+func (s *Server) demand(name string, auth []byte) *Namespace {
+	if n := s.namespace(name); n != nil {
+		return n
+	}
+	s.mu.RLock()
+	dynamic := s.dynamic
+	s.mu.RUnlock()
+	for _, d := range dynamic {
+		if d.match(name, auth) {
+			n, created := s.of(name, d.setup, d.opts)
+			if created {
+				s.bus.Open(name)
+			}
+			return n
+		}
+	}
+	return nil
 }
 
 // namespace returns the namespace or nil.

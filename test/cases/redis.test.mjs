@@ -63,6 +63,32 @@ test("rooms joined after the return of Redis work, and disconnects are stored", 
   await a.presence("the leave", room, ({ left }) => left?.includes(b.userId));
 });
 
+test("a Redis that hangs makes its nodes unready, and nothing else", async (t) => {
+  const room = unique("room");
+  const clients = await everywhere(t, cluster, room);
+  cluster.redis.child.signal("SIGSTOP");
+  try {
+    for (const node of cluster.nodes) await node.readinessIs(503, { deadline: 4_000 });
+    const refused = await clients[0].request("message", room, "into the void");
+    if (!refused.ok) assert.ok(["unavailable", "queue_full"].includes(refused.code), JSON.stringify(refused));
+  } finally {
+    cluster.redis.child.signal("SIGCONT");
+  }
+  await readyAgain();
+  for (const [i, sender] of clients.entries()) {
+    await sender.ok("message", room, `after ${i}`);
+    for (const client of clients) await client.message(room, (text) => text === `after ${i}`);
+  }
+  const keys = await Keys.open(cluster.redis.url);
+  t.after(() => keys.close());
+  for (const client of clients) {
+    await keys.become({ online: true, socket: client.id, member: true }, client.userId, room);
+    assert.deepEqual(client.lifecycle.items.map(([what]) => what), ["connect"], "a client was disconnected");
+    const texts = client.messages(room).map(([, text]) => text);
+    assert.deepEqual(texts, [...new Set(texts)], "a message came twice");
+  }
+});
+
 test("a Pub/Sub connection that is cut is made again, also for rooms", async (t) => {
   const room = unique("room");
   const clients = await everywhere(t, cluster, room);

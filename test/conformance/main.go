@@ -1,9 +1,14 @@
-// Command conformance runs the servers that public conformance suites drive.
+// Command conformance runs the servers that public conformance suites drive, on
+// the edge's own engine.
 //
 //	go run ./test/conformance websocket -addr 127.0.0.1:9001
+//	go run ./test/conformance protocol -addr localhost:3000
+//	go run ./test/conformance client -addr localhost:3210
 //
 // websocket is a plain echo server for WebSocket suites such as Autobahn, with
-// messages up to 16 MiB, on the transport that the edge serves its clients with.
+// messages up to 16 MiB. protocol serves the Engine.IO and the Socket.IO protocol
+// suites on one port. client serves socket.io-client's own tests. An address of
+// localhost listens on 127.0.0.1 and on ::1.
 package main
 
 import (
@@ -24,7 +29,13 @@ import (
 	"github.com/stellara/edge/metrics"
 )
 
-const usage = "usage: conformance websocket [-addr HOST:PORT]"
+const usage = "usage: conformance websocket|protocol|client [-addr HOST:PORT]"
+
+// suite is one conformance server.
+type suite struct {
+	addr  string // default address: where the suite looks for it
+	build func() (http.Handler, []*engine.Server, error)
+}
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -34,41 +45,49 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) == 0 || args[0] != "websocket" {
+	suites := map[string]suite{
+		"websocket": {"127.0.0.1:9001", buildWebSocket},
+		"protocol":  {"localhost:3000", buildProtocol},
+		"client":    {"localhost:3210", buildClient},
+	}
+	if len(args) == 0 {
 		return errors.New(usage)
 	}
-	flags := flag.NewFlagSet("websocket", flag.ContinueOnError)
-	addr := flags.String("addr", "127.0.0.1:9001", "address to listen on")
+	s, ok := suites[args[0]]
+	if !ok {
+		return fmt.Errorf("no server named %q; %s", args[0], usage)
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	addr := flags.String("addr", s.addr, "address to listen on")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return serveEcho(ctx, *addr)
+	return serve(ctx, args[0], *addr, s)
 }
 
-// maxMessage is the largest message the echo server takes, in bytes.
-const maxMessage = 16 << 20
-
-// serveEcho echoes every message until ctx ends.
-func serveEcho(ctx context.Context, addr string) error {
-	srv, err := engine.NewPlain(engine.Config{Path: "/", MaxPayload: maxMessage},
-		func(w *engine.WebSocket, text bool, data []byte) { w.Send(text, data) },
-		metrics.New(prometheus.NewRegistry(), "conformance"))
+// serve runs the suite's server until ctx ends.
+func serve(ctx context.Context, name, addr string, s suite) error {
+	handler, servers, err := s.build()
 	if err != nil {
 		return err
 	}
-	if err := srv.Start(); err != nil {
-		return err
+	for _, srv := range servers {
+		if err := srv.Start(); err != nil {
+			return err
+		}
 	}
-	listener, err := net.Listen("tcp", addr)
+	listeners, err := listen(addr)
 	if err != nil {
 		return err
 	}
-	front := &http.Server{Handler: srv, ReadHeaderTimeout: 10 * time.Second}
-	failed := make(chan error, 1)
-	go func() { failed <- front.Serve(listener) }()
-	fmt.Printf("websocket echo server on ws://%s/\n", listener.Addr())
+	front := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { failed <- front.Serve(l) }()
+		fmt.Printf("%s server on %s\n", name, l.Addr())
+	}
 	select {
 	case err := <-failed:
 		return err
@@ -77,5 +96,43 @@ func serveEcho(ctx context.Context, addr string) error {
 	_ = front.Close()
 	limited, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return srv.Shutdown(limited)
+	for _, srv := range servers {
+		err = errors.Join(err, srv.Shutdown(limited))
+	}
+	return err
+}
+
+// listen listens on the address; localhost means both of its addresses, as far
+// as the machine has them.
+func listen(addr string) ([]net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if host != "localhost" {
+		l, err := net.Listen("tcp", addr)
+		return []net.Listener{l}, err
+	}
+	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		return nil, err
+	}
+	_, port, _ = net.SplitHostPort(l.Addr().String()) // port 0 was a choice of the system's
+	listeners := []net.Listener{l}
+	if l6, err := net.Listen("tcp6", net.JoinHostPort("::1", port)); err == nil {
+		listeners = append(listeners, l6)
+	}
+	return listeners, nil
+}
+
+func newMetrics() *metrics.Metrics { return metrics.New(prometheus.NewRegistry(), "conformance") }
+
+// maxMessage is the largest message the echo server takes, in bytes.
+const maxMessage = 16 << 20
+
+// buildWebSocket makes a server that echoes every message.
+func buildWebSocket() (http.Handler, []*engine.Server, error) {
+	srv, err := engine.NewPlain(engine.Config{Path: "/", MaxPayload: maxMessage},
+		func(w *engine.WebSocket, text bool, data []byte) { w.Send(text, data) }, newMetrics())
+	return srv, []*engine.Server{srv}, err
 }
