@@ -79,7 +79,8 @@ lint: ## golangci-lint if it is installed, else go vet and gofmt
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+		listed=$$($(GO) test -list '^Fuzz' $$package); \
+		for target in $$(grep '^Fuzz' <<<"$$listed" || true); do \
 			echo "== $$package $$target"; \
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \

@@ -2,11 +2,29 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/stellara/edge/socketio"
 )
+
+// Ack is a client's acknowledgement. It may be kept.
+type Ack struct {
+	Args        []json.RawMessage // binary values are placeholders
+	Attachments [][]byte          // what placeholders refer to, by number
+}
+
+// Bind decodes argument i into v as Event.Bind does.
+func (a *Ack) Bind(i int, v any) error {
+	if i < 0 || i >= len(a.Args) {
+		return fmt.Errorf("engine: acknowledgement has %d arguments, no number %d", len(a.Args), i)
+	}
+	if err := bind(a.Args[i], a.Attachments, v); err != nil {
+		return fmt.Errorf("engine: argument %d of the acknowledgement: %w", i, err)
+	}
+	return nil
+}
 
 // ackTable holds the acknowledgements a namespace waits for. Ids are counted per
 // namespace, so that one encoded broadcast serves every client.
@@ -22,27 +40,27 @@ type pendingAck struct {
 
 	// For one socket.
 	socket *Socket
-	one    func([]json.RawMessage, error)
+	one    func(*Ack, error)
 
 	// For a broadcast; waiting is guarded by ackTable.mu.
 	waiting map[*Socket]struct{}
-	each    func(args []json.RawMessage)
+	each    func(*Ack)
 }
 
 func newAckTable() *ackTable { return &ackTable{pending: make(map[uint64]*pendingAck)} }
 
 // expect registers an acknowledgement of one socket. f runs in order with the
 // socket's handlers.
-func (t *ackTable) expect(timeout time.Duration, s *Socket, f func([]json.RawMessage, error)) uint64 {
+func (t *ackTable) expect(timeout time.Duration, s *Socket, f func(*Ack, error)) uint64 {
 	p := &pendingAck{socket: s, one: f}
 	return t.add(timeout, p, func() {
-		s.post(task{run: func() { f(nil, ErrAckTimeout) }})
+		s.post(task{run: func() { f(&Ack{}, ErrAckTimeout) }})
 	})
 }
 
 // expectEach registers acknowledgements of many sockets; each is called once per
 // client that answers in time, from any goroutine.
-func (t *ackTable) expectEach(timeout time.Duration, sockets []*Socket, each func([]json.RawMessage)) uint64 {
+func (t *ackTable) expectEach(timeout time.Duration, sockets []*Socket, each func(*Ack)) uint64 {
 	p := &pendingAck{waiting: make(map[*Socket]struct{}, len(sockets)), each: each}
 	for _, s := range sockets {
 		p.waiting[s] = struct{}{}
@@ -79,7 +97,7 @@ func (t *ackTable) forget(id uint64) bool {
 
 // answer hands a client's acknowledgement to who waits for it. Unknown and
 // repeated ids, and ids of other sockets, are ignored.
-func (t *ackTable) answer(s *Socket, id uint64, args []json.RawMessage) {
+func (t *ackTable) answer(s *Socket, id uint64, a *Ack) {
 	t.mu.Lock()
 	p := t.pending[id]
 	if p == nil {
@@ -94,7 +112,7 @@ func (t *ackTable) answer(s *Socket, id uint64, args []json.RawMessage) {
 		}
 		t.mu.Unlock()
 		if mine {
-			p.one(args, nil)
+			p.one(a, nil)
 		}
 		return
 	}
@@ -106,7 +124,7 @@ func (t *ackTable) answer(s *Socket, id uint64, args []json.RawMessage) {
 	}
 	t.mu.Unlock()
 	if mine {
-		p.each(args)
+		p.each(a)
 	}
 }
 

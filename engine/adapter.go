@@ -26,7 +26,7 @@ func (s *Server) LocalRooms(ns string, reply func(rooms []string)) {
 		reply(nil)
 		return
 	}
-	reply(s.sockets.ids(n, s.hub.RoomKeys(n.number, nil)))
+	s.order.run(func() { reply(s.sockets.ids(n, s.hub.RoomKeys(n.number, nil))) })
 }
 
 // LocalSockets replies with a description of the matching sockets of this node.
@@ -95,7 +95,7 @@ func (s *Server) LocalBroadcast(ns string, o socketio.BroadcastOptions, data []b
 			return
 		}
 		n := sockets[0].nsp
-		id := n.acks.expectEach(defaultAckTimeout, sockets, func(args []json.RawMessage) { ack(firstArg(args)) })
+		id := n.acks.expectEach(defaultAckTimeout, sockets, func(a *Ack) { ack(firstArg(a)) })
 		text, attachments, err := socketio.AppendClientEvent(nil, ns, id, true, data, nil)
 		if err != nil {
 			n.acks.forget(id)
@@ -114,13 +114,13 @@ func (s *Server) LocalBroadcast(ns string, o socketio.BroadcastOptions, data []b
 	})
 }
 
-// firstArg is the first argument of an acknowledgement as MessagePack. A binary
-// answer keeps its placeholder form only if its attachment is missing.
-func firstArg(args []json.RawMessage) []byte {
-	if len(args) == 0 {
+// firstArg is the first argument of an acknowledgement as MessagePack, nil if
+// there is none.
+func firstArg(a *Ack) []byte {
+	if len(a.Args) == 0 {
 		return nil
 	}
-	b, err := socketio.AppendMsgpackFromJSON(nil, args[0], nil)
+	b, err := socketio.AppendMsgpackFromJSON(nil, a.Args[0], a.Attachments)
 	if err != nil {
 		return nil
 	}
@@ -160,24 +160,31 @@ func (s *Server) ServerSideEmit(ns string, data []byte, reply func(data []byte))
 	})
 }
 
-// collect calls f once with the matching sockets of this node, from a shard or
-// at once. f must not block.
+// collect calls f once with the matching sockets of this node, in turn with what
+// else arrives from the bus: from a shard, or at once. f must not block.
 func (s *Server) collect(ns string, o socketio.BroadcastOptions, f func([]*Socket)) {
 	n := s.namespace(ns)
 	if n == nil {
 		f(nil)
 		return
 	}
-	t, ok := s.target(n, o.Rooms, o.Except)
-	if !ok {
-		f(nil)
-		return
-	}
-	var mu sync.Mutex // shards visit concurrently
-	var found []*Socket
-	s.hub.Visit(t, func(m *fanout.Member) {
-		mu.Lock()
-		found = append(found, m.Owner().(*Socket))
-		mu.Unlock()
-	}, func() { f(found) })
+	o.Rooms, o.Except = slices.Clone(o.Rooms), slices.Clone(o.Except)
+	s.order.run(func() {
+		t, ok := s.target(n, o.Rooms, o.Except)
+		if !ok {
+			f(nil)
+			return
+		}
+		var mu sync.Mutex // shards visit concurrently
+		var found []*Socket
+		s.order.begin()
+		s.hub.Visit(t, func(m *fanout.Member) {
+			mu.Lock()
+			found = append(found, m.Owner().(*Socket))
+			mu.Unlock()
+		}, func() {
+			f(found)
+			s.order.end()
+		})
+	})
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,16 @@ import (
 // room is "" for messages of the base channel. It must be called from one
 // goroutine, in arrival order; payload is not kept.
 func (s *Server) Deliver(ns, room string, payload []byte) {
+	if s.order.free() {
+		s.deliver(ns, room, payload)
+		return
+	}
+	kept := slices.Clone(payload)
+	s.order.run(func() { s.deliver(ns, room, kept) })
+}
+
+// deliver is Deliver in its turn.
+func (s *Server) deliver(ns, room string, payload []byte) {
 	n := s.namespace(ns)
 	if n == nil || room != "" && s.hub.Room(n.key(room)) == nil && s.sockets.get(room, n) == nil {
 		s.m.Drops[metrics.DropNoMembers].Inc()

@@ -369,15 +369,15 @@ func TestRoomsAndOperators(t *testing.T) {
 
 func TestServerAcks(t *testing.T) {
 	type answer struct {
-		args []json.RawMessage
-		err  error
+		*engine.Ack
+		err error
 	}
 	answers := make(chan answer, 1)
 	s := newServer(t, engine.Config{}, func(srv *engine.Server) {
 		srv.Of("/").On("ask", func(s *engine.Socket, e *engine.Event) {
 			var ms int
 			_ = e.Bind(0, &ms)
-			if err := s.EmitWithAck(time.Duration(ms)*time.Millisecond, func(args []json.RawMessage, err error) { answers <- answer{args, err} }, "question", 1); err != nil {
+			if err := s.EmitWithAck(time.Duration(ms)*time.Millisecond, func(a *engine.Ack, err error) { answers <- answer{a, err} }, "question", 1); err != nil {
 				t.Errorf("emit: %v", err)
 			}
 		})
@@ -386,13 +386,21 @@ func TestServerAcks(t *testing.T) {
 	c.Text(`42["ask",10000]`)
 	c.Expect(`420["question",1]`)
 	c.Text(`437["other id"]`, `430[5,{"test":true}]`, `430["again"]`)
-	if a := <-answers; a.err != nil || len(a.args) != 2 || string(a.args[1]) != `{"test":true}` {
-		t.Errorf("answer %s, %v", a.args, a.err)
+	if a := <-answers; a.err != nil || len(a.Args) != 2 || string(a.Args[1]) != `{"test":true}` {
+		t.Errorf("answer %s, %v", a.Args, a.err)
+	}
+	c.Text(`42["ask",10000]`)
+	c.Expect(`421["question",1]`)
+	c.Text(`461-1[{"_placeholder":true,"num":0}]`)
+	c.Binary([]byte("abc"))
+	var b []byte
+	if a := <-answers; a.Bind(0, &b) != nil || string(b) != "abc" {
+		t.Errorf("binary answer %s, %v", a.Args, a.err)
 	}
 	c.Text(`42["ask",20]`)
-	c.Expect(`421["question",1]`)
+	c.Expect(`422["question",1]`)
 	if a := <-answers; a.err != engine.ErrAckTimeout {
-		t.Errorf("answer %s, %v", a.args, a.err)
+		t.Errorf("answer %s, %v", a.Args, a.err)
 	}
 }
 

@@ -43,23 +43,28 @@ func (e *Event) Raw(i int) json.RawMessage {
 // They may be kept.
 func (e *Event) Attachments() [][]byte { return e.binary }
 
-// Bind decodes argument i into v as encoding/json does; a []byte, *[]byte or
-// Binary target takes the attachment of a placeholder.
+// Bind decodes argument i into v as encoding/json does; a *[]byte takes the
+// attachment of a placeholder.
 func (e *Event) Bind(i int, v any) error {
 	raw := e.Raw(i)
 	if raw == nil {
 		return fmt.Errorf("engine: event %q has %d arguments, no number %d", e.name, len(e.args), i)
 	}
-	if b, ok := v.(*[]byte); ok {
-		if k, ok := placeholder(raw); ok && k < len(e.binary) {
-			*b = e.binary[k]
-			return nil
-		}
-	}
-	if err := json.Unmarshal(raw, v); err != nil {
+	if err := bind(raw, e.binary, v); err != nil {
 		return fmt.Errorf("engine: argument %d of event %q: %w", i, e.name, err)
 	}
 	return nil
+}
+
+// bind decodes one value.
+func bind(raw []byte, attachments [][]byte, v any) error {
+	if b, ok := v.(*[]byte); ok {
+		if k, ok := placeholder(raw); ok && k < len(attachments) {
+			*b = attachments[k]
+			return nil
+		}
+	}
+	return json.Unmarshal(raw, v)
 }
 
 // placeholder returns the number in {"_placeholder":true,"num":k}.

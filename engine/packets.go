@@ -194,7 +194,7 @@ func (c *conn) onWhole(p *socketio.Packet, attachments [][]byte) {
 			s.dispatch(e)
 		}
 	case socketio.Ack, socketio.BinaryAck:
-		c.onAck(s, p)
+		c.onAck(s, p, attachments)
 	case socketio.Disconnect:
 		c.remove(s)
 		s.leave(ReasonClientNamespaceDisconnect)
@@ -205,7 +205,7 @@ func (c *conn) onWhole(p *socketio.Packet, attachments [][]byte) {
 
 // onAck hands an acknowledgement to who waits for it, in order with the
 // socket's handlers.
-func (c *conn) onAck(s *Socket, p *socketio.Packet) {
+func (c *conn) onAck(s *Socket, p *socketio.Packet, attachments [][]byte) {
 	if p.Data == nil || !p.HasID {
 		return
 	}
@@ -213,8 +213,8 @@ func (c *conn) onAck(s *Socket, p *socketio.Packet) {
 	if err != nil {
 		return
 	}
-	args, id := copyRaw(raw), p.ID
-	s.post(task{bytes: len(p.Data), run: func() { s.nsp.acks.answer(s, id, args) }})
+	a, id := &Ack{Args: copyRaw(raw), Attachments: attachments}, p.ID
+	s.post(task{bytes: len(p.Data), run: func() { s.nsp.acks.answer(s, id, a) }})
 }
 
 // onConnect handles a request to join a namespace.

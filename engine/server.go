@@ -83,7 +83,9 @@ type Server struct {
 	numbered   []*Namespace
 	dynamic    []dynamicNamespace
 
-	// Owned by the goroutine that calls Deliver.
+	order sequence // of what arrives from the bus
+
+	// Owned by whose turn it is in order.
 	incoming socketio.Broadcast
 	text     []byte
 }

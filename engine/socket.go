@@ -150,9 +150,9 @@ func (s *Socket) EmitVolatile(event string, args ...any) error {
 	return s.sendPacket(&socketio.Packet{Type: socketio.Event, Data: p.JSON}, p.Attachments, true)
 }
 
-// EmitWithAck sends an event and calls ack once: with the client's arguments, or
+// EmitWithAck sends an event and calls ack once: with the client's answer, or
 // with ErrAckTimeout after the timeout. ack runs in order with the socket's handlers.
-func (s *Socket) EmitWithAck(timeout time.Duration, ack func(args []json.RawMessage, err error), event string, args ...any) error {
+func (s *Socket) EmitWithAck(timeout time.Duration, ack func(a *Ack, err error), event string, args ...any) error {
 	p, err := encodeEvent(event, args)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -60,8 +59,8 @@ func answers(n *engine.Namespace) {
 	n.On("getbin", emit("takebin", []byte("asdfasdf")))
 	n.On("echo", func(_ *engine.Socket, e *engine.Event) { _ = e.Ack(e.Raw(0)) })
 	n.On("ack", func(s *engine.Socket, _ *engine.Event) {
-		_ = s.EmitWithAck(10*time.Second, func(args []json.RawMessage, err error) {
-			if err == nil && len(args) == 2 && string(args[0]) == "5" && string(args[1]) == `{"test":true}` {
+		_ = s.EmitWithAck(10*time.Second, func(a *engine.Ack, err error) {
+			if err == nil && len(a.Args) == 2 && string(a.Args[0]) == "5" && string(a.Args[1]) == `{"test":true}` {
 				_ = s.Emit("got it")
 			}
 		}, "ack")
