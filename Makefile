@@ -10,8 +10,8 @@ FUZZTIME ?= 10s
 IMAGE ?= stellara/edge:dev
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-# Packages whose tests also run under the race detector; the others are covered by plain runs.
-PURE := ./websocket/... ./socketio/... ./fanout/... ./metrics/...
+# Packages whose tests also run under the race detector; the others start processes.
+RACE := ./websocket/... ./socketio/... ./fanout/... ./metrics/... ./engine/... ./state/...
 # Everything but the end-to-end tests, which have a step of their own.
 UNIT = $$($(GO) list ./... | grep -v '/test$$')
 SOURCES = $$(find . -name node_modules -prune -o -name '.?*' -prune -o -name '*.go' -print)
@@ -50,9 +50,9 @@ vet:
 
 .PHONY: race
 race:
-	@echo "== tests of the pure packages under the race detector"
+	@echo "== tests under the race detector"
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC | cut -d' ' -f1)" >/dev/null; then \
-		$(GO) test -race $(PURE); \
+		$(GO) test -race $(RACE); \
 	else \
 		echo "skipped: the race detector needs a C compiler (Debian: apt-get install gcc libc6-dev)"; \
 	fi

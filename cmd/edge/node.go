@@ -186,8 +186,11 @@ func (n *node) end(ctx context.Context, stopState func()) error {
 	clients, cancel := context.WithTimeout(ctx, n.cfg.ShutdownGrace/2)
 	defer cancel()
 	errClients := named("close connections", n.engine.Shutdown(clients))
-	errHTTP := named("end HTTP requests", n.public.Shutdown(clients))
-	if errHTTP != nil {
+	errHTTP := n.public.Shutdown(clients)
+	if errors.Is(errHTTP, net.ErrClosed) {
+		errHTTP = nil // the listener, closed above before Serve noticed
+	}
+	if errHTTP = named("end HTTP requests", errHTTP); errHTTP != nil {
 		_ = n.public.Close()
 	}
 	errPresence := named("release presence", n.state.Presence().Flush(ctx))

@@ -1,0 +1,3 @@
+package report
+
+func HTML(r *Report) []byte { return nil }
