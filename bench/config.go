@@ -1,0 +1,248 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stellara/edge/bench/load"
+	"github.com/stellara/edge/bench/report"
+)
+
+// Systems of the flag -system, and the name of one that runs elsewhere.
+const (
+	systemEdge     = "edge"
+	systemNode     = "node"
+	systemBoth     = "both"
+	systemExternal = "external"
+)
+
+// Scenarios.
+const (
+	scenarioSteady = "steady"
+	scenarioIdle   = "idle"
+)
+
+// config is what the flags say.
+type config struct {
+	scenario string
+	system   string
+
+	conns      int
+	nodes      int
+	rooms      int
+	senders    int
+	payload    int
+	rates      []float64
+	duration   time.Duration
+	warmup     time.Duration
+	settle     time.Duration
+	heartbeats int
+	browser    bool
+	dialing    int
+	processes  int
+
+	targets  []string // external nodes
+	redisURL string   // external Redis, for the presence keys
+	edge     string   // path of the edge binary; built when empty
+	env      []string // further environment of the servers
+	out      string
+}
+
+// listFlag is a flag with commas.
+func listFlag(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+// parseFlags reads the command line. What is not given depends on the scenario: idle means 15,000
+// connections on one node in no room.
+func parseFlags(args []string, stderr io.Writer) (config, error) {
+	var c config
+	var rate float64
+	var rates, targets, env, headers string
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages) or idle (memory)")
+	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
+	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000")
+	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle: 1")
+	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle: 0, which joins none")
+	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
+	fs.IntVar(&c.payload, "payload", 128, "bytes of a message")
+	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together")
+	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700")
+	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate")
+	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured")
+	fs.DurationVar(&c.settle, "settle", 10*time.Second, "how long to wait for deliveries after a rate's last message")
+	fs.IntVar(&c.heartbeats, "heartbeats", 2, "idle: heartbeats of every connection before memory is read")
+	fs.StringVar(&headers, "headers", "browser", "size of the opening request: browser or plain")
+	fs.IntVar(&c.dialing, "dialing", 256, "handshakes, and joins, under way at once")
+	fs.IntVar(&c.processes, "procs", 0, "client processes; 0: as many as the open-file limit needs")
+	fs.StringVar(&targets, "target", "", "HOST:PORT,... of servers that run already, with -system ignored")
+	fs.StringVar(&c.redisURL, "redis", "", "redis:// of the servers at -target, to check the presence keys")
+	fs.StringVar(&c.edge, "edge", "", "an edge binary; built from ./cmd/edge if not given")
+	fs.StringVar(&env, "env", "", "NAME=VALUE,... for the servers")
+	fs.StringVar(&c.out, "out", "out", "directory of the report")
+	if err := fs.Parse(args); err != nil {
+		return c, err
+	}
+	if fs.NArg() > 0 {
+		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if c.scenario == scenarioIdle {
+		for name, set := range map[string]func(){
+			"conns": func() { c.conns = 15_000 }, "nodes": func() { c.nodes = 1 }, "rooms": func() { c.rooms = 0 },
+		} {
+			if !given[name] {
+				set()
+			}
+		}
+	}
+	c.rates = []float64{rate}
+	if rates != "" {
+		c.rates = nil
+		for _, s := range strings.Split(rates, ",") {
+			v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+			if err != nil {
+				return c, fmt.Errorf("-rates: %q is not a number", s)
+			}
+			c.rates = append(c.rates, v)
+		}
+	}
+	c.browser = headers == "browser"
+	if !c.browser && headers != "plain" {
+		return c, fmt.Errorf("-headers: %q is neither browser nor plain", headers)
+	}
+	c.env = listFlag(env)
+	return c, errors.Join(c.setTargets(listFlag(targets)), c.validate())
+}
+
+// setTargets resolves the addresses of external servers.
+func (c *config) setTargets(targets []string) error {
+	for _, t := range targets {
+		addr, err := net.ResolveTCPAddr("tcp", t)
+		if err != nil {
+			return fmt.Errorf("-target: %w", err)
+		}
+		ap := addr.AddrPort()
+		c.targets = append(c.targets, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()).String())
+	}
+	if len(c.targets) > 0 {
+		c.nodes = len(c.targets)
+	}
+	return nil
+}
+
+func (c *config) validate() error {
+	switch {
+	case c.scenario != scenarioSteady && c.scenario != scenarioIdle:
+		return fmt.Errorf("-scenario: %q is neither steady nor idle", c.scenario)
+	case c.system != systemEdge && c.system != systemNode && c.system != systemBoth:
+		return fmt.Errorf("-system: %q is none of edge, node, both", c.system)
+	case c.nodes < 1:
+		return fmt.Errorf("-nodes: %d, need at least 1", c.nodes)
+	case c.scenario == scenarioSteady && c.rooms < 1:
+		return errors.New("-rooms: messages need at least 1 room")
+	case c.processes < 0 || c.heartbeats < 0:
+		return errors.New("-procs and -heartbeats cannot be negative")
+	case c.scenario == scenarioSteady && (c.duration < time.Second || c.warmup < 0):
+		return fmt.Errorf("-duration %v, -warmup %v: need at least 1s and 0", c.duration, c.warmup)
+	}
+	for _, r := range c.rates {
+		if r <= 0 {
+			return fmt.Errorf("-rate: %v messages per second", r)
+		}
+	}
+	if c.rooms > 0 {
+		c.senders = min(c.senders, c.conns/max(c.rooms, 1))
+	}
+	plan := c.plan([]string{"127.0.0.1:1"})
+	plan.First, plan.Last = 0, plan.Conns
+	return plan.Validate()
+}
+
+// Open files that a process needs besides its connections. The edge leaves 1,000 of its limit free.
+const (
+	spareClient = 100
+	spareServer = 1000
+)
+
+// checkFiles compares the open-file limit with the connections, and sets the number of client
+// processes if it was left open.
+func (c *config) checkFiles() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("reading the open-file limit: %w", err)
+	}
+	have := int(min(limit.Max, 1<<30))
+	if need := (c.conns+c.nodes-1)/c.nodes + spareServer; need > have && len(c.targets) == 0 {
+		return fmt.Errorf("the open-file limit is %d, but each of %d nodes needs %d for its connections: "+
+			"raise it (ulimit -Hn %d) or use more -nodes", have, c.nodes, need, need)
+	}
+	if c.processes == 0 {
+		c.processes = (c.conns + have - spareClient - 1) / (have - spareClient)
+	}
+	if need := (c.conns+c.processes-1)/c.processes + spareClient; need > have {
+		return fmt.Errorf("the open-file limit is %d, but each of %d client processes needs %d: "+
+			"raise it (ulimit -Hn %d) or use more -procs", have, c.processes, need, need)
+	}
+	return nil
+}
+
+// plan is the loader's plan; on somebody else's servers, names get a prefix of their own.
+func (c *config) plan(targets []string) load.Plan {
+	p := load.Plan{
+		Targets: targets, Conns: c.conns, Rooms: c.rooms, Senders: c.senders, Payload: c.payload,
+		Browser: c.browser, Dialing: max(c.dialing/max(c.processes, 1), 1),
+	}
+	if len(c.targets) > 0 {
+		p.Prefix = fmt.Sprintf("bench%06x-", rand.Uint32N(1<<24))
+	}
+	return p
+}
+
+// systems are the systems to measure, in order.
+func (c *config) systems() []string {
+	switch {
+	case len(c.targets) > 0:
+		return []string{systemExternal}
+	case c.system == systemBoth:
+		return []string{systemNode, systemEdge}
+	default:
+		return []string{c.system}
+	}
+}
+
+// name is the middle of the report's file names.
+func (c *config) name() string {
+	system := c.system
+	if len(c.targets) > 0 {
+		system = systemExternal
+	}
+	return c.scenario + "-" + system
+}
+
+func (c *config) load() report.Load {
+	headers := "plain"
+	if c.browser {
+		headers = "browser"
+	}
+	return report.Load{
+		Conns: c.conns, Rooms: c.rooms, SendersRoom: c.senders, PayloadBytes: c.payload,
+		WarmupSeconds: c.warmup.Seconds(), Seconds: c.duration.Seconds(), Processes: c.processes, Headers: headers,
+	}
+}

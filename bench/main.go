@@ -1,0 +1,93 @@
+// Command bench measures the edge, and the Node.js system it replaces, from outside: it starts the
+// servers and a redis-server, connects thousands of Socket.IO clients, sends messages at fixed times,
+// checks what arrives and reads the presence keys.
+//
+//	go run ./bench                        5,000 connections in 50 rooms on 3 edge nodes
+//	go run ./bench -system both           the same, on the Node.js system and on the edge
+//	go run ./bench -scenario idle         15,000 idle connections on one process: memory
+//	go run ./bench -target HOST:PORT,...  servers that run already
+//
+// It prints a table and writes bench-*.json and bench-*.html to the directory of -out.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/stellara/edge/bench/load"
+	"github.com/stellara/edge/bench/report"
+)
+
+// loaderArg makes the program a loader process that obeys its standard input.
+const loaderArg = "loader"
+
+func main() {
+	// Children die with the thread that started them (Pdeathsig), so that thread must be this one.
+	runtime.LockOSThread()
+	if len(os.Args) == 2 && os.Args[1] == loaderArg {
+		// The parent ends its loaders, also after an interrupt of the whole terminal.
+		signal.Ignore(os.Interrupt)
+		exit(load.Serve(os.Stdin, os.Stdout))
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	cfg, err := parseFlags(os.Args[1:], os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		err = run(ctx, cfg, os.Stdout)
+	}
+	exit(err)
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// run measures each system after the other, prints the table and writes the files.
+func run(ctx context.Context, cfg config, out io.Writer) error {
+	if err := cfg.checkFiles(); err != nil {
+		return err
+	}
+	clock, err := load.NewClock()
+	if err != nil {
+		return err
+	}
+	write, err := loopbackWrite()
+	if err != nil {
+		return err
+	}
+	rep := &report.Report{Scenario: cfg.scenario, Started: time.Now(), Machine: machine(write), Load: cfg.load()}
+	for _, name := range cfg.systems() {
+		sys, err := measure(ctx, cfg, clock, name, out)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		rep.Systems = append(rep.Systems, *sys)
+	}
+	// The edge first: ratios are of the first column to the second.
+	if len(rep.Systems) == 2 {
+		rep.Systems[0], rep.Systems[1] = rep.Systems[1], rep.Systems[0]
+	}
+	rep.Verdicts = report.Judge(rep)
+	fmt.Fprint(out, report.Text(rep))
+	jsonPath, htmlPath, err := rep.Write(cfg.out, cfg.name())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n%s\n%s\n", jsonPath, htmlPath)
+	return nil
+}

@@ -1,0 +1,87 @@
+package metrics
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// TestCatalogue: every name follows the conventions, every label is from a closed
+// set, and every series is there before anything happened.
+func TestCatalogue(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	New(reg, "v1.2.3")
+	problems, err := testutil.GatherAndLint(reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	series := map[string]int{}
+	for _, f := range families {
+		name := f.GetName()
+		series[name] = len(f.GetMetric())
+		if !strings.HasPrefix(name, "edge_") {
+			t.Errorf("%s lacks the prefix", name)
+		}
+		if counter := f.GetType() == dto.MetricType_COUNTER; counter != strings.HasSuffix(name, "_total") {
+			t.Errorf("%s: counter %v", name, counter)
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				switch l.GetName() {
+				case "reason", "transport", "op", "result", "version", "goversion":
+				default:
+					t.Errorf("%s has the label %s", name, l.GetName())
+				}
+			}
+			if h := m.GetHistogram(); h != nil && !hasEdge(h, 0.2) {
+				t.Errorf("%s has no bucket edge at 0.2 s", name)
+			}
+		}
+	}
+	for name, want := range map[string]int{
+		"edge_closes_total": int(closeCount), "edge_drops_total": int(dropCount), "edge_refusals_total": int(refusalCount),
+		"edge_presence_operation_seconds": int(presenceOpCount), "edge_cache_reads_total": int(cacheResultCount), "edge_conns": 2,
+	} {
+		if series[name] != want {
+			t.Errorf("%s has %d series from the start, want %d", name, series[name], want)
+		}
+	}
+}
+
+func hasEdge(h *dto.Histogram, at float64) bool {
+	for _, b := range h.GetBucket() {
+		if b.GetUpperBound() == at {
+			return true
+		}
+	}
+	return false
+}
+
+// TestReasonNames: every reason has a name of its own.
+func TestReasonNames(t *testing.T) {
+	check := func(kind string, n int, name func(int) string) {
+		seen := map[string]bool{}
+		for i := range n {
+			s := name(i)
+			if s == "" || seen[s] || s != strings.ToLower(s) {
+				t.Errorf("%s %d is named %q", kind, i, s)
+			}
+			seen[s] = true
+		}
+	}
+	check("close", int(closeCount), func(i int) string { return Close(i).String() })
+	check("drop", int(dropCount), func(i int) string { return Drop(i).String() })
+	check("refusal", int(refusalCount), func(i int) string { return Refusal(i).String() })
+	check("presence op", int(presenceOpCount), func(i int) string { return PresenceOp(i).String() })
+	check("cache result", int(cacheResultCount), func(i int) string { return CacheResult(i).String() })
+}
