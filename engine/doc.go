@@ -1,5 +1,5 @@
 // Package engine is a Socket.IO server in Go: Engine.IO protocol revision 4,
-// Socket.IO protocol revision 5, over WebSocket.
+// Socket.IO protocol revision 5, over WebSocket and long-polling.
 //
 //	srv, err := engine.New(engine.Config{}, nil, metrics.New(prometheus.NewRegistry(), "v1"))
 //	chat := srv.Of("/chat")
@@ -23,6 +23,9 @@
 // order per room. Deliver encodes the frame once and hands it to package fanout,
 // whose shards write it. Only Local broadcasts and emits to one socket stay on
 // the node.
+//
+// Long-polling stays on net/http: a parked GET costs a goroutine. The outbox is
+// its buffer, and an upgrade swaps the transport below it, on its shard.
 //
 // # Guarantees
 //

@@ -10,7 +10,7 @@ import (
 // run now waits in it, bounded in bytes; packets that need no handler (Engine.IO
 // pongs) never come here.
 type mailbox struct {
-	mu      sync.Mutex // may be held while taking pool.mu; nothing else
+	mu      sync.Mutex // taken alone
 	queue   []task
 	bytes   int
 	holds   int  // Event.Hold calls not released

@@ -83,7 +83,7 @@ type Server struct {
 	numbered   []*Namespace
 	dynamic    []dynamicNamespace
 
-	order sequence // of what arrives from the bus
+	order *sequence // of what arrives from the bus
 
 	// Owned by whose turn it is in order.
 	incoming socketio.Broadcast
@@ -113,6 +113,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		empty:     make(chan struct{}, 1),
 
 		namespaces: make(map[string]*Namespace),
+		order:      newSequence(),
 	}
 	if bus == nil {
 		s.loopback = newLoopback(s)
@@ -157,19 +158,23 @@ func (s *Server) Of(name string, opts ...NamespaceOption) *Namespace {
 
 // of returns the namespace, complete with what setup adds if it had to be made.
 func (s *Server) of(name string, setup func(*Namespace), opts []NamespaceOption) (n *Namespace, created bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n = s.namespaces[name]; n != nil {
+	if n = s.namespace(name); n != nil {
 		return n, false
 	}
-	n = &Namespace{srv: s, name: name, nameBytes: []byte(name), number: uint32(len(s.numbered)), acks: newAckTable()}
+	n = &Namespace{srv: s, name: name, nameBytes: []byte(name), acks: newAckTable()}
 	n.table.Store(&hooks{})
 	for _, o := range opts {
 		o(n)
 	}
 	if setup != nil {
-		setup(n)
+		setup(n) // before anybody can find it, and without the lock
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other := s.namespaces[name]; other != nil {
+		return other, false
+	}
+	n.number = uint32(len(s.numbered))
 	s.namespaces[name] = n
 	s.numbered = append(s.numbered, n)
 	return n, true
@@ -183,9 +188,10 @@ type dynamicNamespace struct {
 }
 
 // OfFunc makes namespaces on demand: when a client asks for one that does not
-// exist and match accepts its name, it is made and setup adds its handlers. match
-// runs on the goroutine that read the packet and must not wait. Every name it
-// accepts makes a namespace that stays, so it must not accept any name.
+// exist and match accepts its name, it is made and setup adds its handlers and
+// middleware, nothing else. Both run on the goroutine that read the packet and
+// must not wait. Every name that match accepts makes a namespace that stays, so it
+// must not accept any name.
 func (s *Server) OfFunc(match func(name string, auth json.RawMessage) bool, setup func(*Namespace), opts ...NamespaceOption) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,7 +31,7 @@ type Metrics struct {
 	Sockets                      prometheus.Gauge
 	Rooms                        prometheus.Gauge // rooms with local members, private rooms not counted
 	Subscriptions                prometheus.Gauge // Redis channels and patterns subscribed
-	ShardQueue                   prometheus.Gauge // operations waiting in shard inboxes
+	ShardQueue                   prometheus.Gauge // operations that shards have taken and not finished
 	PublishQueue                 prometheus.Gauge // messages waiting for Redis
 	Ready                        prometheus.Gauge // 1 while /readyz answers 200
 
@@ -72,7 +72,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		Sockets:       r.gauge("edge_sockets", "Sockets: namespace memberships of conns."),
 		Rooms:         r.gauge("edge_rooms", "Rooms with local members, private rooms not counted."),
 		Subscriptions: r.gauge("edge_subscriptions", "Redis channels and patterns subscribed."),
-		ShardQueue:    r.gauge("edge_shard_queue_depth", "Operations waiting in shard inboxes."),
+		ShardQueue:    r.gauge("edge_shard_queue_depth", "Operations that shards have taken and not finished."),
 		PublishQueue:  r.gauge("edge_publish_queue_depth", "Messages waiting to be sent to Redis."),
 		Ready:         r.gauge("edge_ready", "1 while the node is ready for traffic."),
 		PresenceDirty: r.gauge("edge_presence_dirty", "Presence facts not yet stored in Redis."),

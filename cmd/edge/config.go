@@ -318,3 +318,12 @@ func (c *Config) redisName() string {
 	}
 	return u.Scheme + "://" + u.Host + u.Path
 }
+
+// subscriptionsInUse is how the node subscribes: the in-process Redis knows
+// patterns only.
+func (c *Config) subscriptionsInUse() string {
+	if c.RedisURL == "" {
+		return string(subscribePattern)
+	}
+	return string(c.Subscriptions)
+}

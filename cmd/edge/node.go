@@ -79,7 +79,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	}
 	log.Info("starting", "version", edgeVersion(), "go", runtime.Version(), "node", name,
 		"listen", n.publicListener.Addr().String(), "admin", n.adminListener.Addr().String(),
-		"redis", cfg.redisName(), "subscriptions", string(cfg.Subscriptions), "auth", string(cfg.Auth), "max_conns", maxConns)
+		"redis", cfg.redisName(), "subscriptions", cfg.subscriptionsInUse(), "auth", string(cfg.Auth), "max_conns", maxConns)
 	n.warn(maxConns, files)
 	return n, nil
 }

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/stellara/edge/bench/load"
+	"github.com/stellara/edge/bench/report"
+)
+
+// step sends at one rate and takes the figures of its measured time. last is the state of the counts
+// that run on through all steps.
+func (m *measurement) step(ctx context.Context, rate float64, last *load.Settled) error {
+	m.sampler.mark(fmt.Sprintf("%g/s", rate))
+	plan := load.Step{
+		Start: m.clock.Now() + int64(200*time.Millisecond), Rate: rate,
+		Warmup: m.cfg.warmup, Duration: m.cfg.duration,
+	}
+	m.say("%g messages/s for %v", rate, m.cfg.warmup+m.cfg.duration)
+	var from, to snapshot
+	var stall report.Latency
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if pause(ctx, m.clock.Until(plan.MeasureFrom())) != nil {
+			return
+		}
+		meter := startStallMeter()
+		from = m.stack.snapshot(m.clock)
+		_ = pause(ctx, m.clock.Until(plan.End())) // interrupted: the step fails anyway
+		to = m.stack.snapshot(m.clock)
+		stall = report.NewLatency(meter.end())
+	})
+	got, err := m.stack.fleet.Step(plan, m.cfg.settle)
+	wg.Wait()
+	if err != nil {
+		return err
+	}
+	m.sys.Failures = got.Failures
+	m.sys.Steps = append(m.sys.Steps, m.figures(rate, got, last, stall, to.cpu.Sub(from.cpu)))
+	*last = *got
+	s := &m.sys.Steps[len(m.sys.Steps)-1]
+	m.say("%.0f deliveries/s, p50 %.1f ms, p99 %.1f ms, lost %d", s.PerSecond, s.Latency.P50, s.Latency.P99, s.Lost)
+	return m.check(ctx, fmt.Sprintf("after %g messages/s", rate), time.Now())
+}
+
+// figures turns what the clients and /proc say into a step of the report.
+func (m *measurement) figures(rate float64, got, last *load.Settled, stall report.Latency, cpu report.CPU) report.Step {
+	s := report.Step{
+		Rate: rate, Nominal: rate * float64(m.cfg.conns) / float64(m.cfg.rooms),
+		Sent: got.Sent, Refused: got.Refused, Received: got.Received, Delivered: got.Delivered,
+		PerSecond:   float64(got.Delivered) / m.cfg.duration.Seconds(),
+		Lost:        int64(got.Lost) - int64(last.Lost),
+		Duplicated:  got.Checks.Duplicated - last.Checks.Duplicated,
+		Reordered:   got.Checks.Reordered - last.Checks.Reordered,
+		Misrouted:   got.Checks.Misrouted - last.Checks.Misrouted,
+		Disagreeing: load.Disagreeing(got.Orders),
+		Dropped:     got.Dropped - last.Dropped,
+		Latency:     report.NewLatency(&got.Latency),
+		SendLag:     report.NewLatency(&got.SendLag),
+		Stall:       stall,
+	}
+	if m.stack.ours() {
+		s.CPU = &cpu
+	}
+	for i := range got.Seconds {
+		h := &got.Seconds[i].Latency
+		s.Seconds = append(s.Seconds, report.Second{
+			Deliveries: got.Seconds[i].Deliveries, P50: float64(h.Quantile(0.5)) / 1e6,
+			P99: float64(h.Quantile(0.99)) / 1e6, Max: float64(h.Max()) / 1e6,
+		})
+	}
+	return s
+}
