@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -75,7 +77,11 @@ func (s *stack) died() error {
 
 // scenario is what is done to every system, in order.
 func (m *measurement) scenario(ctx context.Context) error {
-	if err := pause(ctx, time.Second); err != nil { // let start-up work settle
+	settle := time.Second // for what servers do after they are ready
+	if m.cfg.scenario == scenarioIdle {
+		settle = 5 * time.Second // memory is the subject here
+	}
+	if err := pause(ctx, settle); err != nil {
 		return err
 	}
 	m.before = m.stack.snapshot(m.clock)

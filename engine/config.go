@@ -17,6 +17,7 @@ type Config struct {
 	PingInterval   time.Duration // time between a pong and the next ping; 25 s
 	PingTimeout    time.Duration // time a client has to answer a ping; 20 s
 	ConnectTimeout time.Duration // time a conn has to join a namespace; 45 s
+	BodyTimeout    time.Duration // time a client has to send a request's body; 30 s
 	MaxPayload     int           // largest message from a client in bytes; 1,000,000
 	MaxConns       int           // open conns at which handshakes are refused; 0 is no limit
 
@@ -63,6 +64,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.PingInterval, 25*time.Second)
 	def(&c.PingTimeout, 20*time.Second)
 	def(&c.ConnectTimeout, 45*time.Second)
+	def(&c.BodyTimeout, 30*time.Second)
 	def(&c.MaxPayload, 1_000_000)
 	def(&c.OutboxBytes, max(4<<20, 4*c.MaxPayload))
 	def(&c.InboundBytes, 4*c.MaxPayload)
@@ -86,7 +88,7 @@ func (c Config) withDefaults() (Config, error) {
 	for _, d := range []struct {
 		name string
 		v    time.Duration
-	}{{"PingInterval", c.PingInterval}, {"PingTimeout", c.PingTimeout}, {"ConnectTimeout", c.ConnectTimeout}} {
+	}{{"PingInterval", c.PingInterval}, {"PingTimeout", c.PingTimeout}, {"ConnectTimeout", c.ConnectTimeout}, {"BodyTimeout", c.BodyTimeout}} {
 		if d.v < 10*time.Millisecond {
 			errs = append(errs, fmt.Errorf("engine: %s %v is below 10ms", d.name, d.v))
 		}

@@ -194,8 +194,7 @@ func (c *conn) Write(p []byte) error {
 	if !c.onSocket {
 		return c.poll.write(p)
 	}
-	_, err := c.nb.Write(p)
-	return err
+	return writeNow(c.nb, p, &c.fan)
 }
 
 // Drained is called by the shard when the close frame is with the kernel. A

@@ -32,6 +32,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // a preflight, answered
 	}
 	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	if !s.boundBody(w, r, upgrade) {
+		return
+	}
 	if s.plain != nil {
 		s.openWebSocket(w, r, nil)
 		return
@@ -52,6 +55,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.WriteHeader(http.StatusInternalServerError) // as the reference implementation does
 	}
+}
+
+// boundBody keeps a request's body from doing harm before anybody reads it, or
+// answers the request and reports false.
+func (s *Server) boundBody(w http.ResponseWriter, r *http.Request, upgrade bool) bool {
+	if r.ContentLength == 0 {
+		return true
+	}
+	if upgrade { // what follows would be taken for frames
+		s.m.Refusals[metrics.RefusalBadRequest].Inc()
+		s.engineError(w, r, socketio.ErrBadRequest, true)
+		return false
+	}
+	// net/http waits for what is left of a body, after any answer.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.cfg.BodyTimeout))
+	if len(r.TransferEncoding) > 0 {
+		// A Content-Length beside it was dropped by net/http. A proxy may have gone by that, so no further request may
+		// be read from this connection (RFC 9112, section 6.1).
+		w.Header().Set("Connection", "close")
+	}
+	return true
 }
 
 // check decides by the query, in Engine.IO's order. c is the session the request

@@ -54,6 +54,7 @@ func newHandshake(r *http.Request, keepHeaders bool) *handshake {
 	}
 	if keepHeaders {
 		h.header = r.Header.Clone()
+		h.header.Set("Host", r.Host) // net/http keeps it apart; socket.handshake has it
 	}
 	return h
 }

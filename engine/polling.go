@@ -16,10 +16,6 @@ import (
 	"github.com/stellara/edge/websocket"
 )
 
-// postTimeout bounds the reading of a POST body, so that a slow body holds no
-// goroutine for long.
-const postTimeout = 30 * time.Second
-
 // pollClose is how long a closed session keeps what a client that has no poll
 // open should still get.
 const pollClose = 30 * time.Second
@@ -199,7 +195,6 @@ func (p *polling) handlePost(w http.ResponseWriter, r *http.Request) int {
 	if r.ContentLength > limit {
 		return http.StatusRequestEntityTooLarge // the session survives
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(postTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -209,8 +204,8 @@ func (p *polling) handlePost(w http.ResponseWriter, r *http.Request) int {
 		c.close(metrics.CloseTransportError, noCode)
 		return http.StatusBadRequest
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	if !utf8.Valid(body) { // a WebSocket checks its text messages itself
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // set by boundBody
+	if !utf8.Valid(body) {                                         // a WebSocket checks its text messages itself
 		c.close(metrics.CloseParseError, noCode)
 		return http.StatusBadRequest
 	}

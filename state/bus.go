@@ -23,6 +23,17 @@ const (
 // Bus publishes to and subscribes from Redis Pub/Sub on the channels of
 // @socket.io/redis-adapter. Its methods may be called from any goroutine,
 // never block and never wait for Redis.
+//
+// FetchSockets, AllRooms, SocketsJoin, SocketsLeave, DisconnectSockets,
+// BroadcastWithAck and ServerSideEmit ask or command all nodes that serve a
+// namespace, this one and Node.js servers included. The namespace must be
+// open; calls before Run wait for it. Their callbacks are never made from
+// inside the call and must return at once; done is called exactly once. A
+// request ends with ErrUnavailable, at most 5 s after the call, when Redis
+// cannot be reached; with ErrQueueFull, ErrTooManyRequests or
+// ErrAnswersTooLarge when a bound forbids it; with ErrClosed when Run ends;
+// and with an error that is context.DeadlineExceeded when not everybody
+// answered in time. What did arrive is passed with the error.
 type Bus struct {
 	link     *link
 	log      *slog.Logger
@@ -31,6 +42,7 @@ type Bus struct {
 	node     string
 	uid      string
 	pattern  bool
+	specific bool // Config.SpecificResponses
 	updates  *updates
 	patience time.Duration // publishPatience
 
@@ -52,13 +64,15 @@ type Bus struct {
 	announce chan struct{}  // capacity 1: there is something to announce
 	routes   atomic.Pointer[routes]
 
+	requester requester
+
 	old connID // the Pub/Sub connection before; subscribeLoop only
 }
 
 func newBus(cfg Config, l *link, ch socketio.Channels, m *metrics.Metrics) *Bus {
 	b := &Bus{
 		link: l, log: cfg.Log, metrics: m, channels: ch,
-		node: cfg.Node, uid: cfg.UID, pattern: cfg.Pattern,
+		node: cfg.Node, uid: cfg.UID, pattern: cfg.Pattern, specific: cfg.SpecificResponses,
 		queue:    queue{maxItems: cfg.PublishQueue, maxBytes: publishQueueBytes},
 		queued:   make(chan struct{}, 1),
 		subs:     newSubscriptions(ch, cfg.Node, cfg.UID, cfg.Pattern),
@@ -66,6 +80,8 @@ func newBus(cfg Config, l *link, ch socketio.Channels, m *metrics.Metrics) *Bus 
 		announce: make(chan struct{}, 1),
 		updates:  newUpdates(cfg.PresenceWindow),
 		patience: publishPatience,
+
+		requester: newRequester(),
 	}
 	b.routes.Store(&routes{})
 	return b

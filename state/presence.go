@@ -33,11 +33,12 @@ type Presence struct {
 	metrics *metrics.Metrics
 	node    string // the prefix of our socket ids
 	scripts scripts
+	updates *updates      // are told of reads
 	wake    chan struct{} // capacity 1: the ledger changed
 
 	mu     sync.Mutex // guards the rest; never held across I/O or a callback
 	ledger *ledger
-	recent recentWrites
+	recent recentRooms     // changed by this node: a cached read might not know yet, as invalidations take another connection
 	ending bool            // Flush was called
 	ended  bool            // run has returned, or will not run
 	idle   []chan struct{} // closed when nothing is unsettled
@@ -45,11 +46,11 @@ type Presence struct {
 	asserted uint64 // the link's generation whose Redis knows scripts and ledger; run only
 }
 
-func newPresence(l *link, incarnation, node string, log *slog.Logger, m *metrics.Metrics) *Presence {
+func newPresence(l *link, incarnation, node string, u *updates, log *slog.Logger, m *metrics.Metrics) *Presence {
 	return &Presence{
-		link: l, log: log, metrics: m, node: node, scripts: newScripts(),
+		link: l, log: log, metrics: m, node: node, scripts: newScripts(), updates: u,
 		wake: make(chan struct{}, 1), ledger: newLedger(incarnation),
-		recent: recentWrites{at: make(map[string]time.Time)},
+		recent: newRecentRooms(writePeriod),
 	}
 }
 

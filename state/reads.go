@@ -17,7 +17,7 @@ const (
 	smallRoom    = 2000             // users up to which a room is read whole, through the cache
 	scanPage     = 1000             // COUNT of one SSCAN
 	overlayTries = 4                // of a read that a write of ours overtakes
-	recentPeriod = time.Second      // above the time an invalidation takes to arrive
+	writePeriod  = time.Second      // above the time an invalidation takes to arrive
 )
 
 // The public keys.
@@ -27,19 +27,23 @@ func roomKey(room string) string { return "room:" + room + ":users" }
 
 func socketKey(user string) string { return "user:" + user + ":socket" }
 
-// recentWrites remembers which rooms this node just changed: a cached read
-// might not know yet, because the invalidation travels on another connection.
+// recentRooms remembers for a period what happened to rooms, and when last.
 // Pure state, guarded by its owner.
-type recentWrites struct {
-	at    map[string]time.Time
-	swept time.Time
+type recentRooms struct {
+	period time.Duration
+	at     map[string]time.Time
+	swept  time.Time
 }
 
-func (r *recentWrites) mark(room string, now time.Time) {
-	if now.Sub(r.swept) > recentPeriod {
+func newRecentRooms(period time.Duration) recentRooms {
+	return recentRooms{period: period, at: make(map[string]time.Time)}
+}
+
+func (r *recentRooms) mark(room string, now time.Time) {
+	if now.Sub(r.swept) > r.period {
 		r.swept = now
 		for room, at := range r.at {
-			if now.Sub(at) > recentPeriod {
+			if now.Sub(at) > r.period {
 				delete(r.at, room)
 			}
 		}
@@ -47,9 +51,9 @@ func (r *recentWrites) mark(room string, now time.Time) {
 	r.at[room] = now
 }
 
-func (r *recentWrites) has(room string, now time.Time) bool {
+func (r *recentRooms) has(room string, now time.Time) bool {
 	at, ok := r.at[room]
-	return ok && now.Sub(at) <= recentPeriod
+	return ok && now.Sub(at) <= r.period
 }
 
 // Socket returns the user's active socket. For a user with sockets on this
@@ -192,6 +196,10 @@ func (p *Presence) Members(ctx context.Context, room string, limit int) (users [
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	defer p.observeRead(time.Now())
+	// From now on no change of the room may cancel an earlier one: the reader
+	// may know of that. The second time, because the read takes a while.
+	p.updates.readMembers(room)
+	defer p.updates.readMembers(room)
 	for try := 1; ; try++ {
 		p.mu.Lock()
 		written := p.recent.at[room]

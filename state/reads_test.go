@@ -195,15 +195,15 @@ func TestReadYourStoredWrites(t *testing.T) {
 	}
 }
 
-func TestRecentWrites(t *testing.T) {
-	r := recentWrites{at: make(map[string]time.Time)}
+func TestRecentRooms(t *testing.T) {
+	r := newRecentRooms(writePeriod)
 	start := time.Unix(100, 0)
 	r.mark("a", start)
-	if !r.has("a", start.Add(recentPeriod)) || r.has("a", start.Add(recentPeriod+1)) || r.has("b", start) {
+	if !r.has("a", start.Add(writePeriod)) || r.has("a", start.Add(writePeriod+1)) || r.has("b", start) {
 		t.Error("the period is wrong")
 	}
-	r.mark("b", start.Add(3*recentPeriod))
+	r.mark("b", start.Add(3*writePeriod))
 	if len(r.at) != 1 {
-		t.Errorf("%d writes remembered, one is recent", len(r.at))
+		t.Errorf("%d rooms remembered, one is recent", len(r.at))
 	}
 }

@@ -49,7 +49,8 @@ func (b *Bus) receive(m rueidis.PubSubMessage) {
 		return
 	}
 	if _, ok := r.responses[m.Channel]; ok {
-		return // this node asks nothing of others yet
+		b.receiveResponse(readOnly(m.Message))
+		return
 	}
 	delivered := false
 	for _, ns := range r.namespaces { // more than one if a namespace's name contains #

@@ -7,10 +7,12 @@ import (
 	"github.com/stellara/edge/socketio"
 )
 
-// Responder answers for this node's sockets. Its methods are called on the
-// Pub/Sub reader, in order with Deliverer.Deliver, and must return at once; the
-// functions they are given may be called later and from any goroutine. Slices
-// given to them may be kept.
+// Responder answers for this node's sockets. For requests of other nodes, and
+// for all joins, leaves and disconnects, its methods are called on the Pub/Sub
+// reader, in order with Deliverer.Deliver; for the node's own part in its other
+// requests on another goroutine. They must return at once; the functions they
+// are given may be called later and from any goroutine. Slices given to them
+// may be kept, and what they pass to those functions is kept.
 type Responder interface {
 	// LocalRooms replies with the names of the rooms that have members here,
 	// private rooms included.
@@ -27,6 +29,15 @@ type Responder interface {
 	// ServerSideEmit takes an event another server emitted: a JSON array. reply
 	// takes a JSON value; it is nil when no answer is wanted.
 	ServerSideEmit(ns string, data []byte, reply func(data []byte))
+}
+
+// TimedResponder is a Responder that can be told how long the sender of a
+// broadcast waits for acknowledgements. One that cannot decides by itself.
+type TimedResponder interface {
+	Responder
+	// LocalBroadcastFor does what LocalBroadcast does. After timeout, which is
+	// positive, no acknowledgement is of use any more.
+	LocalBroadcastFor(ns string, o socketio.BroadcastOptions, data []byte, timeout time.Duration, clients func(n int), ack func(packet []byte))
 }
 
 // receiveRequest serves one message of the request channel. What cannot be
@@ -64,24 +75,32 @@ func (b *Bus) receiveRequest(ns string, payload []byte) {
 	}
 }
 
-// answer publishes a response on the channel every node of the namespace
-// listens to. A full queue loses it: the requester has its timeout.
-func (b *Bus) answer(ns string, payload []byte) {
-	_ = b.enqueue(message{channel: b.channels.Response(ns), payload: payload, called: time.Now()})
+// answerChannel is where the requester listens for answers.
+func (b *Bus) answerChannel(ns string, q *socketio.Request) string {
+	// Node.js answers server-side emits on the shared channel whatever its setting.
+	if b.specific && q.UID != "" && q.Type != socketio.RequestServerSideEmit {
+		return b.channels.ResponseTo(ns, q.UID)
+	}
+	return b.channels.Response(ns)
+}
+
+// answer publishes a response. A full queue loses it: the requester has its timeout.
+func (b *Bus) answer(channel string, payload []byte) {
+	_ = b.enqueue(message{channel: channel, payload: payload, called: time.Now()})
 }
 
 // describe serves requests about rooms and sockets. A node without any answers
 // too, with an empty list: the requester waits for every node.
 func (b *Bus) describe(ns string, q *socketio.Request) {
-	id := q.RequestID
+	id, channel := q.RequestID, b.answerChannel(ns, q)
 	switch q.Type {
 	case socketio.RequestAllRooms:
 		b.responder.LocalRooms(ns, func(rooms []string) {
-			b.answer(ns, socketio.AppendRoomsResponse(nil, id, rooms))
+			b.answer(channel, socketio.AppendRoomsResponse(nil, id, rooms))
 		})
 	case socketio.RequestRemoteFetch:
 		b.responder.LocalSockets(ns, q.Opts, func(sockets []socketio.RemoteSocket) {
-			b.answer(ns, socketio.AppendFetchResponse(nil, id, sockets))
+			b.answer(channel, socketio.AppendFetchResponse(nil, id, sockets))
 		})
 	default: // the legacy form: ids only
 		b.responder.LocalSockets(ns, socketio.BroadcastOptions{Rooms: q.Rooms}, func(sockets []socketio.RemoteSocket) {
@@ -89,7 +108,7 @@ func (b *Bus) describe(ns string, q *socketio.Request) {
 			for i := range sockets {
 				ids[i] = sockets[i].ID
 			}
-			b.answer(ns, socketio.AppendSocketsResponse(nil, id, ids))
+			b.answer(channel, socketio.AppendSocketsResponse(nil, id, ids))
 		})
 	}
 }
@@ -107,11 +126,11 @@ func (b *Bus) change(ns string, q *socketio.Request) {
 	// The question comes first, because afterwards the socket may be gone; the
 	// change does not wait for the reply, so that it keeps its place in the order
 	// of messages: for a socket of another node it matches nothing.
-	sid, id, only := q.SID, q.RequestID, socketio.BroadcastOptions{Rooms: []string{q.SID}}
+	sid, id, channel, only := q.SID, q.RequestID, b.answerChannel(ns, q), socketio.BroadcastOptions{Rooms: []string{q.SID}}
 	confirm := func(sockets []socketio.RemoteSocket) {
 		for i := range sockets {
 			if sockets[i].ID == sid {
-				b.answer(ns, socketio.AppendLegacyResponse(nil, id))
+				b.answer(channel, socketio.AppendLegacyResponse(nil, id))
 				return
 			}
 		}
@@ -135,15 +154,25 @@ func (b *Bus) apply(ns string, q *socketio.Request, o socketio.BroadcastOptions,
 
 func (b *Bus) serverSideEmit(ns string, q *socketio.Request) {
 	var reply func([]byte)
-	if id := q.RequestID; id != "" {
-		reply = func(data []byte) { b.answer(ns, socketio.AppendServerSideEmitResponse(nil, id, data)) }
+	if id, channel := q.RequestID, b.answerChannel(ns, q); id != "" {
+		reply = func(data []byte) { b.answer(channel, socketio.AppendServerSideEmitResponse(nil, id, data)) }
 	}
 	b.responder.ServerSideEmit(ns, q.Data, reply)
 }
 
 func (b *Bus) broadcastWithAck(ns string, q *socketio.Request) {
-	id := q.RequestID
-	b.responder.LocalBroadcast(ns, q.Opts, q.Packet,
-		func(n int) { b.answer(ns, socketio.AppendClientCount(nil, id, n)) },
-		func(packet []byte) { b.answer(ns, socketio.AppendBroadcastAck(nil, id, packet)) })
+	id, channel := q.RequestID, b.answerChannel(ns, q)
+	b.localBroadcast(ns, q.Opts, q.Packet, q.Flags.Timeout,
+		func(n int) { b.answer(channel, socketio.AppendClientCount(nil, id, n)) },
+		func(packet []byte) { b.answer(channel, socketio.AppendBroadcastAck(nil, id, packet)) })
+}
+
+// localBroadcast is Responder.LocalBroadcast with a timeout, if there is one
+// and the responder takes it.
+func (b *Bus) localBroadcast(ns string, o socketio.BroadcastOptions, data []byte, timeout time.Duration, clients func(int), ack func([]byte)) {
+	if r, ok := b.responder.(TimedResponder); ok && timeout > 0 {
+		r.LocalBroadcastFor(ns, o, data, timeout, clients, ack)
+		return
+	}
+	b.responder.LocalBroadcast(ns, o, data, clients, ack)
 }

@@ -1,6 +1,6 @@
 // Package state is what outlives a socket or is seen by another node: the bus
 // (Redis Pub/Sub, spoken as @socket.io/redis-adapter speaks it), the requests
-// other nodes send over it, and presence. It holds the node's Redis clients
+// nodes send each other over it, and presence. It holds the node's Redis clients
 // and no client connections.
 //
 // Everything here works on desired state: namespaces, room subscriptions and
@@ -31,20 +31,27 @@ var (
 	ErrClosed      = errors.New("state: closed")
 	ErrReleased    = errors.New("state: released before it was stored")
 	ErrNoSocket    = errors.New("state: socket is not connected here")
+
+	ErrTooManyRequests = errors.New("state: too many requests wait for answers")
+	ErrAnswersTooLarge = errors.New("state: the answers to requests exceed 64 MiB")
 )
 
 // Config is what a State needs to know. The zero value of an optional field
 // means its default.
 type Config struct {
-	URL            string        // redis:// or rediss:// ; empty: an in-process Redis, one node only
-	Key            string        // channel prefix (ADAPTER_KEY); default "socket.io"
-	Node           string        // the 8 characters every socket id of this node begins with
-	UID            string        // the 6 characters that name this node as an adapter
-	Pattern        bool          // subscribe by pattern, as Node.js does; forced without URL
-	Cache          bool          // client-side caching of presence reads; off without URL
-	PublishQueue   int           // bound of the publish queue in messages; default 65536
-	PresenceWindow time.Duration // presence updates of a room are merged over this time; 0: not at all
-	Log            *slog.Logger  // default slog.Default()
+	URL     string // redis:// or rediss:// ; empty: an in-process Redis, one node only
+	Key     string // channel prefix (ADAPTER_KEY); default "socket.io"
+	Node    string // the 8 characters every socket id of this node begins with
+	UID     string // the 6 characters that name this node as an adapter
+	Pattern bool   // subscribe by pattern, as Node.js does; forced without URL
+	// SpecificResponses sends answers to the node that asked instead of all
+	// nodes (publishOnSpecificResponseChannel of Node.js): less traffic, where
+	// every node that asks is one of these or has @socket.io/redis-adapter 8.
+	SpecificResponses bool
+	Cache             bool          // client-side caching of presence reads; off without URL
+	PublishQueue      int           // bound of the publish queue in messages; default 65536
+	PresenceWindow    time.Duration // presence updates of a room are merged over this time; 0: not at all
+	Log               *slog.Logger  // default slog.Default()
 }
 
 // publishQueueBytes bounds the payloads of the publish queue, next to Config.PublishQueue.
@@ -126,10 +133,11 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 	}
 	incarnation := rand.Text()[:16]
 	l := newLink(o, cfg.Cache, "edge-"+cfg.Node+"-"+incarnation, cfg.Log, m)
+	b := newBus(cfg, l, socketio.Channels{Key: cfg.Key}, m)
 	return &State{
 		link:     l,
-		bus:      newBus(cfg, l, socketio.Channels{Key: cfg.Key}, m),
-		presence: newPresence(l, incarnation, cfg.Node, cfg.Log, m),
+		bus:      b,
+		presence: newPresence(l, incarnation, cfg.Node, b.updates, cfg.Log, m),
 	}
 }
 
@@ -159,6 +167,8 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	wg.Go(func() { s.bus.publishLoop(ctx) })
 	wg.Go(func() { s.bus.subscribeLoop(ctx) })
 	wg.Go(func() { s.bus.announceLoop(ctx) })
+	wg.Go(func() { s.bus.requestLoop(ctx) })
+	wg.Go(func() { s.bus.countLoop(ctx) })
 	wg.Go(func() { s.bus.updateLoop(ctx, onPresence) })
 	wg.Go(func() { s.presence.run(ctx) })
 	<-ctx.Done()
@@ -177,6 +187,7 @@ func (s *State) Close(ctx context.Context) error {
 		return nil
 	}
 	s.bus.close()
+	s.bus.requester.end()
 	s.presence.close()
 	err := s.link.close(ctx)
 	if s.embedded != nil {

@@ -178,6 +178,20 @@ func (s *subscriptions) forget(ns, room string, gen uint64) {
 	}
 }
 
+// hears reports whether all topics of the namespace are live.
+func (s *subscriptions) hears(ns string) bool {
+	n := s.namespaces[ns]
+	if n == nil {
+		return false
+	}
+	for _, t := range n.base {
+		if !t.live() {
+			return false
+		}
+	}
+	return true
+}
+
 // wants reports whether the room is wanted.
 func (s *subscriptions) wants(ns, room string) bool {
 	n := s.namespaces[ns]

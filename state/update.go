@@ -13,7 +13,8 @@ import (
 )
 
 // PresenceUpdate is what changed in a room over one presence window: users
-// that came and went meanwhile do not appear.
+// that came and went meanwhile do not appear, unless this node read the room's
+// members about then (Presence.Members) and may have seen them.
 type PresenceUpdate struct {
 	Room         string
 	Joined, Left []string // user ids, sorted
@@ -67,9 +68,18 @@ func parsePresenceEvent(payload string) (presenceEvent, error) {
 type roomWindow struct {
 	room    string
 	ends    time.Time
-	changes map[string]bool // user → joined
-	last    presenceEvent   // Epoch, Seq and Count of the newest event
+	changes map[string]change
+	read    bool          // its members were read: whoever has them may know of every change
+	last    presenceEvent // Epoch, Seq and Count of the newest event
 }
+
+// change is what happened to a user in a window: it joined (or left) first,
+// and last.
+type change struct{ first, last bool }
+
+// readPeriod is how long a read of a room's members counts for windows that
+// open after it: longer than a read takes and an event may lag behind it.
+const readPeriod = readTimeout + 3*time.Second
 
 // windows merges presence events per room over a fixed time: pure state,
 // guarded by its owner. A window opens with the first event of a room.
@@ -77,6 +87,19 @@ type windows struct {
 	length time.Duration
 	rooms  map[string]*roomWindow
 	order  []*roomWindow // by ends
+	reads  recentRooms   // whose members were read
+}
+
+func newWindows(length time.Duration) windows {
+	return windows{length: length, rooms: make(map[string]*roomWindow), reads: newRecentRooms(readPeriod)}
+}
+
+// readMembers says that the room's members are being read, or were read, at now.
+func (w *windows) readMembers(room string, now time.Time) {
+	w.reads.mark(room, now)
+	if r := w.rooms[room]; r != nil {
+		r.read = true
+	}
 }
 
 // add merges one event that arrived at now. An event that is not newer than
@@ -85,7 +108,9 @@ func (w *windows) add(room string, e presenceEvent, now time.Time) {
 	r := w.rooms[room]
 	switch {
 	case r == nil:
-		r = &roomWindow{room: room, ends: now.Add(w.length), changes: make(map[string]bool)}
+		// Redis shows a change before its event is here, so that a read before
+		// the window opened may have shown it, too.
+		r = &roomWindow{room: room, ends: now.Add(w.length), changes: make(map[string]change), read: w.reads.has(room, now)}
 		w.rooms[room] = r
 		w.order = append(w.order, r)
 	case e.Epoch == r.last.Epoch && e.Seq <= r.last.Seq:
@@ -100,13 +125,14 @@ func (w *windows) add(room string, e presenceEvent, now time.Time) {
 	r.last = e
 }
 
-// change records that user joined or left; the opposite of a recorded change cancels it.
+// change records that user joined or left.
 func (r *roomWindow) change(user string, joined bool) {
-	if before, ok := r.changes[user]; ok && before != joined {
-		delete(r.changes, user)
-		return
+	c, again := r.changes[user]
+	if !again {
+		c.first = joined
 	}
-	r.changes[user] = joined
+	c.last = joined
+	r.changes[user] = c
 }
 
 // due closes the windows that end by now and returns what is left of them.
@@ -126,18 +152,22 @@ func (w *windows) due(now time.Time) []PresenceUpdate {
 	return out
 }
 
+// update is what the window leaves: the last change of each user. Opposite
+// changes cancel, as nobody has seen the first, unless members were read.
 func (r *roomWindow) update() (PresenceUpdate, bool) {
 	u := PresenceUpdate{Room: r.room, Count: r.last.Count, Seq: r.last.Seq, Epoch: r.last.Epoch}
-	for user, joined := range r.changes {
-		if joined {
+	for user, c := range r.changes {
+		switch {
+		case c.first != c.last && !r.read:
+		case c.last:
 			u.Joined = append(u.Joined, user)
-		} else {
+		default:
 			u.Left = append(u.Left, user)
 		}
 	}
 	slices.Sort(u.Joined)
 	slices.Sort(u.Left)
-	return u, len(r.changes) > 0
+	return u, len(u.Joined)+len(u.Left) > 0
 }
 
 // next is the time to call due; false when nothing is open.
@@ -159,8 +189,15 @@ type updates struct {
 func newUpdates(length time.Duration) *updates {
 	return &updates{
 		opened:  make(chan struct{}, 1),
-		windows: windows{length: length, rooms: make(map[string]*roomWindow)},
+		windows: newWindows(length),
 	}
+}
+
+// readMembers says that the room's members are being read, or were read just now.
+func (u *updates) readMembers(room string) {
+	u.mu.Lock()
+	u.windows.readMembers(room, time.Now())
+	u.mu.Unlock()
 }
 
 // receivePresence takes one event from the Pub/Sub reader.

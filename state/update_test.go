@@ -63,7 +63,7 @@ func TestWindows(t *testing.T) {
 		},
 	}
 	for _, test := range tests {
-		w := windows{length: 100 * time.Millisecond, rooms: make(map[string]*roomWindow)}
+		w := newWindows(100 * time.Millisecond)
 		for _, a := range test.arrivals {
 			w.add(a.room, a.event, at(a.ms))
 		}

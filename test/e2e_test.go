@@ -6,7 +6,8 @@
 // They need node, redis-server and the packages of package-lock.json (npm ci);
 // `make test` installs what is missing. Without them the tests are skipped,
 // unless EDGE_E2E=required. EDGE_BIN names an edge that was built before, or a
-// Node script to be tried in its place.
+// Node script to be tried in its place; CONFORMANCE_BIN likewise names the
+// conformance servers.
 package test
 
 import (
@@ -32,6 +33,10 @@ const cleanupTime = 20 * time.Second
 // inBothModes are the scripts that are run once for each value of SUBSCRIPTIONS.
 const inBothModes = "foreign messaging peers presence redis"
 
+// alone begins the names of the scripts that are run before all others and one
+// at a time: their servers drop clients after half a second of silence.
+const alone = "conformance-"
+
 // runs names the runs of a script and the variables that each adds to the environment.
 func runs(script string) map[string][]string {
 	name := strings.TrimSuffix(script, ".test.mjs")
@@ -49,7 +54,10 @@ func TestEndToEnd(t *testing.T) {
 		t.Skip("end-to-end tests take a minute; -short skips them")
 	}
 	requirements(t)
-	edge := build(t)
+	bins := []string{
+		"EDGE_BIN=" + build(t, "EDGE_BIN", "github.com/stellara/edge/cmd/edge"),
+		"CONFORMANCE_BIN=" + build(t, "CONFORMANCE_BIN", "github.com/stellara/edge/test/conformance"),
+	}
 	ctx := untilCleanup(t)
 
 	scripts, err := filepath.Glob("cases/*.test.mjs")
@@ -59,8 +67,10 @@ func TestEndToEnd(t *testing.T) {
 	for _, script := range scripts {
 		for name, env := range runs(filepath.Base(script)) {
 			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				runScript(ctx, t, script, append(env, "EDGE_BIN="+edge))
+				if !strings.HasPrefix(name, alone) {
+					t.Parallel() // goes on when all that are run alone have ended
+				}
+				runScript(ctx, t, script, append(env, bins...))
 			})
 		}
 	}
@@ -89,23 +99,24 @@ func requirements(t *testing.T) {
 	t.Skip(text)
 }
 
-// build returns the absolute path of the edge to test.
-func build(t *testing.T) string {
+// build returns the absolute path of a program to test: the one that variable
+// names, or else one built of the package.
+func build(t *testing.T, variable, pkg string) string {
 	t.Helper()
-	if bin := os.Getenv("EDGE_BIN"); bin != "" {
+	if bin := os.Getenv(variable); bin != "" {
 		path, err := filepath.Abs(bin)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
-	bin := filepath.Join(t.TempDir(), "edge")
+	bin := filepath.Join(t.TempDir(), filepath.Base(pkg))
 	if runtime.GOOS == "windows" {
 		bin += ".exe"
 	}
-	out, err := exec.Command("go", "build", "-o", bin, "github.com/stellara/edge/cmd/edge").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", bin, pkg).CombinedOutput()
 	if err != nil {
-		t.Fatalf("go build ./cmd/edge: %v\n%s", err, out)
+		t.Fatalf("go build %s: %v\n%s", pkg, err, out)
 	}
 	return bin
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package load
 
 import (
@@ -51,33 +53,49 @@ func (l *Loader) ready(i int, events uint32) {
 	if c.phase == gone || c.phase == idle {
 		return
 	}
-	if events&unix.EPOLLOUT != 0 {
-		if err := l.flush(c, int32(i)); err != nil {
+	if len(c.unsent) > 0 && events&unix.EPOLLOUT != 0 {
+		if err := l.flush(c); err != nil {
 			l.drop(i, err)
 			return
 		}
 	}
-	if events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 {
-		if err := l.receive(i); err != nil {
+	const ended = unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLRDHUP
+	if events&(unix.EPOLLIN|ended) == 0 {
+		return
+	}
+	for {
+		n, err := l.receive(i)
+		if err != nil {
 			l.drop(i, err)
+			return
+		}
+		// A read that was not filled took everything, and what comes later is a new event. Only an end
+		// that was reported together with data will not be reported again.
+		if n == 0 || n < len(l.buf) && events&ended == 0 {
+			return
 		}
 	}
 }
 
-// receive reads once; what is left makes the poller report the socket again.
-func (l *Loader) receive(i int) error {
+// receive reads once and handles what came; n is 0 if there was nothing.
+func (l *Loader) receive(i int) (n int, err error) {
 	c := &l.conns[i]
 	n, errno := read(c.fd, l.buf)
 	switch {
-	case errno == unix.EAGAIN || errno == unix.EINTR:
-		return nil
+	case errno == unix.EAGAIN:
+		return 0, nil
 	case errno != 0:
-		return fmt.Errorf("read: %w", errno)
+		return 0, fmt.Errorf("read: %w", errno)
 	case n == 0:
-		return errClosed
+		return 0, errClosed
 	}
+	return n, l.input(i, l.buf[:n])
+}
+
+// input handles bytes in the order of the stream.
+func (l *Loader) input(i int, in []byte) error {
+	c := &l.conns[i]
 	l.now = l.clock.Now()
-	in := l.buf[:n]
 	if c.phase == upgrading {
 		c.unread = append(c.unread, in...)
 		rest, ok, err := websocket.ReadSwitchingProtocols(c.unread, l.key)
@@ -108,7 +126,7 @@ func (l *Loader) frame(i int, m websocket.Message) error {
 	case websocket.Text:
 		return l.packet(i, m.Data)
 	case websocket.Ping:
-		return l.send(c, i, websocket.Pong, m.Data)
+		return l.send(c, websocket.Pong, m.Data)
 	case websocket.Close:
 		if c.phase == closing {
 			return errClosed
@@ -147,13 +165,13 @@ func (l *Loader) packet(i int, text []byte) error {
 		l.scratch = append(l.scratch[:0], `40{"userId":`...)
 		l.scratch = socketio.AppendString(l.scratch, l.plan.User(l.plan.First+i))
 		l.scratch = append(l.scratch, '}')
-		return l.send(c, i, websocket.Text, l.scratch)
+		return l.send(c, websocket.Text, l.scratch)
 	case socketio.EnginePing:
 		c.pings++
 		if c.pings == l.wantPings {
 			l.enoughPings++
 		}
-		return l.send(c, i, websocket.Text, []byte{byte(socketio.EnginePong)})
+		return l.send(c, websocket.Text, []byte{byte(socketio.EnginePong)})
 	case socketio.EngineMessage:
 		return fmt.Errorf("unexpected packet %q", text)
 	}
@@ -237,14 +255,14 @@ func (l *Loader) ack(i int, text []byte) {
 }
 
 // send writes one masked frame, or queues what the socket does not take.
-func (l *Loader) send(c *conn, i int, op websocket.Opcode, payload []byte) error {
+func (l *Loader) send(c *conn, op websocket.Opcode, payload []byte) error {
 	var key [4]byte
 	binary.LittleEndian.PutUint32(key[:], rand.Uint32())
 	l.out = websocket.AppendMaskedFrame(l.out[:0], op, payload, key)
-	return l.push(c, int32(i), l.out)
+	return l.push(c, l.out)
 }
 
-func (l *Loader) push(c *conn, i int32, b []byte) error {
+func (l *Loader) push(c *conn, b []byte) error {
 	if len(c.unsent) > 0 {
 		c.unsent = append(c.unsent, b...)
 		return nil
@@ -260,25 +278,21 @@ func (l *Loader) push(c *conn, i int32, b []byte) error {
 		return nil
 	}
 	c.unsent = append(c.unsent, b[n:]...)
-	return l.poll.watch(unix.EPOLL_CTL_MOD, c.fd, i, true)
+	return nil
 }
 
 // flush writes what is queued once the socket takes it; it is also how the request goes out when a
 // connection is established.
-func (l *Loader) flush(c *conn, i int32) error {
-	if len(c.unsent) > 0 {
-		n, errno := write(c.fd, c.unsent)
-		if errno == unix.EAGAIN {
-			return nil
-		}
-		if errno != 0 {
-			return fmt.Errorf("connect or write: %w", errno)
-		}
-		c.unsent = c.unsent[n:]
-	}
-	if len(c.unsent) > 0 {
+func (l *Loader) flush(c *conn) error {
+	n, errno := write(c.fd, c.unsent)
+	if errno == unix.EAGAIN {
 		return nil
 	}
-	c.unsent = nil
-	return l.poll.watch(unix.EPOLL_CTL_MOD, c.fd, i, false)
+	if errno != 0 {
+		return fmt.Errorf("connect or write: %w", errno)
+	}
+	if c.unsent = c.unsent[n:]; len(c.unsent) == 0 {
+		c.unsent = nil
+	}
+	return nil
 }

@@ -1,11 +1,11 @@
+//go:build linux
+
 package load
 
 import (
 	"fmt"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/stellara/edge/bench/hist"
 	"github.com/stellara/edge/socketio"
@@ -67,7 +67,7 @@ func (l *Loader) dial(i int) {
 	if l.plan.Rooms > 0 {
 		c.receiver.next = make([]uint32, l.plan.Senders)
 	}
-	if err := l.poll.watch(unix.EPOLL_CTL_ADD, fd, int32(i), true); err != nil {
+	if err := l.poll.watch(fd, int32(i)); err != nil {
 		l.drop(i, err)
 	}
 }
@@ -110,7 +110,7 @@ func (l *Loader) join(i int) {
 	l.scratch = append(l.scratch, ']')
 	l.conns[i].joining = true
 	l.joining++
-	if err := l.send(&l.conns[i], i, websocket.Text, l.scratch); err != nil {
+	if err := l.send(&l.conns[i], websocket.Text, l.scratch); err != nil {
 		l.drop(i, err)
 	}
 }
@@ -158,7 +158,7 @@ func (l *Loader) Close(timeout time.Duration) (*Closed, error) {
 			continue
 		}
 		c.retired, c.phase = true, closing
-		if err := l.send(c, i, websocket.Close, payload); err != nil {
+		if err := l.send(c, websocket.Close, payload); err != nil {
 			l.drop(i, err)
 		}
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package load
 
 import (
@@ -45,14 +47,15 @@ type Loader struct {
 	wantPings   uint16
 	enoughPings int
 
-	checks  Checks
-	seqs    []uint32 // by sender: messages sent by this process
-	nextAck int
-	sent    uint64
-	acked   uint64
-	refused uint64
-	events  uint64 // events that are not messages
-	run     *run   // the step under way or settling, nil otherwise
+	checks   Checks
+	seqs     []uint32 // by sender: messages sent by this process
+	nextAck  int
+	sent     uint64
+	acked    uint64
+	refused  uint64
+	events   uint64 // events that are not messages
+	received uint64 // deliveries since the last step settled
+	run      *run   // the step under way or settling, nil otherwise
 }
 
 // New returns a Loader without connections.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package load
 
 import (
@@ -127,19 +129,19 @@ func (l *Loader) message(i, sender int, due int64) {
 	l.nextAck++
 	l.seqs[sender]++
 	l.sent++
-	if err := l.send(&l.conns[i], i, websocket.Text, l.scratch); err != nil {
+	if err := l.send(&l.conns[i], websocket.Text, l.scratch); err != nil {
 		l.drop(i, err)
 	}
 }
 
 // count takes one delivery into the step's figures: its latency if it was due in the measured time.
 func (l *Loader) count(due int64) {
+	l.received++
 	r := l.run
 	if r == nil {
-		return
+		return // another process began the step before this one
 	}
 	s := r.settled
-	s.Received++
 	latency := clockDiff(l.now, due)
 	if l.now >= r.from && l.now < r.to {
 		s.Delivered++
@@ -178,7 +180,8 @@ func (l *Loader) Settle(sent []uint32, timeout time.Duration) (*Settled, error) 
 	}
 	s := l.run.settled
 	l.run = nil
-	s.Sent, s.Acked, s.Refused = l.sent, l.acked, l.refused
+	s.Sent, s.Acked, s.Refused, s.Received = l.sent, l.acked, l.refused, l.received
+	l.received = 0
 	s.Checks, s.Dropped, s.Failures = l.checks, l.dropped, l.Failures()
 	for i := range l.conns {
 		c := &l.conns[i]

@@ -167,7 +167,7 @@ func memoryRows(t *table) {
 	}
 	mb := func(n int64) figure { return number(float64(n)/1e6, "%.1f MB") }
 	each("RSS of the nodes before", true, func(m *Memory) figure { return mb(m.NodesBefore) })
-	each("RSS of the nodes with all connections", true, func(m *Memory) figure { return mb(m.Nodes) })
+	each("RSS of the nodes loaded", true, func(m *Memory) figure { return mb(m.Nodes) })
 	each("RSS per connection", true, func(m *Memory) figure { return number(m.PerConn()/1e3, "%.2f KB") })
 	each("RSS of Redis", true, func(m *Memory) figure { return mb(m.Redis) })
 	each("heartbeat rounds before it was read", false, func(m *Memory) figure {

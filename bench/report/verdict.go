@@ -89,6 +89,10 @@ func judgeIdle(edge *System) []Verdict {
 
 func judgeConnect(edge *System) []Verdict {
 	v := []Verdict{atLeast("accepted connections", edge.Connect.PerSecond, minConnectRate, "%.0f/s")}
+	if edge.Connect.Failed > 0 {
+		v[0].Got += fmt.Sprintf(", %d failed", edge.Connect.Failed)
+		v[0].Result = Miss
+	}
 	if cpu := edge.Connect.CPU; cpu != nil && edge.Connect.Done > 0 {
 		v = append(v, atMost("server CPU per connect", cpu.Server()/float64(edge.Connect.Done)*1e3, maxConnectCPUMS, "%.3f ms"))
 	}
@@ -99,7 +103,7 @@ func judgeLatency(edge *System) []Verdict {
 	var v []Verdict
 	base := stepNear(edge, baseDeliveries)
 	if base == nil {
-		v = append(v, unknown("latency at 10k deliveries/s", "p50 ≤ 2, p99 ≤ 7 ms", "no such step"))
+		v = append(v, unknown("p50 and p99 at 10k deliveries/s", "≤ 2, ≤ 7 ms", "no such step"))
 	} else {
 		v = append(v, atMost("p50 at 10k deliveries/s", base.Latency.P50, maxP50MS, "%.1f ms"),
 			atMost("p99 at 10k deliveries/s", base.Latency.P99, maxP99MS, "%.1f ms"))
@@ -149,8 +153,8 @@ func judgeDelivery(edge *System) Verdict {
 		dropped += s.Dropped
 	}
 	v := Verdict{
-		What: "lost, duplicated, out of order", Target: "0, in one order per room", Result: Miss,
-		Got: fmt.Sprintf("%d lost, %d others, %d orders differ, %d dropped", lost, wrong, disagreeing, dropped),
+		What: "lost, duplicated, out of order", Target: "0, one order", Result: Miss,
+		Got: fmt.Sprintf("%d lost, %d others, %d orders, %d conns", lost, wrong, disagreeing, dropped),
 	}
 	if lost == 0 && wrong == 0 && disagreeing == 0 && dropped == 0 {
 		v.Got, v.Result = "0", Pass

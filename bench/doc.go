@@ -1,0 +1,11 @@
+// Command bench measures the edge, and the Node.js system it replaces, from outside: it starts the
+// servers and a redis-server, connects thousands of Socket.IO clients, sends messages at fixed times,
+// checks what arrives and reads the presence keys.
+//
+//	go run ./bench                        5,000 connections in 50 rooms on 3 edge nodes
+//	go run ./bench -system both           the same, on the Node.js system and on the edge
+//	go run ./bench -scenario idle         15,000 idle connections on one process: memory
+//	go run ./bench -target HOST:PORT,...  servers that run already
+//
+// It prints a table and writes bench-*.json and bench-*.html to the directory of -out.
+package main

@@ -1,0 +1,226 @@
+//go:build linux
+
+package load
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for something that normally takes milliseconds.
+const patience = 20 * time.Second
+
+// startFleet runs the loader processes of a plan inside the test.
+func startFleet(t *testing.T, plan Plan, processes int) *Fleet {
+	t.Helper()
+	var pipes []io.ReadWriter
+	for range processes {
+		ours, theirs := net.Pipe()
+		done := make(chan error, 1)
+		go func() { done <- Serve(theirs, theirs) }()
+		t.Cleanup(func() {
+			ours.Close()
+			if err := <-done; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		})
+		pipes = append(pipes, ours)
+	}
+	f, err := NewFleet(plan, pipes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func testPlan(targets ...string) Plan {
+	return Plan{Targets: targets, Conns: 24, Rooms: 4, Senders: 2, Payload: 128, Browser: true, Dialing: 5}
+}
+
+// up connects and joins everything.
+func up(t *testing.T, f *Fleet, plan Plan) *Connected {
+	t.Helper()
+	c, err := f.Connect(patience)
+	if err != nil || c.Failed != 0 {
+		t.Fatalf("connecting: %v, %+v", err, c)
+	}
+	j, err := f.Join(patience)
+	if err != nil || j.Count != plan.Conns {
+		t.Fatalf("joining: %v, %+v", err, j)
+	}
+	if j.Events != uint64(plan.Conns) {
+		t.Errorf("%d presence updates, want %d", j.Events, plan.Conns)
+	}
+	return c
+}
+
+// shortStep is 80 messages in 0.4 s, a quarter of them for warm-up.
+func shortStep(t *testing.T) Step {
+	t.Helper()
+	clock, err := NewClock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Step{Start: clock.Now() + int64(200*time.Millisecond), Rate: 200, Warmup: 100 * time.Millisecond, Duration: 300 * time.Millisecond}
+}
+
+func TestFleetSeesAGoodServer(t *testing.T) {
+	t.Parallel()
+	a := newFakeServer(t)
+	plan := testPlan(a.addr())
+	f := startFleet(t, plan, 2)
+	c := up(t, f, plan)
+	for i, sid := range c.SIDs {
+		if want := fmt.Sprintf("socket-of-u%d", i); sid != want {
+			t.Errorf("connection %d has socket id %q, want %q", i, sid, want)
+		}
+	}
+	if err := f.WaitPings(1, patience); err != nil {
+		t.Error(err)
+	}
+	for step := range 2 {
+		s, err := f.Step(shortStep(t), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const messages, members = 80, 6
+		if s.Sent != messages || s.Acked != messages || s.Received != messages*members {
+			t.Errorf("step %d: sent %d, acked %d, received %d", step, s.Sent, s.Acked, s.Received)
+		}
+		if s.Lost != 0 || s.Checks != (Checks{}) || s.Refused != 0 || Disagreeing(s.Orders) != 0 || len(s.Failures) != 0 {
+			t.Errorf("step %d: lost %d, %+v, orders %v, failures %v", step, s.Lost, s.Checks, s.Orders, s.Failures)
+		}
+		if got := s.Latency.Count(); got != messages*members*3/4 {
+			t.Errorf("step %d: %d latencies, want those after warm-up", step, got)
+		}
+	}
+	closed, err := f.Close(patience)
+	if err != nil || closed.Left != 0 {
+		t.Errorf("closing: %v, %+v", err, closed)
+	}
+	if gone, err := f.Dropped(); err != nil || len(gone) != plan.Conns {
+		t.Errorf("%d connections gone, want all; %v", len(gone), err)
+	}
+}
+
+func TestFleetSeesABadServer(t *testing.T) {
+	t.Parallel()
+	s := newFakeServer(t)
+	held := map[string][]byte{}
+	s.spoil = func(member string, n int, frame []byte) [][]byte {
+		switch {
+		case member == "u0" && n == 3: // lost, which its sender's later messages show
+			return nil
+		case member == "u1" && n == 2: // duplicated
+			return [][]byte{frame, frame}
+		case member == "u2" && n == 4: // held back behind two more: a later one of that sender
+			held[member] = frame
+			return nil
+		case member == "u2" && n == 6:
+			return [][]byte{frame, held[member]}
+		case member == "u3" && n == 5: // in another order than its room
+			held[member] = frame
+			return nil
+		case member == "u3" && n == 6:
+			return [][]byte{frame, held[member]}
+		}
+		return [][]byte{frame}
+	}
+	plan := testPlan(s.addr())
+	f := startFleet(t, plan, 1)
+	up(t, f, plan)
+	got, err := f.Step(shortStep(t), time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Lost != 1 || got.Checks != (Checks{Duplicated: 1, Reordered: 1}) {
+		t.Errorf("lost %d, %+v; want 1 lost, 1 duplicated, 1 out of order", got.Lost, got.Checks)
+	}
+	// u0 does not count, having lost one; u1 to u3 each saw an order of their own.
+	if n := Disagreeing(got.Orders); n != 3 {
+		t.Errorf("%d members disagree, want 3: %v", n, got.Orders)
+	}
+}
+
+func TestFleetCountsRefusals(t *testing.T) {
+	t.Parallel()
+	s := newFakeServer(t)
+	s.refuse = true
+	plan := testPlan(s.addr())
+	f := startFleet(t, plan, 1)
+	up(t, f, plan)
+	got, err := f.Step(shortStep(t), 200*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Refused != 80 || got.Failures[`message refused: [{"ok":false,"code":"busy"}]`] != 80 {
+		t.Errorf("refused %d, failures %v", got.Refused, got.Failures)
+	}
+}
+
+func TestFleetCountsDroppedConnections(t *testing.T) {
+	t.Parallel()
+	s := newFakeServer(t)
+	s.spoil = func(member string, n int, frame []byte) [][]byte {
+		if member == "u5" && n == 2 {
+			return [][]byte{frame, {0x88, 0x00}} // a close frame
+		}
+		return [][]byte{frame}
+	}
+	plan := testPlan(s.addr())
+	f := startFleet(t, plan, 1)
+	up(t, f, plan)
+	got, err := f.Step(shortStep(t), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Dropped != 1 || got.Lost == 0 {
+		t.Errorf("dropped %d, lost %d; want 1 and what it missed", got.Dropped, got.Lost)
+	}
+	gone, err := f.Dropped()
+	if err != nil || len(gone) != 1 || gone[0] != 5 {
+		t.Errorf("dropped %v, %v; want [5]", gone, err)
+	}
+}
+
+func TestConnectReportsRefusedConnections(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	f := startFleet(t, testPlan(addr), 1)
+	c, err := f.Connect(patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Failed != 24 {
+		t.Errorf("%d failed, want 24", c.Failed)
+	}
+	for reason := range c.Failures {
+		if !strings.Contains(reason, "refused") {
+			t.Errorf("reason %q does not say that the connection was refused", reason)
+		}
+	}
+}
+
+func TestServeReportsABadPlan(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	done := make(chan error, 1)
+	go func() { done <- Serve(theirs, theirs) }()
+	go fmt.Fprintln(ours, `{"Conns":1}`)
+	answer := make([]byte, 200)
+	n, err := ours.Read(answer)
+	if err != nil || !strings.Contains(string(answer[:n]), "no target") {
+		t.Errorf("answer %q, %v", answer[:n], err)
+	}
+	if err := <-done; err == nil {
+		t.Error("Serve returned nil")
+	}
+}
