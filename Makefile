@@ -89,11 +89,11 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 ##@ Measure
 .PHONY: bench
 bench: ## 5,000 connections with continuous broadcast to shared rooms, on edge nodes
-	$(GO) run ./bench -scenario steady -system edge
+	$(GO) run ./bench
 
 .PHONY: bench-node
-bench-node: bench/node/node_modules/.package-lock.json ## the same on edge and on the Node.js reference system, side by side
-	$(GO) run ./bench -scenario steady -system both
+bench-node: bench/node/node_modules/.package-lock.json ## three rates on the edge and on the Node.js reference system, side by side (8 minutes)
+	$(GO) run ./bench -system both -rates 100,400,700
 
 .PHONY: bench-idle
 bench-idle: ## memory per idle connection

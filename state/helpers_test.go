@@ -65,6 +65,7 @@ type recorder struct {
 	sockets    []socketio.RemoteSocket
 	rooms      []string
 	acks       [][]byte
+	silent     int    // clients of LocalBroadcast that do not acknowledge
 	reply      []byte // of ServerSideEmit
 }
 
@@ -126,7 +127,7 @@ func (r *recorder) LocalDisconnect(ns string, o socketio.BroadcastOptions, close
 
 func (r *recorder) LocalBroadcast(ns string, o socketio.BroadcastOptions, data []byte, clients func(int), ack func([]byte)) {
 	r.called("broadcast %s %v %v %x", ns, o.Rooms, o.Except, data)
-	clients(len(r.acks))
+	clients(len(r.acks) + r.silent)
 	for _, a := range r.acks {
 		ack(a)
 	}

@@ -3,6 +3,7 @@ package state
 import (
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,109 @@ func TestWindows(t *testing.T) {
 			t.Errorf("%s: next is due at %v", test.name, next)
 		}
 	}
+}
+
+// Once somebody has read the members, no change may cancel another: of the
+// users that came and went the last change is told.
+func TestWindowsAfterARead(t *testing.T) {
+	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
+	const period = int(readPeriod / time.Millisecond)
+	tests := []struct {
+		name  string
+		steps string // "MS read ROOM", "MS +USER ROOM" or "MS -USER ROOM"
+		want  string // of room r; b was there before
+	}{
+		{"not read", "0 +a r, 1 -a r, 2 -b r, 3 +b r", ""},
+		{"read between", "0 +a r, 1 read r, 2 -a r", "-a"},
+		{"read between, the other way", "0 -b r, 1 read r, 2 +b r", "+b"},
+		{"read after both", "0 +a r, 1 -a r, 2 read r", "-a"},
+		{"read before the window, which lags behind", "0 read r, 5 +a r, 6 -a r", "-a"},
+		{"read long before", "0 read r, "+strconv.Itoa(period+1)+" +a r, "+strconv.Itoa(period+2)+" -a r", ""},
+		{"read just in time", "0 read r, "+strconv.Itoa(period)+" +a r, "+strconv.Itoa(period+1)+" -a r", "-a"},
+		{"another room was read", "0 +a r, 1 read s, 2 -a r", ""},
+		{"came, went and came", "0 +a r, 1 -a r, 2 read r, 3 +a r", "+a"},
+		{"everybody's last change", "0 +a r, 1 -b r, 2 read r, 3 -a r, 4 +b r, 5 +c r", "+b +c -a"},
+	}
+	for _, test := range tests {
+		w := newWindows(100 * time.Millisecond)
+		last := 0
+		for i, step := range strings.Split(test.steps, ", ") {
+			word := strings.Fields(step)
+			last, _ = strconv.Atoi(word[0])
+			e := presenceEvent{Epoch: "e", Seq: uint64(i + 1)}
+			switch user := word[1][1:]; {
+			case word[1] == "read":
+				w.readMembers(word[2], at(last))
+				continue
+			case word[1][0] == '+':
+				e.Joined = []string{user}
+			default:
+				e.Left = []string{user}
+			}
+			w.add(word[2], e, at(last))
+		}
+		var got []string
+		for _, u := range w.due(at(last + 100)) {
+			for _, user := range u.Joined {
+				got = append(got, "+"+user)
+			}
+			for _, user := range u.Left {
+				got = append(got, "-"+user)
+			}
+		}
+		if got := strings.Join(got, " "); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+// Whoever reads the members and follows the updates knows in the end who is
+// there, also of users that left again at once.
+func TestMembersAndUpdatesAgree(t *testing.T) {
+	modes(t, func(t *testing.T, b *backend, pattern bool) {
+		// A window no test outlives, closed by hand below.
+		n := b.start(t, "nodeAAAA", func(c *Config) { c.Pattern, c.PresenceWindow = pattern, time.Hour })
+		subscribe(t, n, "/", "r", 1)
+		subscribe(t, n, "/", "unread", 1)
+		n.connect(t, "B", "s")
+		for _, room := range []string{"r", "unread"} {
+			n.join(t, "B", "s", room)
+			if room == "r" {
+				if got := n.members(t, room); !slices.Equal(got, []string{"B"}) {
+					t.Fatalf("the snapshot is %q", got)
+				}
+			}
+			done, c := outcome()
+			n.Presence().Leave("B", "s", room, done)
+			if err := await(t, "leave", c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		u := n.bus.updates
+		eventually(t, "all events are here", func() error {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			for _, room := range []string{"r", "unread"} {
+				if w := u.windows.rooms[room]; w == nil || w.last.Seq != 2 {
+					return errNotYet
+				}
+			}
+			return nil
+		})
+		u.mu.Lock()
+		for _, w := range u.windows.order {
+			w.ends = time.Now()
+		}
+		u.mu.Unlock()
+		notify(u.opened)
+		got := nextUpdate(t, n)
+		if got.Room != "r" || len(got.Joined) != 0 || !slices.Equal(got.Left, []string{"B"}) || got.Count != 0 || got.Seq != 2 {
+			t.Errorf("got %+v: the reader of the snapshot still has B", got)
+		}
+		if len(n.updates) > 0 {
+			t.Errorf("an update of a room nobody read: %+v", <-n.updates)
+		}
+	})
 }
 
 func TestPresenceUpdates(t *testing.T) {

@@ -1,0 +1,619 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/rueidis"
+
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+)
+
+// fleet runs a test with one, two and three nodes on every backend. Every node
+// hears all of them.
+func fleet(t *testing.T, change func(*Config), test func(t *testing.T, b *backend, nodes []*node)) {
+	for size := 1; size <= 3; size++ {
+		t.Run(fmt.Sprintf("%d nodes", size), func(t *testing.T) {
+			backends(t, func(t *testing.T, b *backend) { test(t, b, b.fleet(t, size, change)) })
+		})
+	}
+}
+
+func (b *backend) fleet(t *testing.T, size int, change func(*Config)) []*node {
+	t.Helper()
+	var nodes []*node
+	for _, id := range []string{"NoaBcDeF", "nodeBBBB", "nodeCCCC"}[:size] {
+		nodes = append(nodes, b.start(t, id, change))
+	}
+	return nodes
+}
+
+// result is what a done callback got.
+type result[T any] struct {
+	value T
+	err   error
+}
+
+// results returns such a callback and the channel its result arrives on.
+func results[T any]() (func(T, error), <-chan result[T]) {
+	c := make(chan result[T], 2) // a second call would show
+	return func(v T, err error) { c <- result[T]{v, err} }, c
+}
+
+// once waits for the result and for nothing after it.
+func once[T any](t *testing.T, what string, c <-chan result[T]) result[T] {
+	t.Helper()
+	r := await(t, what, c)
+	select {
+	case again := <-c:
+		t.Errorf("%s: done was called again: %+v", what, again)
+	default:
+	}
+	return r
+}
+
+func (n *node) called(t *testing.T, want ...string) {
+	t.Helper()
+	eventually(t, "calls of "+n.id, func() error {
+		n.recorder.mu.Lock()
+		defer n.recorder.mu.Unlock()
+		if !slices.Equal(n.calls, want) {
+			return fmt.Errorf("got %q, want %q", n.calls, want)
+		}
+		return nil
+	})
+}
+
+// overhear returns what is published on the channels that match, as "channel
+// payload", without counting as a node.
+func (b *backend) overhear(t *testing.T, pattern string) <-chan string {
+	t.Helper()
+	ps, err := pubsubClient(b.options, "listener")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ps.end)
+	heard := make(chan string, 1000)
+	before := b.number(t, "PUBSUB", "NUMPAT")
+	go func() {
+		_ = ps.Receive(context.Background(), ps.B().Psubscribe().Pattern(pattern).Build(),
+			func(m rueidis.PubSubMessage) { heard <- m.Channel + " " + m.Message })
+	}()
+	eventually(t, "somebody overhears", func() error {
+		if b.number(t, "PUBSUB", "NUMPAT") != before+1 {
+			return errNotYet
+		}
+		return nil
+	})
+	return heard
+}
+
+func socketIDs(sockets []socketio.RemoteSocket) []string {
+	ids := []string{}
+	for _, s := range sockets {
+		ids = append(ids, s.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// deaf makes Redis count one node more, which hears nothing.
+func (b *backend) deaf(t *testing.T) {
+	t.Helper()
+	ps, err := pubsubClient(b.options, "deaf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ps.end)
+	before := subscribers(t, b, "socket.io-request#/#")
+	go func() {
+		_ = ps.Receive(context.Background(), ps.B().Subscribe().Channel("socket.io-request#/#").Build(), func(rueidis.PubSubMessage) {})
+	}()
+	eventually(t, "the deaf node counts", func() error {
+		if subscribers(t, b, "socket.io-request#/#") != before+1 {
+			return errNotYet
+		}
+		return nil
+	})
+}
+
+var room1 = socketio.BroadcastOptions{Rooms: []string{"room1"}}
+
+func TestFetchSocketsAndAllRooms(t *testing.T) {
+	for _, specific := range []bool{false, true} {
+		t.Run(fmt.Sprintf("specific=%v", specific), func(t *testing.T) {
+			fleet(t, func(c *Config) { c.SpecificResponses = specific }, func(t *testing.T, b *backend, nodes []*node) {
+				heard := b.overhear(t, "socket.io-re*")
+				var ids, rooms []string
+				for i, n := range nodes {
+					id := fmt.Sprintf("s%d", i)
+					n.sockets = []socketio.RemoteSocket{{ID: id, Handshake: json.RawMessage(`{"url":"/"}`), Rooms: []string{id, "room1"}, Data: json.RawMessage(`{"n":1}`)}}
+					n.rooms = []string{"room1", id}
+					ids, rooms = append(ids, id), append(rooms, id)
+				}
+				rooms = append([]string{"room1"}, rooms...)
+				for _, n := range nodes { // any of them may ask
+					done, c := results[[]socketio.RemoteSocket]()
+					n.Bus().FetchSockets("/", socketio.BroadcastOptions{Rooms: []string{"room1"}, Except: []string{"x"}}, done)
+					got := once(t, "fetch", c)
+					if got.err != nil || !slices.Equal(socketIDs(got.value), ids) {
+						t.Fatalf("got %q, %v, want %q", socketIDs(got.value), got.err, ids)
+					}
+					for _, s := range got.value {
+						if string(s.Handshake) != `{"url":"/"}` || !slices.Equal(s.Rooms, []string{s.ID, "room1"}) || string(s.Data) != `{"n":1}` {
+							t.Errorf("got %+v", s)
+						}
+					}
+					allDone, all := results[[]string]()
+					n.Bus().AllRooms("/", allDone)
+					if got := once(t, "rooms", all); got.err != nil || !slices.Equal(got.value, rooms) {
+						t.Fatalf("got %q, %v, want %q", got.value, got.err, rooms)
+					}
+				}
+				var calls []string
+				for range nodes {
+					calls = append(calls, "sockets / [room1] [x]", "rooms /")
+				}
+				for _, n := range nodes {
+					n.called(t, calls...)
+				}
+				// Each request once and one answer of every other node.
+				want := 2 * len(nodes) * len(nodes)
+				if len(nodes) == 1 {
+					want = 0
+				}
+				b.do(t, "PUBLISH", "socket.io-response#/end#", "")
+				for i := 0; ; i++ {
+					line := await(t, "what was published", heard)
+					if strings.HasPrefix(line, "socket.io-response#/end#") {
+						if i != want {
+							t.Errorf("%d messages, want %d", i, want)
+						}
+						break
+					}
+					if answer := strings.HasPrefix(line, "socket.io-response"); answer && specific == strings.HasPrefix(line, "socket.io-response#/# ") {
+						t.Errorf("answered with %s", line)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Requests are on the wire what Node.js sends.
+func TestRequestsOnTheWire(t *testing.T) {
+	backends(t, func(t *testing.T, b *backend) {
+		n := b.fleet(t, 2, nil)[0]
+		heard := b.overhear(t, "socket.io-request#*")
+		var id string
+		n.bus.requester.newID = func() string { return id }
+		tests := []struct{ name, id, want string }{
+			{"broadcast", "H0H3Au", broadcastRequest},
+			{"fetch", "7N_gBr", `{"uid":"aBcDeF","requestId":"7N_gBr","type":5,"opts":{"rooms":["room1"],"except":[]}}`},
+			{"rooms", "1aQ4Jt", `{"uid":"aBcDeF","requestId":"1aQ4Jt","type":1}`},
+			{"join", "", `{"uid":"aBcDeF","type":2,"opts":{"rooms":["room1"],"except":[]},"rooms":["room2","room3"]}`},
+			{"leave", "", `{"uid":"aBcDeF","type":3,"opts":{"rooms":["room1"],"except":[]},"rooms":["room2"]}`},
+			{"disconnect", "", `{"uid":"aBcDeF","type":4,"opts":{"rooms":["room1"],"except":[]},"close":true}`},
+			{"disconnect everybody", "", `{"uid":"aBcDeF","type":4,"opts":{"rooms":[],"except":[]},"close":false}`},
+			{"emit", "", `{"uid":"aBcDeF","type":6,"data":["hey",1,"two",{"three":3}]}`},
+			{"emit with answer", "R6", `{"uid":"aBcDeF","requestId":"R6","type":6,"data":["hey"]}`},
+		}
+		for _, test := range tests {
+			id = test.id
+			ended := make(chan struct{}, 1)
+			end := func(error) { ended <- struct{}{} }
+			switch bus := n.Bus(); test.name {
+			case "broadcast":
+				data := []byte(unhex("92a561636b6d65a171"))
+				bus.BroadcastWithAck("/", room1, socketio.Flags{}, data, time.Second, func([]byte) {}, func(int, error) { end(nil) })
+				clear(data) // the caller's again
+			case "fetch":
+				bus.FetchSockets("/", room1, func([]socketio.RemoteSocket, error) { end(nil) })
+			case "rooms":
+				bus.AllRooms("/", func([]string, error) { end(nil) })
+			case "join":
+				bus.SocketsJoin("/", room1, []string{"room2", "room3"}, end)
+			case "leave":
+				bus.SocketsLeave("/", room1, []string{"room2"}, end)
+			case "disconnect":
+				bus.DisconnectSockets("/", room1, true, end)
+			case "disconnect everybody":
+				bus.DisconnectSockets("/", socketio.BroadcastOptions{}, false, end)
+			case "emit":
+				bus.ServerSideEmit("/", []byte(`["hey",1,"two",{"three":3}]`), nil)
+				end(nil)
+			default:
+				bus.ServerSideEmit("/", []byte(`["hey"]`), func([]json.RawMessage, error) { end(nil) })
+			}
+			if got := await(t, test.name, heard); got != "socket.io-request#/# "+test.want {
+				t.Errorf("%s:\n got %q\nwant %q", test.name, got, "socket.io-request#/# "+test.want)
+			}
+			await(t, test.name+" ends", ended)
+		}
+	})
+}
+
+// Every node carries commands out once, the one that gave them, too.
+func TestCommands(t *testing.T) {
+	fleet(t, nil, func(t *testing.T, _ *backend, nodes []*node) {
+		bus := nodes[len(nodes)-1].Bus()
+		o := socketio.BroadcastOptions{Rooms: []string{"a", "b"}, Except: []string{"c"}}
+		done, c := outcome()
+		bus.SocketsJoin("/", o, []string{"r1", "r2"}, done)
+		bus.SocketsLeave("/", o, []string{"r1"}, done)
+		bus.DisconnectSockets("/", o, true, done)
+		for range 3 {
+			if err := await(t, "done", c); err != nil {
+				t.Error(err)
+			}
+		}
+		bus.SocketsJoin("/", socketio.BroadcastOptions{}, []string{"r3"}, nil)
+		for _, n := range nodes {
+			n.called(t, "join / [a b] [c] [r1 r2]", "leave / [a b] [c] [r1]", "disconnect / [a b] [c] true", "join / [] [] [r3]")
+		}
+	})
+}
+
+// A command has its place among the messages of its node.
+func TestCommandsKeepTheirPlaceAmongMessages(t *testing.T) {
+	b := realRedis(t)
+	n := b.start(t, "nodeAAAA", nil)
+	heard := b.overhear(t, "socket.io*")
+	for i := range 100 {
+		n.Bus().SocketsJoin("/", socketio.BroadcastOptions{}, []string{fmt.Sprint(i)}, nil)
+		if err := n.Bus().Publish("/", "r", []byte(fmt.Sprint(i)), nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 100 {
+		for _, want := range []string{
+			fmt.Sprintf(`socket.io-request#/# {"uid":"deAAAA","type":2,"opts":{"rooms":[],"except":[]},"rooms":["%d"]}`, i),
+			fmt.Sprintf("socket.io#/#r# %d", i),
+		} {
+			if got := await(t, want, heard); got != want {
+				t.Fatalf("got %q, want %q", got, want)
+			}
+		}
+	}
+}
+
+var eventData = []byte(unhex("92a561636b6d65a171"))
+
+func TestBroadcastWithAck(t *testing.T) {
+	for _, specific := range []bool{false, true} {
+		t.Run(fmt.Sprintf("specific=%v", specific), func(t *testing.T) {
+			fleet(t, func(c *Config) { c.SpecificResponses = specific }, func(t *testing.T, _ *backend, nodes []*node) {
+				var want []string
+				for i, n := range nodes {
+					n.acks = [][]byte{{byte(i)}, nil}
+					want = append(want, fmt.Sprintf("%x", i), "nil")
+				}
+				for _, n := range nodes {
+					acks, c := n.broadcastWithAck(room1, socketio.Flags{}, 10*time.Second)
+					if got := once(t, "broadcast", c); got.err != nil || got.value != 2*len(nodes) {
+						t.Fatalf("got %d clients, %v", got.value, got.err)
+					}
+					if got := drain(acks); !slices.Equal(got, sorted(want)) {
+						t.Errorf("acknowledged %q, want %q", got, want)
+					}
+				}
+				for _, n := range nodes {
+					n.called(t, slices.Repeat([]string{"broadcast / [room1] [] 92a561636b6d65a171"}, len(nodes))...)
+				}
+				// Only here.
+				acks, c := nodes[0].broadcastWithAck(socketio.BroadcastOptions{}, socketio.Flags{Local: true}, 10*time.Second)
+				if got := once(t, "local broadcast", c); got.err != nil || got.value != 2 {
+					t.Errorf("got %d clients, %v", got.value, got.err)
+				}
+				if got := drain(acks); !slices.Equal(got, []string{"0", "nil"}) {
+					t.Errorf("acknowledged %q", got)
+				}
+			})
+		})
+	}
+}
+
+// broadcastWithAck returns what is acknowledged, and the end.
+func (n *node) broadcastWithAck(o socketio.BroadcastOptions, flags socketio.Flags, timeout time.Duration) (<-chan string, <-chan result[int]) {
+	acks := make(chan string, 100)
+	done, c := results[int]()
+	n.Bus().BroadcastWithAck("/", o, flags, eventData, timeout, func(packet []byte) {
+		if packet == nil {
+			acks <- "nil"
+		} else {
+			acks <- fmt.Sprintf("%x", packet[0])
+		}
+	}, done)
+	return acks, c
+}
+
+// drain returns what is in the channel, sorted.
+func drain(c <-chan string) []string {
+	var out []string
+	for len(c) > 0 {
+		out = append(out, <-c)
+	}
+	return sorted(out)
+}
+
+func sorted(list []string) []string {
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return list
+}
+
+func TestBroadcastWithAckReturnsWhatCame(t *testing.T) {
+	fleet(t, nil, func(t *testing.T, b *backend, nodes []*node) {
+		for _, n := range nodes {
+			n.acks = [][]byte{{7}}
+		}
+		last := nodes[len(nodes)-1]
+		last.silent = 1
+		acks, c := nodes[0].broadcastWithAck(room1, socketio.Flags{}, 200*time.Millisecond)
+		got := once(t, "broadcast", c)
+		want := fmt.Sprintf("timeout reached: only %d acknowledgements received out of %d, from %d servers out of %[1]d", len(nodes), len(nodes)+1, len(nodes))
+		if got.err == nil || got.err.Error() != want || got.value != len(nodes)+1 {
+			t.Errorf("got %d clients, %v, want %s", got.value, got.err, want)
+		}
+		if got := drain(acks); len(got) != len(nodes) {
+			t.Errorf("acknowledged %q", got)
+		}
+		last.silent = 0
+		b.deaf(t)
+		acks, c = nodes[0].broadcastWithAck(room1, socketio.Flags{}, 200*time.Millisecond)
+		if got := once(t, "broadcast", c); !errors.Is(got.err, context.DeadlineExceeded) || got.value != len(nodes) {
+			t.Errorf("got %d clients, %v", got.value, got.err)
+		}
+		if got := drain(acks); len(got) != len(nodes) {
+			t.Errorf("acknowledged %q", got)
+		}
+	})
+}
+
+func TestServerSideEmit(t *testing.T) {
+	for _, specific := range []bool{false, true} { // such answers come on the shared channel all the same
+		t.Run(fmt.Sprintf("specific=%v", specific), func(t *testing.T) {
+			fleet(t, func(c *Config) { c.SpecificResponses = specific }, func(t *testing.T, _ *backend, nodes []*node) {
+				want := []string{}
+				for i, n := range nodes {
+					n.reply = fmt.Appendf(nil, `{"node":%d}`, i)
+					if i > 0 {
+						want = append(want, string(n.reply))
+					}
+				}
+				done, c := results[[]json.RawMessage]()
+				nodes[0].Bus().ServerSideEmit("/", []byte(`["hello",{"a":[1]}]`), done)
+				got := once(t, "emit", c)
+				texts := []string{}
+				for _, r := range got.value {
+					texts = append(texts, string(r))
+				}
+				if slices.Sort(texts); got.err != nil || got.value == nil || !slices.Equal(texts, want) {
+					t.Errorf("got %q, %v, want %q", texts, got.err, want)
+				}
+				nodes[0].Bus().ServerSideEmit("/", []byte(`["bye"]`), nil)
+				for _, n := range nodes[1:] {
+					n.called(t, `emit / ["hello",{"a":[1]}] true`, `emit / ["bye"] false`)
+				}
+				nodes[0].called(t)
+			})
+		})
+	}
+}
+
+// A node that is counted and does not answer: the others' answers come with the error.
+func TestRequestsTimeOut(t *testing.T) {
+	backends(t, func(t *testing.T, b *backend) {
+		nodes := b.fleet(t, 2, nil)
+		n := nodes[0]
+		n.bus.requester.timeout = 200 * time.Millisecond
+		nodes[0].sockets, nodes[1].sockets = []socketio.RemoteSocket{{ID: "a"}}, []socketio.RemoteSocket{{ID: "b"}}
+		nodes[1].rooms, nodes[1].reply = []string{"r"}, []byte("1")
+		b.deaf(t)
+		fetched, fetchDone := results[[]socketio.RemoteSocket]()
+		n.Bus().FetchSockets("/", room1, fetched)
+		named, namedDone := results[[]string]()
+		n.Bus().AllRooms("/", named)
+		emitted, emittedDone := results[[]json.RawMessage]()
+		n.Bus().ServerSideEmit("/", []byte(`["x"]`), emitted)
+		if got := once(t, "fetch", fetchDone); !slices.Equal(socketIDs(got.value), []string{"a", "b"}) || !errors.Is(got.err, context.DeadlineExceeded) ||
+			got.err.Error() != "timeout reached while waiting for fetchSockets response" {
+			t.Errorf("got %+v", got)
+		}
+		if got := once(t, "rooms", namedDone); !slices.Equal(got.value, []string{"r"}) || got.err == nil || got.err.Error() != "timeout reached while waiting for allRooms response" {
+			t.Errorf("got %+v", got)
+		}
+		if got := once(t, "emit", emittedDone); len(got.value) != 1 || got.err == nil || got.err.Error() != "timeout reached: only 1 responses received out of 2" {
+			t.Errorf("got %+v", got)
+		}
+		eventually(t, "nothing is under way", func() error {
+			n.bus.requester.mu.Lock()
+			defer n.bus.requester.mu.Unlock()
+			if len(n.bus.requester.open) != 0 || n.bus.requester.size != 0 {
+				return fmt.Errorf("%d requests, %d bytes", len(n.bus.requester.open), n.bus.requester.size)
+			}
+			return nil
+		})
+	})
+}
+
+// Anything may be on the response channels, also while requests wait.
+func TestForeignAnswers(t *testing.T) {
+	backends(t, func(t *testing.T, b *backend) {
+		nodes := b.fleet(t, 2, nil)
+		n := nodes[0]
+		n.bus.requester.newID = func() string { return "OURS" }
+		b.deaf(t)
+		done, c := results[[]socketio.RemoteSocket]()
+		n.Bus().FetchSockets("/", room1, done)
+		nodes[1].called(t, "sockets / [room1] []") // it is under way
+		for _, payload := range []string{
+			"", "{", "nonsense", `{"requestId":"OURS"`, `{"requestId":"OURS","sockets":[[]]}`, "\xff\xff", `{"requestId":"THEIRS","sockets":[{"id":"x"}]}`,
+			`{"sockets":[{"id":"x"}],"requestId":"THEIRS"}`, `{"requestId":"OURS","rooms":["x"]}`, `{"type":6,"requestId":"OURS","data":1}`,
+			string(socketio.AppendBroadcastAck(nil, "OURS", []byte{1})), `{"type":8,"requestId":"OURS","clientCount":-1}`,
+		} {
+			b.do(t, "PUBLISH", "socket.io-response#/#", payload)
+			b.do(t, "PUBLISH", "socket.io-response#/#aBcDeF#", payload)
+		}
+		select {
+		case r := <-c:
+			t.Fatalf("ended with %+v", r)
+		default:
+		}
+		// The missing answer, with its members in an order of its own.
+		b.do(t, "PUBLISH", "socket.io-response#/#aBcDeF#", `{"sockets":[{"id":"late"}],"requestId":"OURS"}`)
+		if got := once(t, "fetch", c); got.err != nil || !slices.Equal(socketIDs(got.value), []string{"late"}) {
+			t.Errorf("got %+v", got)
+		}
+		b.do(t, "PUBLISH", "socket.io-response#/#", `{"requestId":"OURS","sockets":[{"id":"later"}]}`)
+		// Malformed and not certainly another's: counted. The last is malformed for a request that is open.
+		if got := testutil.ToFloat64(n.metrics.Drops[metrics.DropMalformed]); got != 14 {
+			t.Errorf("%v malformed answers counted, want 14", got)
+		}
+	})
+}
+
+func TestRefusedRequests(t *testing.T) {
+	b := inProcess(t)
+	n := b.start(t, "nodeAAAA", nil)
+	errs, c := outcome()
+	refused := func(what, problem string) {
+		t.Helper()
+		if err := await(t, what, c); err == nil || !strings.Contains(err.Error(), problem) {
+			t.Errorf("%s: %v, want %q", what, err, problem)
+		}
+	}
+	bus := n.Bus()
+	bus.FetchSockets("/x", room1, func(s []socketio.RemoteSocket, err error) {
+		if s == nil {
+			t.Error("no list")
+		}
+		errs(err)
+	})
+	refused("fetch", `namespace "/x" is not open`)
+	bus.SocketsJoin("/x", room1, []string{"r"}, errs)
+	refused("join", `namespace "/x" is not open`)
+	bus.SocketsJoin("/x", room1, []string{"r"}, nil)
+	bus.ServerSideEmit("/", []byte(`{"not":"an array"}`), func(_ []json.RawMessage, err error) { errs(err) })
+	refused("emit", "without a data array")
+	bus.ServerSideEmit("/", []byte(`["cut`), func(_ []json.RawMessage, err error) { errs(err) })
+	refused("emit", "state: request")
+	bus.ServerSideEmit("/", []byte(`["cut`), nil)
+	for _, data := range []string{"", "\x01", "\x92\x01", "\x91\x01\x01"} {
+		bus.BroadcastWithAck("/", room1, socketio.Flags{}, []byte(data), time.Second, nil, func(_ int, err error) { errs(err) })
+		refused(fmt.Sprintf("broadcast of %x", data), "state: request")
+	}
+	n.called(t)
+}
+
+func TestTooManyRequests(t *testing.T) {
+	b := inProcess(t)
+	n := b.open(t, "nodeAAAA", nil)
+	n.Bus().Open("/")
+	c := make(chan error, maxRequests+1)
+	for range maxRequests + 1 { // before Run: they wait for it
+		n.Bus().AllRooms("/", func(_ []string, err error) { c <- err })
+	}
+	n.run(t)
+	refused := 0
+	for range maxRequests + 1 {
+		if err := await(t, "done", c); errors.Is(err, ErrTooManyRequests) {
+			refused++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d requests refused, want 1", refused)
+	}
+	n.Bus().AllRooms("/", func(_ []string, err error) { c <- err })
+	if err := await(t, "done", c); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+}
+
+// What cannot be held ends the request it is for, and only that.
+func TestAnswersTooLarge(t *testing.T) {
+	b := inProcess(t)
+	nodes := b.fleet(t, 2, nil)
+	n := nodes[0]
+	n.bus.requester.maxSize = 1000
+	b.deaf(t)
+	ids := []string{"BIG", "SMALL"}
+	next := 0
+	n.bus.requester.newID = func() string { next++; return ids[next-1] }
+	big, bigDone := results[[]string]()
+	small, smallDone := results[[]string]()
+	n.Bus().AllRooms("/", big)
+	n.Bus().AllRooms("/", small)
+	nodes[1].called(t, "rooms /", "rooms /")
+	b.do(t, "PUBLISH", "socket.io-response#/#", `{"requestId":"BIG","rooms":["`+strings.Repeat("x", 1000)+`"]}`)
+	if got := once(t, "big", bigDone); !errors.Is(got.err, ErrAnswersTooLarge) {
+		t.Errorf("got %v", got.err)
+	}
+	b.do(t, "PUBLISH", "socket.io-response#/#", `{"requestId":"SMALL","rooms":["x"]}`)
+	if got := once(t, "small", smallDone); got.err != nil || !slices.Equal(got.value, []string{"x"}) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// A callback may ask again.
+func TestRequestFromItsCallback(t *testing.T) {
+	b := inProcess(t)
+	n := b.fleet(t, 2, nil)[0]
+	end := make(chan error, 1)
+	rounds := 0
+	var ask func([]string, error)
+	ask = func(_ []string, err error) {
+		if rounds++; rounds == 10 || err != nil {
+			end <- err
+			return
+		}
+		n.Bus().AllRooms("/", ask)
+	}
+	n.Bus().AllRooms("/", ask)
+	if err := await(t, "ten rounds", end); err != nil {
+		t.Error(err)
+	}
+}
+
+// timed is a responder that is told timeouts.
+type timed struct{ *recorder }
+
+func (r timed) LocalBroadcastFor(ns string, o socketio.BroadcastOptions, data []byte, timeout time.Duration, clients func(int), ack func([]byte)) {
+	r.called("for %v", timeout)
+	r.LocalBroadcast(ns, o, data, clients, ack)
+}
+
+func TestTimedResponder(t *testing.T) {
+	b := inProcess(t)
+	var nodes []*node
+	for _, id := range []string{"nodeAAAA", "nodeBBBB"} {
+		n := b.open(t, id, nil)
+		n.Bus().Open("/")
+		ctx, cancel := context.WithCancel(context.Background())
+		n.cancel = cancel
+		go func() { defer close(n.done); _ = n.Run(ctx, n.recorder, timed{n.recorder}, nil) }()
+		t.Cleanup(func() { n.stop(t) })
+		eventually(t, "ready", n.Ready)
+		nodes = append(nodes, n)
+	}
+	for _, timeout := range []time.Duration{7 * time.Second, 0} { // 0: as other requests
+		_, c := nodes[0].broadcastWithAck(room1, socketio.Flags{}, timeout)
+		if got := once(t, "broadcast", c); got.err != nil {
+			t.Error(got.err)
+		}
+	}
+	b.do(t, "PUBLISH", "socket.io-request#/#", unhex("84a3756964a178a9726571756573744964a152a474797065"+"07"+"a67061636b657482a46461746191a161a36e7370a12f")) // no opts: malformed
+	for _, n := range nodes {
+		n.called(t, "for 7s", "broadcast / [room1] [] 92a561636b6d65a171", "for 5s", "broadcast / [room1] [] 92a561636b6d65a171")
+	}
+}
