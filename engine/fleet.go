@@ -54,7 +54,7 @@ func (b Broadcast) FetchSockets(done func([]RemoteSocket, error)) {
 		n.srv.LocalSockets(n.name, b.options(), func(r []socketio.RemoteSocket) { collect(r, nil) })
 		return
 	}
-	n.srv.fleet.FetchSockets(n.name, b.options(), collect)
+	n.srv.bus.FetchSockets(n.name, b.options(), collect)
 }
 
 // SocketsJoin makes the selected sockets join rooms.
@@ -63,7 +63,7 @@ func (b Broadcast) SocketsJoin(rooms ...string) {
 		b.nsp.srv.LocalJoin(b.nsp.name, b.options(), rooms)
 		return
 	}
-	b.nsp.srv.fleet.SocketsJoin(b.nsp.name, b.options(), rooms, nil)
+	b.nsp.srv.bus.SocketsJoin(b.nsp.name, b.options(), rooms, nil)
 }
 
 // SocketsLeave makes the selected sockets leave rooms.
@@ -72,7 +72,7 @@ func (b Broadcast) SocketsLeave(rooms ...string) {
 		b.nsp.srv.LocalLeave(b.nsp.name, b.options(), rooms)
 		return
 	}
-	b.nsp.srv.fleet.SocketsLeave(b.nsp.name, b.options(), rooms, nil)
+	b.nsp.srv.bus.SocketsLeave(b.nsp.name, b.options(), rooms, nil)
 }
 
 // DisconnectSockets disconnects the selected sockets, with closeConn also their
@@ -82,7 +82,7 @@ func (b Broadcast) DisconnectSockets(closeConn bool) {
 		b.nsp.srv.LocalDisconnect(b.nsp.name, b.options(), closeConn)
 		return
 	}
-	b.nsp.srv.fleet.DisconnectSockets(b.nsp.name, b.options(), closeConn, nil)
+	b.nsp.srv.bus.DisconnectSockets(b.nsp.name, b.options(), closeConn, nil)
 }
 
 // EmitWithAck sends an event that every selected client acknowledges. done is
@@ -104,7 +104,7 @@ func (b Broadcast) EmitWithAck(timeout time.Duration, done func(answers []json.R
 	flags := b.flags
 	flags.Timeout = timeout
 	c := &answers{}
-	emit := b.nsp.srv.fleet.BroadcastWithAck
+	emit := b.nsp.srv.bus.BroadcastWithAck
 	if b.flags.Local {
 		emit = (&loopback{s: b.nsp.srv}).BroadcastWithAck
 	}
@@ -124,7 +124,7 @@ func (n *Namespace) ServerSideEmit(done func(responses []json.RawMessage, err er
 	if len(p.Attachments) > 0 {
 		return fmt.Errorf("engine: server-side event %q: binary arguments cannot be sent between servers", event)
 	}
-	n.srv.fleet.ServerSideEmit(n.name, p.JSON, done)
+	n.srv.bus.ServerSideEmit(n.name, p.JSON, done)
 	return nil
 }
 
@@ -144,7 +144,7 @@ func (n *Namespace) OnServerSideEvent(event string, f func(args []json.RawMessag
 
 // AllRooms calls done once with the names of all rooms of all nodes.
 func (n *Namespace) AllRooms(done func([]string, error)) {
-	n.srv.fleet.AllRooms(n.name, func(rooms []string, err error) {
+	n.srv.bus.AllRooms(n.name, func(rooms []string, err error) {
 		slices.Sort(rooms)
 		go done(slices.Compact(rooms), err)
 	})

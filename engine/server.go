@@ -29,6 +29,8 @@ type Bus interface {
 	Subscribe(ns, room string, generation uint64)
 	// Unsubscribe gives that generation of the room up.
 	Unsubscribe(ns, room string, generation uint64)
+
+	Fleet
 }
 
 // Fleet asks all nodes, this one and Node.js servers included. Calls do not
@@ -57,7 +59,6 @@ type Server struct {
 	log       *slog.Logger
 	m         *metrics.Metrics
 	bus       Bus
-	fleet     Fleet
 	hub       *fanout.Hub
 	pool      *pool
 	sockets   *socketTable
@@ -118,11 +119,6 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 	if bus == nil {
 		s.loopback = newLoopback(s)
 		s.bus = s.loopback
-	}
-	if f, ok := s.bus.(Fleet); ok {
-		s.fleet = f
-	} else {
-		s.fleet = &loopback{s: s}
 	}
 	s.hub = fanout.New(fanout.Config{Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes}, subscriber{s}, m)
 	t := s.hub.Ticks

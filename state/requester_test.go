@@ -11,121 +11,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/redis/rueidis"
 
 	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
 )
-
-// fleet runs a test with one, two and three nodes on every backend. Every node
-// hears all of them.
-func fleet(t *testing.T, change func(*Config), test func(t *testing.T, b *backend, nodes []*node)) {
-	for size := 1; size <= 3; size++ {
-		t.Run(fmt.Sprintf("%d nodes", size), func(t *testing.T) {
-			backends(t, func(t *testing.T, b *backend) { test(t, b, b.fleet(t, size, change)) })
-		})
-	}
-}
-
-func (b *backend) fleet(t *testing.T, size int, change func(*Config)) []*node {
-	t.Helper()
-	var nodes []*node
-	for _, id := range []string{"NoaBcDeF", "nodeBBBB", "nodeCCCC"}[:size] {
-		nodes = append(nodes, b.start(t, id, change))
-	}
-	return nodes
-}
-
-// result is what a done callback got.
-type result[T any] struct {
-	value T
-	err   error
-}
-
-// results returns such a callback and the channel its result arrives on.
-func results[T any]() (func(T, error), <-chan result[T]) {
-	c := make(chan result[T], 2) // a second call would show
-	return func(v T, err error) { c <- result[T]{v, err} }, c
-}
-
-// once waits for the result and for nothing after it.
-func once[T any](t *testing.T, what string, c <-chan result[T]) result[T] {
-	t.Helper()
-	r := await(t, what, c)
-	select {
-	case again := <-c:
-		t.Errorf("%s: done was called again: %+v", what, again)
-	default:
-	}
-	return r
-}
-
-func (n *node) called(t *testing.T, want ...string) {
-	t.Helper()
-	eventually(t, "calls of "+n.id, func() error {
-		n.recorder.mu.Lock()
-		defer n.recorder.mu.Unlock()
-		if !slices.Equal(n.calls, want) {
-			return fmt.Errorf("got %q, want %q", n.calls, want)
-		}
-		return nil
-	})
-}
-
-// overhear returns what is published on the channels that match, as "channel
-// payload", without counting as a node.
-func (b *backend) overhear(t *testing.T, pattern string) <-chan string {
-	t.Helper()
-	ps, err := pubsubClient(b.options, "listener")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ps.end)
-	heard := make(chan string, 1000)
-	before := b.number(t, "PUBSUB", "NUMPAT")
-	go func() {
-		_ = ps.Receive(context.Background(), ps.B().Psubscribe().Pattern(pattern).Build(),
-			func(m rueidis.PubSubMessage) { heard <- m.Channel + " " + m.Message })
-	}()
-	eventually(t, "somebody overhears", func() error {
-		if b.number(t, "PUBSUB", "NUMPAT") != before+1 {
-			return errNotYet
-		}
-		return nil
-	})
-	return heard
-}
-
-func socketIDs(sockets []socketio.RemoteSocket) []string {
-	ids := []string{}
-	for _, s := range sockets {
-		ids = append(ids, s.ID)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// deaf makes Redis count one node more, which hears nothing.
-func (b *backend) deaf(t *testing.T) {
-	t.Helper()
-	ps, err := pubsubClient(b.options, "deaf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ps.end)
-	before := subscribers(t, b, "socket.io-request#/#")
-	go func() {
-		_ = ps.Receive(context.Background(), ps.B().Subscribe().Channel("socket.io-request#/#").Build(), func(rueidis.PubSubMessage) {})
-	}()
-	eventually(t, "the deaf node counts", func() error {
-		if subscribers(t, b, "socket.io-request#/#") != before+1 {
-			return errNotYet
-		}
-		return nil
-	})
-}
-
-var room1 = socketio.BroadcastOptions{Rooms: []string{"room1"}}
 
 func TestFetchSocketsAndAllRooms(t *testing.T) {
 	for _, specific := range []bool{false, true} {
@@ -285,136 +174,12 @@ func TestCommandsKeepTheirPlaceAmongMessages(t *testing.T) {
 	}
 }
 
-var eventData = []byte(unhex("92a561636b6d65a171"))
-
-func TestBroadcastWithAck(t *testing.T) {
-	for _, specific := range []bool{false, true} {
-		t.Run(fmt.Sprintf("specific=%v", specific), func(t *testing.T) {
-			fleet(t, func(c *Config) { c.SpecificResponses = specific }, func(t *testing.T, _ *backend, nodes []*node) {
-				var want []string
-				for i, n := range nodes {
-					n.acks = [][]byte{{byte(i)}, nil}
-					want = append(want, fmt.Sprintf("%x", i), "nil")
-				}
-				for _, n := range nodes {
-					acks, c := n.broadcastWithAck(room1, socketio.Flags{}, 10*time.Second)
-					if got := once(t, "broadcast", c); got.err != nil || got.value != 2*len(nodes) {
-						t.Fatalf("got %d clients, %v", got.value, got.err)
-					}
-					if got := drain(acks); !slices.Equal(got, sorted(want)) {
-						t.Errorf("acknowledged %q, want %q", got, want)
-					}
-				}
-				for _, n := range nodes {
-					n.called(t, slices.Repeat([]string{"broadcast / [room1] [] 92a561636b6d65a171"}, len(nodes))...)
-				}
-				// Only here.
-				acks, c := nodes[0].broadcastWithAck(socketio.BroadcastOptions{}, socketio.Flags{Local: true}, 10*time.Second)
-				if got := once(t, "local broadcast", c); got.err != nil || got.value != 2 {
-					t.Errorf("got %d clients, %v", got.value, got.err)
-				}
-				if got := drain(acks); !slices.Equal(got, []string{"0", "nil"}) {
-					t.Errorf("acknowledged %q", got)
-				}
-			})
-		})
-	}
-}
-
-// broadcastWithAck returns what is acknowledged, and the end.
-func (n *node) broadcastWithAck(o socketio.BroadcastOptions, flags socketio.Flags, timeout time.Duration) (<-chan string, <-chan result[int]) {
-	acks := make(chan string, 100)
-	done, c := results[int]()
-	n.Bus().BroadcastWithAck("/", o, flags, eventData, timeout, func(packet []byte) {
-		if packet == nil {
-			acks <- "nil"
-		} else {
-			acks <- fmt.Sprintf("%x", packet[0])
-		}
-	}, done)
-	return acks, c
-}
-
-// drain returns what is in the channel, sorted.
-func drain(c <-chan string) []string {
-	var out []string
-	for len(c) > 0 {
-		out = append(out, <-c)
-	}
-	return sorted(out)
-}
-
-func sorted(list []string) []string {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	return list
-}
-
-func TestBroadcastWithAckReturnsWhatCame(t *testing.T) {
-	fleet(t, nil, func(t *testing.T, b *backend, nodes []*node) {
-		for _, n := range nodes {
-			n.acks = [][]byte{{7}}
-		}
-		last := nodes[len(nodes)-1]
-		last.silent = 1
-		acks, c := nodes[0].broadcastWithAck(room1, socketio.Flags{}, 200*time.Millisecond)
-		got := once(t, "broadcast", c)
-		want := fmt.Sprintf("timeout reached: only %d acknowledgements received out of %d, from %d servers out of %[1]d", len(nodes), len(nodes)+1, len(nodes))
-		if got.err == nil || got.err.Error() != want || got.value != len(nodes)+1 {
-			t.Errorf("got %d clients, %v, want %s", got.value, got.err, want)
-		}
-		if got := drain(acks); len(got) != len(nodes) {
-			t.Errorf("acknowledged %q", got)
-		}
-		last.silent = 0
-		b.deaf(t)
-		acks, c = nodes[0].broadcastWithAck(room1, socketio.Flags{}, 200*time.Millisecond)
-		if got := once(t, "broadcast", c); !errors.Is(got.err, context.DeadlineExceeded) || got.value != len(nodes) {
-			t.Errorf("got %d clients, %v", got.value, got.err)
-		}
-		if got := drain(acks); len(got) != len(nodes) {
-			t.Errorf("acknowledged %q", got)
-		}
-	})
-}
-
-func TestServerSideEmit(t *testing.T) {
-	for _, specific := range []bool{false, true} { // such answers come on the shared channel all the same
-		t.Run(fmt.Sprintf("specific=%v", specific), func(t *testing.T) {
-			fleet(t, func(c *Config) { c.SpecificResponses = specific }, func(t *testing.T, _ *backend, nodes []*node) {
-				want := []string{}
-				for i, n := range nodes {
-					n.reply = fmt.Appendf(nil, `{"node":%d}`, i)
-					if i > 0 {
-						want = append(want, string(n.reply))
-					}
-				}
-				done, c := results[[]json.RawMessage]()
-				nodes[0].Bus().ServerSideEmit("/", []byte(`["hello",{"a":[1]}]`), done)
-				got := once(t, "emit", c)
-				texts := []string{}
-				for _, r := range got.value {
-					texts = append(texts, string(r))
-				}
-				if slices.Sort(texts); got.err != nil || got.value == nil || !slices.Equal(texts, want) {
-					t.Errorf("got %q, %v, want %q", texts, got.err, want)
-				}
-				nodes[0].Bus().ServerSideEmit("/", []byte(`["bye"]`), nil)
-				for _, n := range nodes[1:] {
-					n.called(t, `emit / ["hello",{"a":[1]}] true`, `emit / ["bye"] false`)
-				}
-				nodes[0].called(t)
-			})
-		})
-	}
-}
-
 // A node that is counted and does not answer: the others' answers come with the error.
 func TestRequestsTimeOut(t *testing.T) {
 	backends(t, func(t *testing.T, b *backend) {
 		nodes := b.fleet(t, 2, nil)
 		n := nodes[0]
-		n.bus.requester.timeout = 200 * time.Millisecond
+		n.bus.requester.timeout = time.Hour
 		nodes[0].sockets, nodes[1].sockets = []socketio.RemoteSocket{{ID: "a"}}, []socketio.RemoteSocket{{ID: "b"}}
 		nodes[1].rooms, nodes[1].reply = []string{"r"}, []byte("1")
 		b.deaf(t)
@@ -424,6 +189,9 @@ func TestRequestsTimeOut(t *testing.T) {
 		n.Bus().AllRooms("/", named)
 		emitted, emittedDone := results[[]json.RawMessage]()
 		n.Bus().ServerSideEmit("/", []byte(`["x"]`), emitted)
+		n.lapse(t, fetch, 2, 0)
+		n.lapse(t, allRooms, 2, 0)
+		n.lapse(t, emit, 1, 0)
 		if got := once(t, "fetch", fetchDone); !slices.Equal(socketIDs(got.value), []string{"a", "b"}) || !errors.Is(got.err, context.DeadlineExceeded) ||
 			got.err.Error() != "timeout reached while waiting for fetchSockets response" {
 			t.Errorf("got %+v", got)
@@ -451,6 +219,7 @@ func TestForeignAnswers(t *testing.T) {
 		nodes := b.fleet(t, 2, nil)
 		n := nodes[0]
 		n.bus.requester.newID = func() string { return "OURS" }
+		n.bus.requester.timeout = patience
 		b.deaf(t)
 		done, c := results[[]socketio.RemoteSocket]()
 		n.Bus().FetchSockets("/", room1, done)
@@ -582,38 +351,5 @@ func TestRequestFromItsCallback(t *testing.T) {
 	n.Bus().AllRooms("/", ask)
 	if err := await(t, "ten rounds", end); err != nil {
 		t.Error(err)
-	}
-}
-
-// timed is a responder that is told timeouts.
-type timed struct{ *recorder }
-
-func (r timed) LocalBroadcastFor(ns string, o socketio.BroadcastOptions, data []byte, timeout time.Duration, clients func(int), ack func([]byte)) {
-	r.called("for %v", timeout)
-	r.LocalBroadcast(ns, o, data, clients, ack)
-}
-
-func TestTimedResponder(t *testing.T) {
-	b := inProcess(t)
-	var nodes []*node
-	for _, id := range []string{"nodeAAAA", "nodeBBBB"} {
-		n := b.open(t, id, nil)
-		n.Bus().Open("/")
-		ctx, cancel := context.WithCancel(context.Background())
-		n.cancel = cancel
-		go func() { defer close(n.done); _ = n.Run(ctx, n.recorder, timed{n.recorder}, nil) }()
-		t.Cleanup(func() { n.stop(t) })
-		eventually(t, "ready", n.Ready)
-		nodes = append(nodes, n)
-	}
-	for _, timeout := range []time.Duration{7 * time.Second, 0} { // 0: as other requests
-		_, c := nodes[0].broadcastWithAck(room1, socketio.Flags{}, timeout)
-		if got := once(t, "broadcast", c); got.err != nil {
-			t.Error(got.err)
-		}
-	}
-	b.do(t, "PUBLISH", "socket.io-request#/#", unhex("84a3756964a178a9726571756573744964a152a474797065"+"07"+"a67061636b657482a46461746191a161a36e7370a12f")) // no opts: malformed
-	for _, n := range nodes {
-		n.called(t, "for 7s", "broadcast / [room1] [] 92a561636b6d65a171", "for 5s", "broadcast / [room1] [] 92a561636b6d65a171")
 	}
 }

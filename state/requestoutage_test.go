@@ -3,8 +3,11 @@ package state
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,6 +156,83 @@ func TestRequestsWaitForTheSubscriptions(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A count that the lost connection took with it is repeated.
+func TestRequestsAreCountedAgain(t *testing.T) {
+	b := realRedis(t)
+	n := b.open(t, "nodeAAAA", nil)
+	n.bus.patience, n.bus.requester.timeout = 2*patience, 2*patience
+	n.sockets = []socketio.RemoteSocket{{ID: "a"}}
+	n.Bus().Open("/")
+	n.run(t)
+	eventually(t, "ready", n.Ready)
+	b.redis.freeze(t)
+	done, c := results[[]socketio.RemoteSocket]()
+	n.Bus().FetchSockets("/", room1, done)
+	eventually(t, "the loss is noticed", func() error {
+		if n.link.down() == nil {
+			return errNotYet
+		}
+		return nil
+	})
+	b.redis.thaw(t)
+	if got := once(t, "fetch", c); got.err != nil || len(got.value) != 1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestRequestsThatRedisRefuses(t *testing.T) {
+	b := realRedis(t)
+	n := b.fleet(t, 2, nil)[0]
+	for _, command := range []string{"pubsub", "publish"} {
+		b.do(t, "ACL", "SETUSER", "default", "-"+command)
+		done, c := results[[]string]()
+		n.Bus().AllRooms("/", done)
+		if got := once(t, "rooms", c); got.err == nil || !strings.Contains(got.err.Error(), "'"+command) || errors.Is(got.err, ErrUnavailable) {
+			t.Errorf("without %s: %v", command, got.err)
+		}
+		b.do(t, "ACL", "SETUSER", "default", "+"+command)
+	}
+}
+
+// A request that cannot be published ends, and nothing is done here either.
+func TestRequestsThatAreNotPublished(t *testing.T) {
+	n := inProcess(t).open(t, "nodeAAAA", func(c *Config) { c.PublishQueue = 1 })
+	n.Bus().Open("/")
+	if err := n.Bus().Publish("/", "", nil, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	q := &n.bus.requester
+	var ended []error
+	start := func() *request {
+		r := newTableRequest(newRequestID(), broadcast)
+		r.deadline = time.Now().Add(time.Hour)
+		r.patience = r.deadline
+		r.local = func() { t.Error("the local part begins") }
+		r.finish = func(err error) { ended = append(ended, err) }
+		if err := q.admit(r); err != nil {
+			t.Fatal(err)
+		}
+		n.bus.requestRound()
+		return r
+	}
+	n.bus.counted(start(), 2)
+	if len(ended) != 1 || !errors.Is(ended[0], ErrQueueFull) {
+		t.Errorf("got %v, want ErrQueueFull", ended)
+	}
+	lost := start()
+	q.table.count(lost, 2)
+	for _, err := range []error{nil, fmt.Errorf("state: publish: %w", io.EOF), ErrClosed} {
+		n.bus.requestPublished(lost, err)
+		n.bus.requestRound()
+	}
+	if len(ended) != 2 || !errors.Is(ended[1], ErrUnavailable) || !errors.Is(ended[1], io.EOF) {
+		t.Errorf("got %v, want one more that is ErrUnavailable", ended)
+	}
+	if err := n.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // FuzzResponse: whatever comes on a response channel, nothing panics, nothing

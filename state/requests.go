@@ -51,26 +51,25 @@ func (b *Bus) receiveRequest(ns string, payload []byte) {
 	// A requester counts itself without answering itself. Joins, leaves and
 	// disconnects it executes through this very subscription.
 	own := q.UID == b.uid
-	answered := true
 	switch q.Type {
 	case socketio.RequestRemoteJoin, socketio.RequestRemoteLeave, socketio.RequestRemoteDisconnect:
 		b.change(ns, &q)
 	case socketio.RequestSockets, socketio.RequestAllRooms, socketio.RequestRemoteFetch:
-		if answered = !own; answered {
+		if !own {
 			b.describe(ns, &q)
 		}
 	case socketio.RequestServerSideEmit:
-		if answered = !own; answered {
+		if !own {
 			b.serverSideEmit(ns, &q)
 		}
 	case socketio.RequestBroadcast:
-		if answered = !own; answered {
+		if !own {
 			b.broadcastWithAck(ns, &q)
 		}
 	default:
-		answered = false
+		return
 	}
-	if answered {
+	if !own {
 		b.metrics.AdapterRequests.Inc()
 	}
 }
