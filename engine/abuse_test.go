@@ -313,6 +313,8 @@ func TestSlowBodies(t *testing.T) {
 		"of an opening request":    "GET " + pollPath + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
 		"for an unknown session":   "POST " + pollPath + "&sid=AAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n4",
 		"for an unknown transport": "POST /socket.io/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n4",
+		"for another path":         "POST /elsewhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n4",
+		"of a preflight":           "OPTIONS " + pollPath + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n4",
 		"that is too large":        "POST " + pollPath + "&sid=" + p.sid + " HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n4",
 		"in chunks":                "POST " + pollPath + "&sid=AAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n4",
 	} {

@@ -45,6 +45,9 @@ type Config struct {
 
 	// WebSocketOnly refuses long-polling.
 	WebSocketOnly bool
+	// GzipFrom is the size in bytes from which answers to polls are compressed for
+	// clients that accept gzip; 0 is never. (engine.io does from 1024 on.)
+	GzipFrom int
 	// Allow, if not nil, decides about every opening request; the text of its
 	// error is the client's answer (403, Engine.IO code 4).
 	Allow func(*http.Request) error

@@ -24,16 +24,16 @@ const handshakeWriteTimeout = 5 * time.Second
 // order of checks of engine.io 6, serves long-polling, and turns WebSocket
 // handshakes into conns that cost no goroutine.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	if !s.boundBody(w, r, upgrade) {
+		return
+	}
 	if !strings.HasPrefix(r.URL.Path, s.cfg.Path) {
 		http.NotFound(w, r)
 		return
 	}
 	if s.cors(w, r) {
 		return // a preflight, answered
-	}
-	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
-	if !s.boundBody(w, r, upgrade) {
-		return
 	}
 	if s.plain != nil {
 		s.openWebSocket(w, r, nil)
@@ -182,9 +182,9 @@ func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 		http.SetCookie(w, &cookie)
 	}
 	body := append([]byte{byte(socketio.EngineOpen)}, s.openPacket(c)...)
-	s.m.FramesSent.Inc()
+	s.m.FramesSent.Inc() // the shard counts what it sends itself
 	s.m.BytesSent.Add(float64(len(body)))
-	respondPoll(w, body)
+	s.respondPoll(w, r, body)
 }
 
 // admission reserves a place for one conn.

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -130,7 +132,7 @@ func (p *polling) get(w http.ResponseWriter, r *http.Request) {
 	p.c.fan.Wrote(1)
 	select {
 	case body := <-ch:
-		respondPoll(w, body)
+		p.c.srv.respondPoll(w, r, body)
 	case <-r.Context().Done():
 		p.mu.Lock()
 		waiting := p.parked == ch
@@ -144,12 +146,39 @@ func (p *polling) get(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func respondPoll(w http.ResponseWriter, body []byte) {
+// respondPoll answers a poll, compressed if that is on, worth it and welcome.
+func (s *Server) respondPoll(w http.ResponseWriter, r *http.Request, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=UTF-8")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
+	if s.cfg.GzipFrom > 0 && len(body) >= s.cfg.GzipFrom {
+		h.Add("Vary", "Accept-Encoding")
+		if acceptsGzip(r.Header) {
+			var z bytes.Buffer
+			zw := gzip.NewWriter(&z)
+			_, _ = zw.Write(body) // a Buffer takes everything
+			_ = zw.Close()
+			h.Set("Content-Encoding", "gzip")
+			body = z.Bytes()
+		}
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body)
+}
+
+// acceptsGzip reports whether gzip is among the accepted encodings and not
+// refused by a weight of 0 (RFC 9110 section 12.5.3).
+func acceptsGzip(h http.Header) bool {
+	for _, field := range strings.Split(strings.Join(h["Accept-Encoding"], ","), ",") {
+		name, weight, _ := strings.Cut(field, ";")
+		if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			continue
+		}
+		q, ok := strings.CutPrefix(strings.TrimSpace(weight), "q=")
+		v, err := strconv.ParseFloat(q, 64)
+		return !ok || err == nil && v > 0
+	}
+	return false
 }
 
 // post handles the packets of one POST.

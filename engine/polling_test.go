@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -440,5 +441,34 @@ func TestCORS(t *testing.T) {
 	resp, body = exchange(t, none.addr, "OPTIONS", "/socket.io/?EIO=4&transport=polling", "")
 	if resp.StatusCode != 400 || body != `{"code":2,"message":"Bad handshake method"}` {
 		t.Errorf("OPTIONS without CORS: %d %q", resp.StatusCode, body)
+	}
+}
+
+func TestGzip(t *testing.T) {
+	s := newServer(t, engine.Config{GzipFrom: 1024}, echo)
+	for _, tc := range []struct {
+		accept string
+		size   int
+		packed bool
+	}{{"gzip", 2000, true}, {"deflate, gzip;q=0.5", 2000, true}, {"gzip;q=0", 2000, false}, {"br", 2000, false}, {"", 2000, false}, {"gzip", 10, false}} {
+		p := s.pollJoined()
+		text := strings.Repeat("x", tc.size)
+		p.post(`42["echo","` + text + `"]`)
+		resp, body := exchange(t, s.addr, "GET", strings.TrimPrefix(p.url(), "http://"+s.addr), "Accept-Encoding: "+tc.accept+"\r\n")
+		packed := resp.Header.Get("Content-Encoding") == "gzip"
+		if packed {
+			r, err := gzip.NewReader(strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body = string(plain)
+		}
+		if packed != tc.packed || body != `42["echo","`+text+`"]` {
+			t.Errorf("accept %q, %d bytes: packed %v, %.40q", tc.accept, tc.size, packed, body)
+		}
 	}
 }

@@ -158,7 +158,7 @@ func (r *roomWindow) update() (PresenceUpdate, bool) {
 	u := PresenceUpdate{Room: r.room, Count: r.last.Count, Seq: r.last.Seq, Epoch: r.last.Epoch}
 	for user, c := range r.changes {
 		switch {
-		case c.first != c.last:
+		case c.first != c.last && !r.read:
 		case c.last:
 			u.Joined = append(u.Joined, user)
 		default:
