@@ -114,7 +114,7 @@ func (t *requestTable) count(r *request, n int) (begin, publish bool) {
 	n = max(n, 1)
 	r.counted, r.nodes = true, n
 	if r.kind == socketio.RequestServerSideEmit {
-		
+		r.nodes--
 	}
 	heap.Fix(&t.order, r.position)
 	t.complete(r)
