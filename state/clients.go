@@ -255,9 +255,6 @@ func (id connID) kill(ctx context.Context, c rueidis.CommandClient) error {
 
 // lostConnection reports whether err is about the connection and not an answer of Redis.
 func lostConnection(err error) bool {
-	if err == nil {
-		return false
-	}
-	_, answered := rueidis.IsRedisErr(err)
-	return !answered && !rueidis.IsRedisNil(err)
+	var answer *rueidis.RedisError
+	return err != nil && !errors.As(err, &answer)
 }

@@ -158,6 +158,30 @@ func TestRequestsWaitForTheSubscriptions(t *testing.T) {
 	})
 }
 
+func TestRequestsWaitUntilTheNodeHears(t *testing.T) {
+	n := inProcess(t).start(t, "nodeAAAA", nil)
+	b, q := n.bus, &n.bus.requester
+	b.subsMu.Lock()
+	responses := b.subs.topics[topic{"socket.io-response#/#", false}]
+	responses.pending++ // as if Redis had yet to confirm it
+	b.subsMu.Unlock()
+	done, c := results[[]string]()
+	n.Bus().AllRooms("/", done)
+	for range 3 {
+		waits := make(chan bool)
+		q.put(input{apply: func() { waits <- len(q.table.waiting) == 1 && !q.counting }})
+		if !await(t, "requestLoop", waits) {
+			t.Fatal("counted while the node does not hear answers")
+		}
+	}
+	b.subsMu.Lock()
+	responses.pending--
+	b.subsMu.Unlock()
+	if got := once(t, "rooms", c); got.err != nil {
+		t.Error(got.err)
+	}
+}
+
 // A count that the lost connection took with it is repeated.
 func TestRequestsAreCountedAgain(t *testing.T) {
 	b := realRedis(t)

@@ -13,13 +13,24 @@ import (
 // reference server matches the prefix only, and so does this one.
 const socketIOPath = "/socket.io/"
 
+// unreadBodyTimeout bounds how long a request with a body that is of no use here
+// may hold its connection.
+const unreadBodyTimeout = 10 * time.Second
+
 // publicHandler serves the clients' listener. Matching is by hand: a ServeMux
 // would answer unclean paths with redirects, which Socket.IO clients do not follow.
 func publicHandler(clients http.Handler, ready *readiness) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch path := r.URL.Path; {
-		case strings.HasPrefix(path, socketIOPath):
+		path := r.URL.Path
+		if strings.HasPrefix(path, socketIOPath) {
 			clients.ServeHTTP(w, r)
+			return
+		}
+		if r.ContentLength != 0 {
+			// net/http waits for a body that nobody reads before it closes.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadBodyTimeout))
+		}
+		switch {
 		case path == "/healthz":
 			healthz(w, r)
 		case path == "/readyz":

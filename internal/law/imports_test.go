@@ -35,7 +35,7 @@ var allowed = map[string][]string{
 var confined = map[string][]string{
 	"github.com/lesismal/nbio":        {"engine", "bench"},
 	"github.com/redis/rueidis":        {"state", "bench"},
-	"github.com/alicebob/miniredis":   {"state"},
+	"github.com/alicebob/miniredis":   {"state", "bench"},
 	"github.com/caarlos0/env":         {"cmd"},
 	"github.com/golang-jwt/jwt":       {"cmd"},
 	"github.com/prometheus":           {"metrics", "cmd", "engine", "fanout", "state", "test/conformance"},
