@@ -18,6 +18,9 @@ import (
 // request names no timeout; the requester's own 5 s (requestsTimeout) are over then.
 const defaultAckTimeout = 5 * time.Second
 
+// maxAckTimeout bounds how long a broadcast of another node may be remembered here.
+const maxAckTimeout = 10 * time.Minute
+
 // LocalRooms replies with the names of all rooms of the namespace that have
 // members here, private rooms included.
 func (s *Server) LocalRooms(ns string, reply func(rooms []string)) {
@@ -84,18 +87,25 @@ func (s *Server) LocalDisconnect(ns string, o socketio.BroadcastOptions, closeCo
 	})
 }
 
-// LocalBroadcast emits an event that asks for acknowledgements to the matching
-// sockets of this node. clients is called once with their number, then ack once
-// per client that answers, with its first argument as MessagePack (nil if none).
+// LocalBroadcast is LocalBroadcastFor with the timeout of a request that names none.
 func (s *Server) LocalBroadcast(ns string, o socketio.BroadcastOptions, data []byte, clients func(n int), ack func(packet []byte)) {
+	s.LocalBroadcastFor(ns, o, data, defaultAckTimeout, clients, ack)
+}
+
+// LocalBroadcastFor emits an event that asks for acknowledgements to the matching
+// sockets of this node. clients is called once with their number, then ack once
+// per client that answers within the timeout, which is bounded, with its first
+// argument as MessagePack (nil if none).
+func (s *Server) LocalBroadcastFor(ns string, o socketio.BroadcastOptions, data []byte, timeout time.Duration, clients func(n int), ack func(packet []byte)) {
 	data = slices.Clone(data)
+	timeout = min(timeout, maxAckTimeout)
 	s.collect(ns, o, func(sockets []*Socket) {
 		if len(sockets) == 0 {
 			clients(0)
 			return
 		}
 		n := sockets[0].nsp
-		id := n.acks.expectEach(defaultAckTimeout, sockets, func(a *Ack) { ack(firstArg(a)) })
+		id := n.acks.expectEach(timeout, sockets, func(a *Ack) { ack(firstArg(a)) })
 		text, attachments, err := socketio.AppendClientEvent(nil, ns, id, true, data, nil)
 		if err != nil {
 			n.acks.forget(id)

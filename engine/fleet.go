@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -88,7 +90,7 @@ func (b Broadcast) DisconnectSockets(closeConn bool) {
 // EmitWithAck sends an event that every selected client acknowledges. done is
 // called once, on another goroutine, with the first argument of each answer, null
 // for an answer without arguments or with binary ones. When not all clients
-// answered in time, the error says so and the answers that came are there.
+// answered in time, the error is ErrAckTimeout and the answers that came are there.
 func (b Broadcast) EmitWithAck(timeout time.Duration, done func(answers []json.RawMessage, err error), event string, args ...any) error {
 	p, err := encodeEvent(event, args)
 	if err != nil {
@@ -109,6 +111,9 @@ func (b Broadcast) EmitWithAck(timeout time.Duration, done func(answers []json.R
 		emit = (&loopback{s: b.nsp.srv}).BroadcastWithAck
 	}
 	emit(b.nsp.name, b.options(), flags, data, timeout, c.add, func(_ int, err error) {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", ErrAckTimeout, err)
+		}
 		go done(c.take(), err)
 	})
 	return nil

@@ -138,7 +138,7 @@ func (l *loopback) BroadcastWithAck(ns string, o socketio.BroadcastOptions, _ so
 			end(nil)
 		}
 	}
-	l.s.LocalBroadcast(ns, o, data, func(n int) {
+	l.s.LocalBroadcastFor(ns, o, data, timeout, func(n int) {
 		mu.Lock()
 		defer mu.Unlock()
 		clients = n

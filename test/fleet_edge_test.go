@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type edge struct {
 	state    *state.State
 	engine   *engine.Server
 	notes    *inbox[note]
+	sockets  sync.Map // id → *engine.Socket, of both namespaces
 }
 
 // startEdge starts an edge that ends with the test.
@@ -83,6 +85,7 @@ func (e *edge) serve(n *engine.Namespace) {
 	n.Use(func(s *engine.Socket, next func(error)) {
 		var auth struct{ Client string }
 		_ = json.Unmarshal(s.Auth(), &auth)
+		e.sockets.Store(s.ID(), s)
 		s.SetData(map[string]any{"server": e.id, "client": auth.Client})
 		next(nil)
 	})
@@ -148,7 +151,8 @@ func (e *edge) do(t *testing.T, o operation) reply {
 			t.Fatal(err)
 		}
 	case "enter":
-		e.enter(t, n, o, end)
+		e.enter(t, o)
+		end(nil, nil)
 	default:
 		t.Fatalf("an edge cannot %s", o.Op)
 	}
@@ -162,13 +166,14 @@ func (e *edge) do(t *testing.T, o operation) reply {
 }
 
 // enter makes a socket of the edge a member of a room and waits until it hears it.
-func (e *edge) enter(t *testing.T, n *engine.Namespace, o operation, end func(any, error)) {
+func (e *edge) enter(t *testing.T, o operation) {
 	t.Helper()
 	joined := make(chan error, len(o.Args))
-	socket := n.Socket(o.SID)
-	if socket == nil {
+	found, ok := e.sockets.Load(o.SID)
+	if !ok {
 		t.Fatalf("the edge has no socket %s", o.SID)
 	}
+	socket := found.(*engine.Socket)
 	for _, room := range texts(o.Args) {
 		socket.Join(room, func(err error) { joined <- err })
 	}
@@ -182,7 +187,6 @@ func (e *edge) enter(t *testing.T, n *engine.Namespace, o operation, end func(an
 			t.Fatalf("the edge has not joined %v after %v", o.Args, patience)
 		}
 	}
-	end(nil, nil)
 }
 
 // selection is what the operators of every operation have in common.

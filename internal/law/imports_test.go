@@ -26,9 +26,9 @@ var allowed = map[string][]string{
 	"state":            {"socketio", "metrics"},
 	"cmd":              {"websocket", "socketio", "metrics", "fanout", "engine", "state", "cmd"},
 	"bench":            {"websocket", "socketio", "bench"},
-	"test":             nil,
-	"test/conformance": {"engine", "websocket", "metrics", "test/conformance"}, // engine.New takes the metrics
-	"internal":         {"websocket", "socketio"},                              // the tiny test client speaks both
+	"test":             {"engine", "state", "socketio", "websocket", "metrics"}, // a node of its own in mixed fleets
+	"test/conformance": {"engine", "websocket", "metrics", "test/conformance"},  // engine.New takes the metrics
+	"internal":         {"websocket", "socketio"},                               // the tiny test client speaks both
 }
 
 // confined are modules that only some folders may import, tests included.
@@ -38,7 +38,7 @@ var confined = map[string][]string{
 	"github.com/alicebob/miniredis":   {"state", "bench"},
 	"github.com/caarlos0/env":         {"cmd"},
 	"github.com/golang-jwt/jwt":       {"cmd"},
-	"github.com/prometheus":           {"metrics", "cmd", "engine", "fanout", "state", "test/conformance"},
+	"github.com/prometheus":           {"metrics", "cmd", "engine", "fanout", "state", "test"},
 	"net/http/pprof":                  {"cmd", "bench"},
 	"github.com/lesismal/nbio/nbhttp": nil, // RFC 6455 and HTTP are not nbio's here
 }
