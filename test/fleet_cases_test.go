@@ -1,7 +1,6 @@
 package test
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"testing"
@@ -53,14 +52,13 @@ func (f *fleet) broadcasts(t *testing.T, from int) {
 func (f *fleet) targets(t *testing.T, from int) {
 	one, two, quiet := f.unique("one"), f.unique("two"), f.unique("quiet")
 	f.enter(t, one)
-	for i, s := range f.servers {
-		s.do(t, operation{Op: "enter", Namespace: "/", SID: f.clients[i][1].id, Args: []any{two}})
+	for i := range f.servers {
+		f.perform(t, i, operation{Op: "enter", SID: f.clients[i][1].id, Args: []any{two}})
 	}
-	s := f.servers[1]
-	s.do(t, operation{Op: "enter", Namespace: "/", SID: f.clients[1][0].id, Args: []any{two, quiet}})
+	f.perform(t, 1, operation{Op: "enter", SID: f.clients[1][0].id, Args: []any{two, quiet}})
 	c := f.clients
 	firsts, seconds := []*client{c[0][0], c[1][0], c[2][0]}, []*client{c[0][1], c[1][1], c[2][1]}
-	for name, tt := range map[string]struct {
+	tests := map[string]struct {
 		operation
 		want []*client
 	}{
@@ -77,26 +75,28 @@ func (f *fleet) targets(t *testing.T, from int) {
 		"sockets":        {operation{Rooms: []any{c[2][0].id, c[1][0].id, c[2][0].id}}, firsts[1:]},
 		"local":          {operation{Flags: []string{"local"}}, c[from][:]},
 		"local room":     {operation{Flags: []string{"local"}, Rooms: []any{one}}, c[from][:1]},
-	} {
-		event := f.unique("event")
-		tt.Event, tt.Args = event, []any{name}
+	}
+	events := make(map[string]string) // by test
+	for name, tt := range tests {
+		events[name] = f.unique("event")
+		tt.Event, tt.Args = events[name], []any{name}
 		f.emit(t, from, tt.operation)
 		for _, member := range tt.want {
-			member.got(t, event)
+			member.got(t, events[name])
 		}
-		defer func() { // behind one fence for all
-			for _, member := range f.everybody() {
-				want := 0
-				if slices.Contains(tt.want, member) {
-					want = 1
-				}
-				if n := len(member.named(event)); n != want {
-					t.Errorf("%s: %s got the event %d times, want %d", name, member.key, n, want)
-				}
-			}
-		}()
 	}
 	f.fence(t, from)
+	for name, tt := range tests {
+		for _, member := range f.everybody() {
+			want := 0
+			if slices.Contains(tt.want, member) {
+				want = 1
+			}
+			if n := len(member.named(events[name])); n != want {
+				t.Errorf("%s: %s got the event %d times, want %d", name, member.key, n, want)
+			}
+		}
+	}
 }
 
 // order tests that events of one server come in order.
@@ -123,7 +123,23 @@ func (f *fleet) order(t *testing.T, from int) {
 // numericRooms tests rooms that Node.js servers name by a number. On an edge a
 // room's name is text; Node.js tells 42 from "42".
 func (f *fleet) numericRooms(t *testing.T, from int) {
-	number := 1_000 + int(f.names.Add(1))
+	base := 1_000 + int(f.names.Add(1))
+	for _, number := range []any{base, -base, 0.5 + float64(base), 1<<40 + base} {
+		f.numericRoom(t, from, number)
+	}
+	if _, byNumber := f.servers[from].(*peer); !byNumber {
+		return // an edge has no numbers
+	}
+	// Moving sockets into such a room and out of it.
+	members, room := f.clients, 500_000+base
+	f.perform(t, from, operation{Op: "join", Rooms: []any{members[0][0].id, members[2][0].id}, Args: []any{room}})
+	f.found(t, from, operation{Rooms: []any{room}}, members[0][0], members[2][0])
+	f.perform(t, from, operation{Op: "leave", Rooms: []any{members[2][0].id}, Args: []any{room}})
+	f.found(t, from, operation{Rooms: []any{room}}, members[0][0])
+}
+
+func (f *fleet) numericRoom(t *testing.T, from int, number any) {
+	t.Helper()
 	f.enter(t, number)
 	text := fmt.Sprint(number)
 	_, byNumber := f.servers[from].(*peer)
@@ -162,21 +178,11 @@ func (f *fleet) numericRooms(t *testing.T, from int) {
 				answers = append(answers, f.servers[i].name()+"/0")
 			}
 		}
-		r := f.servers[from].do(t, operation{Op: "ask", Namespace: "/", Rooms: []any{tt.room}, Event: event, Timeout: 10_000})
+		r := f.servers[from].do(operation{Op: "ask", Namespace: "/", Rooms: []any{tt.room}, Event: event, Timeout: 10_000})
 		if got := good[[]any](t, "ask", r); !sameSet(got, answers) {
 			t.Errorf("room %#v: answers %v, want %v", tt.room, got, answers)
 		}
 	}
-
-	// Moving sockets into such a room and out of it.
-	other := any(number + 500_000)
-	if !byNumber {
-		other = fmt.Sprint(other)
-	}
-	f.perform(t, from, operation{Op: "join", Rooms: []any{members[0].id, members[2].id}, Args: []any{other}})
-	f.found(t, from, operation{Rooms: []any{other}}, members[0], members[2])
-	f.perform(t, from, operation{Op: "leave", Rooms: []any{members[2].id}, Args: []any{other}})
-	f.found(t, from, operation{Rooms: []any{other}}, members[0])
 }
 
 func without(list []*client, gone ...*client) []*client {
@@ -187,8 +193,8 @@ func without(list []*client, gone ...*client) []*client {
 func (f *fleet) namespaces(t *testing.T, from int) {
 	room, event := f.unique("room"), f.unique("event")
 	f.enter(t, room)
-	for i, s := range f.servers {
-		s.do(t, operation{Op: "enter", Namespace: "/chat", SID: f.chat[i].id, Args: []any{room}})
+	for i := range f.servers {
+		f.perform(t, i, operation{Op: "enter", Namespace: "/chat", SID: f.chat[i].id, Args: []any{room}})
 	}
 	f.emit(t, from, operation{Namespace: "/chat", Rooms: []any{room}, Event: event, Args: []any{[]byte("c")}})
 	f.emit(t, from, operation{Namespace: "/chat", Event: event})
@@ -204,29 +210,45 @@ func (f *fleet) namespaces(t *testing.T, from int) {
 	chat := f.chat[:]
 	f.foundIn(t, from, operation{Namespace: "/chat", Rooms: []any{room}}, chat)
 	f.foundIn(t, from, operation{Namespace: "/chat"}, chat)
-	r := f.servers[from].do(t, operation{Op: "ask", Namespace: "/chat", Event: event, Timeout: 10_000})
+	r := f.servers[from].do(operation{Op: "ask", Namespace: "/chat", Event: event, Timeout: 10_000})
 	if got := good[[]any](t, "ask", r); !sameSet(got, []any{"first", "second", "third"}) {
 		t.Errorf("answers %v", got)
 	}
-	r = f.servers[from].do(t, operation{Op: "rooms", Namespace: "/chat"})
+	r = f.servers[from].do(operation{Op: "rooms", Namespace: "/chat"})
 	rooms := texts(good[[]any](t, "rooms", r))
 	if !slices.Contains(rooms, room) || slices.Contains(rooms, f.clients[0][0].id) || !slices.Contains(rooms, f.chat[2].id) {
 		t.Errorf("rooms of /chat: %v", rooms)
 	}
-	r = f.servers[from].do(t, operation{Op: "question", Namespace: "/chat", Event: "question"})
+	r = f.servers[from].do(operation{Op: "question", Namespace: "/chat", Event: "question"})
 	if got := good[[]map[string]any](t, "question", r); len(got) != 2 || got[0]["nsp"] != "/chat" || got[1]["nsp"] != "/chat" {
 		t.Errorf("answers of servers %v", got)
 	}
+	f.partOfFleet(t, from)
 }
 
-// order of allRooms and of fetchSockets says nothing.
+// partOfFleet tests a namespace that only Node.js servers have: nobody waits for the edge.
+func (f *fleet) partOfFleet(t *testing.T, from int) {
+	t.Helper()
+	if f.servers[from] == server(f.edge) {
+		return
+	}
+	others := 2
+	if f.edge != nil {
+		others = 1
+	}
+	r := f.servers[from].do(operation{Op: "question", Namespace: "/node", Event: "question"})
+	if got := good[[]any](t, "question in /node", r); len(got) != others {
+		t.Errorf("answers of servers in /node %v, want %d", got, others)
+	}
+	f.foundIn(t, from, operation{Namespace: "/node"}, nil)
+}
 
 // allRooms tests that the rooms of all servers are known, each once.
 func (f *fleet) allRooms(t *testing.T, from int) {
 	room, number := f.unique("room"), 2_000_000+int(f.names.Add(1))
 	f.enter(t, room)
 	f.enter(t, number)
-	rooms := texts(good[[]any](t, "rooms", f.servers[from].do(t, operation{Op: "rooms", Namespace: "/"})))
+	rooms := texts(good[[]any](t, "rooms", f.servers[from].do(operation{Op: "rooms", Namespace: "/"})))
 	want := []string{room, fmt.Sprintf("%v", any(float64(number)))}
 	for _, c := range f.everybody() {
 		want = append(want, c.id)
@@ -239,13 +261,4 @@ func (f *fleet) allRooms(t *testing.T, from int) {
 	if n := len(slices.DeleteFunc(rooms, func(r string) bool { return r != room })); n != 1 {
 		t.Errorf("%q is named %d times", room, n)
 	}
-}
-
-// sameRoom compares names one of which may be a number that went through JSON.
-func sameRoom(a, b string) bool {
-	var x, y float64
-	if json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil {
-		return x == y
-	}
-	return a == b
 }

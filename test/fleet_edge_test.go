@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +30,7 @@ type edge struct {
 	state    *state.State
 	engine   *engine.Server
 	notes    *inbox[note]
+	end      func() error
 	sockets  sync.Map // id → *engine.Socket, of both namespaces
 }
 
@@ -64,20 +65,25 @@ func startEdge(t *testing.T, name, redisURL string, pattern, specific bool) *edg
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = st.Run(ctx, srv, srv, nil) }()
 	go func() { _ = front.Serve(e.listener) }()
-	t.Cleanup(func() {
+	e.end = sync.OnceValue(func() error {
 		late, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := srv.Shutdown(late); err != nil {
-			t.Errorf("shut down the edge: %v", err)
-		}
+		err := srv.Shutdown(late)
 		_ = front.Close()
 		stop()
 		<-ended
-		if err := st.Close(late); err != nil {
-			t.Errorf("close the edge's state: %v", err)
-		}
+		return errors.Join(err, st.Close(late))
 	})
+	t.Cleanup(func() { e.close(t) })
 	return e
+}
+
+// close ends the edge in order; again is no change.
+func (e *edge) close(t *testing.T) {
+	t.Helper()
+	if err := e.end(); err != nil {
+		t.Errorf("close the edge: %v", err)
+	}
 }
 
 // serve gives a namespace the handlers that a peer has.
@@ -103,12 +109,12 @@ func (e *edge) url() string         { return "http://" + e.listener.Addr().Strin
 func (e *edge) heard() *inbox[note] { return e.notes }
 
 func (*edge) partial(acks, clients, answered, servers int) string {
-	return fmt.Sprintf("timeout reached: only %d acknowledgements received out of %d, from %d servers out of %d", acks, clients, answered, servers)
+	return fmt.Sprintf("%v: timeout reached: only %d acknowledgements received out of %d, from %d servers out of %d",
+		engine.ErrAckTimeout, acks, clients, answered, servers)
 }
 
 // do does with the Go API what fixtures/fleet-peer.mjs does with the one of Node.js.
-func (e *edge) do(t *testing.T, o operation) reply {
-	t.Helper()
+func (e *edge) do(o operation) reply {
 	n := e.engine.Of(o.Namespace)
 	b := e.selection(n, o)
 	done := make(chan reply, 1)
@@ -120,7 +126,7 @@ func (e *edge) do(t *testing.T, o operation) reply {
 		err := b.EmitWithAck(time.Duration(o.Timeout)*time.Millisecond,
 			func(answers []json.RawMessage, err error) { end(orEmpty(answers), err) }, o.Event, o.Args...)
 		if err != nil {
-			t.Fatal(err)
+			end(nil, err)
 		}
 	case "fetch":
 		b.FetchSockets(func(found []engine.RemoteSocket, err error) { end(described(found), err) })
@@ -148,45 +154,42 @@ func (e *edge) do(t *testing.T, o operation) reply {
 	case "question":
 		err := n.ServerSideEmit(func(answers []json.RawMessage, err error) { end(orEmpty(answers), err) }, o.Event, o.Args...)
 		if err != nil {
-			t.Fatal(err)
+			end(nil, err)
 		}
 	case "enter":
-		e.enter(t, o)
-		end(nil, nil)
+		end(nil, e.enter(o))
 	default:
-		t.Fatalf("an edge cannot %s", o.Op)
+		end(nil, fmt.Errorf("an edge cannot %s", o.Op))
 	}
 	select {
 	case r := <-done:
 		return r
 	case <-time.After(patience):
-		t.Fatalf("%s of the edge has not ended after %v", o.Op, patience)
+		return reply{Error: fmt.Sprintf("not ended after %v", patience)}
 	}
-	return reply{}
 }
 
-// enter makes a socket of the edge a member of a room and waits until it hears it.
-func (e *edge) enter(t *testing.T, o operation) {
-	t.Helper()
-	joined := make(chan error, len(o.Args))
-	found, ok := e.sockets.Load(o.SID)
+// enter makes a socket of the edge a member of rooms and waits until it hears them.
+func (e *edge) enter(o operation) error {
+	socket, ok := e.sockets.Load(o.SID)
 	if !ok {
-		t.Fatalf("the edge has no socket %s", o.SID)
+		return fmt.Errorf("the edge has no socket %s", o.SID)
 	}
-	socket := found.(*engine.Socket)
+	joined := make(chan error, len(o.Args))
 	for _, room := range texts(o.Args) {
-		socket.Join(room, func(err error) { joined <- err })
+		socket.(*engine.Socket).Join(room, func(err error) { joined <- err })
 	}
 	for range o.Args {
 		select {
 		case err := <-joined:
 			if err != nil {
-				t.Fatal(err)
+				return err
 			}
 		case <-time.After(patience):
-			t.Fatalf("the edge has not joined %v after %v", o.Args, patience)
+			return fmt.Errorf("not joined %v after %v", o.Args, patience)
 		}
 	}
+	return nil
 }
 
 // selection is what the operators of every operation have in common.
@@ -269,16 +272,4 @@ func randomText(n int) string {
 		b[i] = byte(rand.Uint32())
 	}
 	return hex.EncodeToString(b)[:n]
-}
-
-// freePort returns a TCP port that nothing listens on, below the range that the
-// kernel gives to outgoing connections.
-func freePort() (string, error) {
-	for {
-		port := strconv.Itoa(11_000 + rand.IntN(21_000))
-		l, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			return port, l.Close()
-		}
-	}
 }

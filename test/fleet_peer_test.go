@@ -3,9 +3,7 @@ package test
 import (
 	"bufio"
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -36,8 +34,8 @@ type operation struct {
 	// Of clients.
 	Client string `json:"client,omitempty"`
 	URL    string `json:"url,omitempty"`
-	Answer []any  `json:"answer,omitempty"` // to whoever asks; nil: none
-	Delay  int    `json:"delay,omitempty"`  // milliseconds before it answers
+	Answer []any  `json:"answer"`          // to whoever asks; nil: none
+	Delay  int    `json:"delay,omitempty"` // milliseconds before it answers
 }
 
 // reply is how an operation ended. Some have a result and an error.
@@ -50,7 +48,8 @@ type reply struct {
 type server interface {
 	name() string
 	url() string
-	do(t *testing.T, o operation) reply
+	// do does something and waits for its end, no longer than patience. It may be called from any goroutine.
+	do(o operation) reply
 	heard() *inbox[note]
 	// partial is the error of a broadcast of which acks of so many clients came, from so many servers.
 	partial(acks, clients, answered, servers int) string
@@ -233,27 +232,25 @@ func (p *peer) start(o operation) (<-chan reply, error) {
 	return done, err
 }
 
-func (p *peer) do(t *testing.T, o operation) reply {
-	t.Helper()
+func (p *peer) do(o operation) reply {
 	done, err := p.start(o)
 	if err != nil {
-		t.Fatalf("%s of %s: %v", o.Op, p.id, err)
+		return reply{Error: err.Error()}
 	}
 	select {
 	case r := <-done:
 		return r
 	case <-p.ended:
-		t.Fatalf("%s ended before it replied to %s: %s", p.id, o.Op, &p.stderr)
+		return reply{Error: p.id + " ended: " + p.stderr.String()}
 	case <-time.After(patience):
-		t.Fatalf("%s did not reply to %s within %v", p.id, o.Op, patience)
+		return reply{Error: fmt.Sprintf("no reply within %v", patience)}
 	}
-	return reply{}
 }
 
 // redis sends a command to the fleet's Redis.
 func (p *peer) redis(t *testing.T, command ...any) json.RawMessage {
 	t.Helper()
-	r := p.do(t, operation{Op: "redis", Args: command})
+	r := p.do(operation{Op: "redis", Args: command})
 	if r.Error != "" {
 		t.Fatalf("redis %v: %s", command, r.Error)
 	}
@@ -276,7 +273,7 @@ func (p *peer) connect(t *testing.T, s server, name string, o operation) *client
 	p.clients[name] = c
 	p.mu.Unlock()
 	o.Op, o.Client, o.URL = "connect", name, s.url()
-	r := p.do(t, o)
+	r := p.do(o)
 	if err := json.Unmarshal(r.Result, &c.id); err != nil || r.Error != "" {
 		t.Fatalf("client %s of %s: %v %s", name, s.name(), err, r.Error)
 	}
@@ -294,142 +291,4 @@ func (c *client) got(t *testing.T, event string) []any {
 
 func isEvent(name string) func([]any) bool {
 	return func(e []any) bool { return e[0] == name }
-}
-
-// tagged writes binary values and dates as fixtures/fleet-peer.mjs reads them.
-func tagged(v any) any {
-	switch v := v.(type) {
-	case []byte:
-		return map[string]any{"$binary": hex.EncodeToString(v)}
-	case time.Time:
-		return map[string]any{"$date": v.UnixMilli()}
-	case []any:
-		out := make([]any, len(v))
-		for i := range v {
-			out[i] = tagged(v[i])
-		}
-		return out
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for k := range v {
-			out[k] = tagged(v[k])
-		}
-		return out
-	}
-	return v
-}
-
-// received is v as a client that got it reports it: through JSON, dates as text.
-func received(v any) any {
-	switch v := v.(type) {
-	case time.Time:
-		return v.UTC().Format("2006-01-02T15:04:05.000Z")
-	case []byte:
-		return tagged(v)
-	case []any:
-		out := make([]any, len(v))
-		for i := range v {
-			out[i] = received(v[i])
-		}
-		return out
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for k := range v {
-			out[k] = received(v[k])
-		}
-		return out
-	case int:
-		return float64(v)
-	}
-	return v
-}
-
-// startRedis starts a redis-server that ends with the test and returns its URL.
-func startRedis(t *testing.T) string {
-	t.Helper()
-	for range 20 {
-		port, err := freePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
-		ownGroup(cmd)
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ready, ended := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(ended)
-			told := false
-			for lines := bufio.NewScanner(stdout); lines.Scan(); {
-				if !told && bytes.Contains(lines.Bytes(), []byte("Ready to accept connections")) {
-					told = true
-					close(ready)
-				}
-			}
-			_ = cmd.Wait()
-		}()
-		end := func() { _ = endGroup(cmd); <-ended }
-		select {
-		case <-ready:
-			t.Cleanup(end)
-			return "redis://127.0.0.1:" + port
-		case <-ended: // somebody else took the port
-		case <-time.After(patience):
-			end()
-		}
-	}
-	t.Fatal(errors.New("redis-server does not start"))
-	return ""
-}
-
-// until polls until probe returns nil.
-func until(t *testing.T, what string, probe func() error) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(patience)
-	for {
-		err := probe()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("waited %v in vain for %s: %v", patience, what, err)
-		}
-	}
-}
-
-// as decodes a result.
-func as[T any](t *testing.T, r reply) T {
-	t.Helper()
-	var v T
-	if err := json.Unmarshal(r.Result, &v); err != nil {
-		t.Fatalf("result %s: %v", r.Result, err)
-	}
-	return v
-}
-
-// good is as for an operation that must not fail.
-func good[T any](t *testing.T, what string, r reply) T {
-	t.Helper()
-	if r.Error != "" {
-		t.Fatalf("%s: %s (with %s)", what, r.Error, r.Result)
-	}
-	return as[T](t, r)
-}
-
-// texts are room names as text.
-func texts(rooms []any) []string {
-	out := make([]string, len(rooms))
-	for i := range rooms {
-		out[i] = fmt.Sprint(rooms[i])
-	}
-	return out
 }

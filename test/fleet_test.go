@@ -1,7 +1,6 @@
 package test
 
 import (
-	"encoding/json"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -11,6 +10,7 @@ import (
 // fleet is three servers that share a Redis, with clients of their own. All
 // clients live in the first server, a Node.js peer as the second is.
 type fleet struct {
+	t        *testing.T // of the whole fleet: its servers end with it
 	redisURL string
 	specific bool // whether Node.js servers answer on the channel of who asks
 	servers  [3]server
@@ -45,7 +45,7 @@ func TestFleet(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := &fleet{redisURL: startRedis(t), specific: tt.nodeSpecific}
+			f := &fleet{t: t, redisURL: startRedis(t), specific: tt.nodeSpecific}
 			f.first = startPeer(t, "first", f.redisURL, f.specific)
 			f.second = startPeer(t, "second", f.redisURL, f.specific)
 			if tt.edge {
@@ -94,10 +94,12 @@ func (f *fleet) run(t *testing.T) {
 	if f.edge != nil {
 		t.Run("bytes", f.bytes)
 	}
+	t.Run("at once", f.atOnce)
 	t.Run("slow", func(t *testing.T) { slow(t) })
 	t.Run("cut", f.cut)
 	t.Run("leave", f.leave)
 	t.Run("killed", f.killed)
+	t.Run("last", f.last)
 }
 
 // client connects a client under a name of its own.
@@ -122,8 +124,8 @@ func (f *fleet) everybody() []*client {
 func (f *fleet) enter(t *testing.T, room any) []*client {
 	t.Helper()
 	var members []*client
-	for i, s := range f.servers {
-		s.do(t, operation{Op: "enter", Namespace: "/", SID: f.clients[i][0].id, Args: []any{room}})
+	for i := range f.servers {
+		f.perform(t, i, operation{Op: "enter", SID: f.clients[i][0].id, Args: []any{room}})
 		members = append(members, f.clients[i][0])
 	}
 	return members
@@ -152,7 +154,7 @@ func (f *fleet) perform(t *testing.T, from int, o operation) {
 	if o.Namespace == "" {
 		o.Namespace = "/"
 	}
-	if r := f.servers[from].do(t, o); r.Error != "" {
+	if r := f.servers[from].do(o); r.Error != "" {
 		t.Fatalf("%s of %s: %s", o.Op, f.servers[from].name(), r.Error)
 	}
 }
@@ -203,13 +205,13 @@ func (f *fleet) startSlow(t *testing.T) func(t *testing.T) {
 	for i, s := range f.servers {
 		// Answers that take longer than requests may, but not longer than who asks wants to wait.
 		c := f.client(t, s, operation{Namespace: "/", Answer: []any{s.name()}, Delay: 5_500})
-		s.do(t, operation{Op: "enter", Namespace: "/", SID: c.id, Args: []any{late}})
+		f.perform(t, i, operation{Op: "enter", SID: c.id, Args: []any{late}})
 		answers := []any{s.name()}
 		if i == 1 {
 			answers = nil // silent
 		}
 		c = f.client(t, s, operation{Namespace: "/", Answer: answers})
-		s.do(t, operation{Op: "enter", Namespace: "/", SID: c.id, Args: []any{partial}})
+		f.perform(t, i, operation{Op: "enter", SID: c.id, Args: []any{partial}})
 	}
 	results := make(chan result, 3*len(f.servers))
 	for _, s := range f.servers {
@@ -219,7 +221,7 @@ func (f *fleet) startSlow(t *testing.T) func(t *testing.T) {
 			"mute":    {Op: "question", Event: "mute"},
 		} {
 			o.Namespace = "/"
-			go func() { results <- result{s, what, s.do(t, o)} }()
+			go func() { results <- result{s, what, s.do(o)} }()
 		}
 	}
 	return func(t *testing.T) {
@@ -249,31 +251,4 @@ func (f *fleet) judgeSlow(t *testing.T, from server, what string, r reply) {
 	if got := as[[]any](t, r); !sameSet(got, want) || r.Error != text {
 		t.Errorf("%s: %s got %v and error %q, want %v and %q", what, from.name(), got, r.Error, want, text)
 	}
-}
-
-// sameSet compares lists whose order says nothing.
-func sameSet(a, b []any) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	count := make(map[string]int)
-	for i := range a {
-		count[canonical(a[i])]++
-		count[canonical(b[i])]--
-	}
-	for _, n := range count {
-		if n != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// canonical is a value as JSON with sorted keys.
-func canonical(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
 }
