@@ -33,11 +33,11 @@ func TestFleet(t *testing.T) {
 	}
 	requirements(t)
 	tests := map[string]struct {
-		edge                                bool
-		pattern, edgeSpecific, nodeSpecific bool
+		edge, pattern, edgeSpecific, nodeSpecific bool
+		slow                                      bool // also what takes seconds and has no modes
 	}{
-		"Node.js only":                      {},
-		"exact, shared answers":             {edge: true},
+		"Node.js only":                      {slow: true},
+		"exact, shared answers":             {edge: true, slow: true},
 		"exact, specific answers":           {edge: true, edgeSpecific: true, nodeSpecific: true},
 		"pattern, edge answers specific":    {edge: true, pattern: true, edgeSpecific: true},
 		"pattern, Node.js answers specific": {edge: true, pattern: true, nodeSpecific: true},
@@ -54,12 +54,12 @@ func TestFleet(t *testing.T) {
 			} else {
 				f.servers = [3]server{f.first, f.second, startPeer(t, "third", f.redisURL, f.specific)}
 			}
-			f.run(t)
+			f.run(t, tt.slow)
 		})
 	}
 }
 
-func (f *fleet) run(t *testing.T) {
+func (f *fleet) run(t *testing.T, withSlow bool) {
 	f.complete(t)
 	for i, s := range f.servers {
 		for j := range f.clients[i] {
@@ -67,7 +67,10 @@ func (f *fleet) run(t *testing.T) {
 		}
 		f.chat[i] = f.client(t, s, operation{Namespace: "/chat", Answer: []any{s.name()}})
 	}
-	slow := f.startSlow(t)
+	var slow func(*testing.T)
+	if withSlow {
+		slow = f.startSlow(t)
+	}
 	for i, s := range f.servers {
 		t.Run("from "+s.name(), func(t *testing.T) {
 			for _, c := range []struct {
@@ -95,7 +98,9 @@ func (f *fleet) run(t *testing.T) {
 		t.Run("bytes", f.bytes)
 	}
 	t.Run("at once", f.atOnce)
-	t.Run("slow", func(t *testing.T) { slow(t) })
+	if withSlow {
+		t.Run("slow", slow)
+	}
 	t.Run("cut", f.cut)
 	t.Run("leave", f.leave)
 	t.Run("killed", f.killed)
