@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"io"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -123,7 +124,9 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 		c.beat.pingAt = never
 		return never
 	}
-	c.beat = heartbeat{pingAt: now + t.interval, connectBy: now + t.connect}
+	// The first ping leaves early by chance: after a storm of connects the pings
+	// would come in storms, too, as long as the conns live.
+	c.beat = heartbeat{pingAt: now + t.interval - rand.N(t.interval/2+1), connectBy: now + t.connect}
 	if c.srv.engine != nil { // nothing to join
 		c.beat.connectBy = 0
 		return c.beat.pingAt
@@ -132,8 +135,8 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 }
 
 // Expire is called by the shard when a deadline may be reached: it sends pings
-// and closes conns that do not answer them. A ping may leave up to one tick
-// early and a timeout is never early.
+// and closes conns that do not answer them. The first ping of a conn may leave
+// early, see startHeartbeat, the others by one tick; a timeout is never early.
 func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) {
 	b, t := &c.beat, &c.srv.ticks
 	if c.poll != nil && !c.onSocket {
@@ -194,7 +197,8 @@ func (c *conn) Write(p []byte) error {
 	if !c.onSocket {
 		return c.poll.write(p)
 	}
-	return writeNow(c.nb, p, &c.fan)
+	_, err := c.nb.Write(p)
+	return err
 }
 
 // Drained is called by the shard when the close frame is with the kernel. A
