@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -131,23 +132,25 @@ func (t *ackTable) answer(s *Socket, id uint64, a *Ack) {
 // answers collects the acknowledgements of a broadcast.
 type answers struct {
 	mu   sync.Mutex // taken alone
-	list []json.RawMessage
+	list []*Ack
 }
 
-// add takes the first argument of one answer as MessagePack.
+// add takes the first argument of one answer as MessagePack, which is all that
+// travels between nodes; nil if there was none.
 func (a *answers) add(packet []byte) {
-	value := json.RawMessage("null")
+	ack := &Ack{}
 	if packet != nil {
-		if v, atts, _, err := socketio.AppendJSONFromMsgpack(nil, packet, nil); err == nil && len(atts) == 0 {
-			value = v
+		value, attachments, _, err := socketio.AppendJSONFromMsgpack(nil, slices.Clone(packet), nil)
+		if err == nil && len(attachments) <= maxAttachments {
+			ack.Args, ack.Attachments = []json.RawMessage{value}, attachments
 		}
 	}
 	a.mu.Lock()
-	a.list = append(a.list, value)
+	a.list = append(a.list, ack)
 	a.mu.Unlock()
 }
 
-func (a *answers) take() []json.RawMessage {
+func (a *answers) take() []*Ack {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.list

@@ -88,10 +88,10 @@ func (b Broadcast) DisconnectSockets(closeConn bool) {
 }
 
 // EmitWithAck sends an event that every selected client acknowledges. done is
-// called once, on another goroutine, with the first argument of each answer, null
-// for an answer without arguments or with binary ones. When not all clients
-// answered in time, the error is ErrAckTimeout and the answers that came are there.
-func (b Broadcast) EmitWithAck(timeout time.Duration, done func(answers []json.RawMessage, err error), event string, args ...any) error {
+// called once, on another goroutine, with the answers: the first argument of each,
+// which is all that travels between nodes, or none. When not all clients answered
+// in time, the error is ErrAckTimeout and the answers that came are there.
+func (b Broadcast) EmitWithAck(timeout time.Duration, done func(answers []*Ack, err error), event string, args ...any) error {
 	p, err := encodeEvent(event, args)
 	if err != nil {
 		return err

@@ -97,13 +97,13 @@ func TestFleetOperations(t *testing.T) {
 	}
 
 	type answer struct {
-		list []json.RawMessage
+		list []*engine.Ack
 		err  error
 	}
 	answers := make(chan answer, 1)
 	ask := func(timeout time.Duration) {
 		t.Helper()
-		err := n.To("c").EmitWithAck(timeout, func(a []json.RawMessage, err error) { answers <- answer{a, err} }, "ask", 1)
+		err := n.To("c").EmitWithAck(timeout, func(a []*engine.Ack, err error) { answers <- answer{a, err} }, "ask", 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,11 +125,32 @@ func TestFleetOperations(t *testing.T) {
 		}
 	}
 	if a := <-answers; a.err != nil || len(a.list) != 2 {
-		t.Errorf("answers %s, %v", a.list, a.err)
+		t.Errorf("answers %v, %v", a.list, a.err)
+	}
+	ask(wire.Timeout)
+	for id, c := range clients {
+		if id != first {
+			var n int
+			if _, err := fmt.Sscanf(c.Receive(), "42%d[", &n); err != nil {
+				t.Fatal(err)
+			}
+			c.Text(fmt.Sprintf(`461-%d[{"_placeholder":true,"num":0}]`, n))
+			c.Binary([]byte("abc"))
+		}
+	}
+	if a := <-answers; a.err != nil || len(a.list) != 2 {
+		t.Errorf("binary answers %v, %v", a.list, a.err)
+	} else {
+		for _, ack := range a.list {
+			var b []byte
+			if err := ack.Bind(0, &b); err != nil || string(b) != "abc" {
+				t.Errorf("binary answer %q, %v", b, err)
+			}
+		}
 	}
 	ask(30 * time.Millisecond)
 	if a := <-answers; !errors.Is(a.err, engine.ErrAckTimeout) || len(a.list) != 0 {
-		t.Errorf("answers %s, %v", a.list, a.err)
+		t.Errorf("answers %v, %v", a.list, a.err)
 	}
 	n.To(first).DisconnectSockets(false)
 	clients[first].Expect("41")

@@ -124,7 +124,7 @@ func (e *edge) do(o operation) reply {
 		end(nil, b.Emit(o.Event, o.Args...))
 	case "ask":
 		err := b.EmitWithAck(time.Duration(o.Timeout)*time.Millisecond,
-			func(answers []json.RawMessage, err error) { end(orEmpty(answers), err) }, o.Event, o.Args...)
+			func(answers []*engine.Ack, err error) { end(orEmpty(firstTexts(answers)), err) }, o.Event, o.Args...)
 		if err != nil {
 			end(nil, err)
 		}
@@ -272,4 +272,17 @@ func randomText(n int) string {
 		b[i] = byte(rand.Uint32())
 	}
 	return hex.EncodeToString(b)[:n]
+}
+
+// firstTexts are the first arguments of acknowledgements, null for one that has none or a binary one.
+func firstTexts(answers []*engine.Ack) []json.RawMessage {
+	out := make([]json.RawMessage, 0, len(answers))
+	for _, a := range answers {
+		if len(a.Args) == 0 || len(a.Attachments) > 0 {
+			out = append(out, json.RawMessage("null"))
+			continue
+		}
+		out = append(out, a.Args[0])
+	}
+	return out
 }
