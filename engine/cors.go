@@ -9,8 +9,9 @@ import (
 // WebSocket (use Config.Allow for that). Semantics are those of the cors npm
 // package, which Socket.IO servers in Node use.
 type CORS struct {
-	Origins     []string // allowed origins; "*" alone allows every origin
-	Credentials bool     // cookies and the like may be sent
+	Origins     []string                 // allowed origins; "*" alone allows every origin with a wildcard answer
+	Allowed     func(origin string) bool // if not nil, decides about origins that are not listed; allowed ones are reflected
+	Credentials bool                     // cookies and the like may be sent
 }
 
 // any reports whether every origin is allowed with a wildcard answer.
@@ -29,7 +30,7 @@ func (s *Server) corsHeader(r *http.Request) http.Header {
 		h.Set("Access-Control-Allow-Origin", "*")
 	default:
 		h.Set("Vary", "Origin")
-		if slices.Contains(c.Origins, origin) {
+		if slices.Contains(c.Origins, origin) || origin != "" && c.Allowed != nil && c.Allowed(origin) {
 			h.Set("Access-Control-Allow-Origin", origin)
 		}
 	}

@@ -437,6 +437,13 @@ func TestCORS(t *testing.T) {
 	if resp.StatusCode != 403 || body != `{"code":4,"message":"not you"}` {
 		t.Errorf("refused: %d %q", resp.StatusCode, body)
 	}
+	reflected := newServer(t, engine.Config{CORS: &engine.CORS{Allowed: func(o string) bool { return strings.HasSuffix(o, ".example") }}}, echo)
+	for origin, want := range map[string]string{"https://c.example": "https://c.example", "https://c.test": ""} {
+		resp, _ = exchange(t, reflected.addr, "GET", "/socket.io/?EIO=4&transport=polling", "Origin: "+origin+"\r\n")
+		if got := resp.Header.Get("Access-Control-Allow-Origin"); got != want || resp.Header.Get("Vary") != "Origin" {
+			t.Errorf("origin %s: allowed %q, vary %q", origin, got, resp.Header.Get("Vary"))
+		}
+	}
 	none := newServer(t, engine.Config{}, echo)
 	resp, body = exchange(t, none.addr, "OPTIONS", "/socket.io/?EIO=4&transport=polling", "")
 	if resp.StatusCode != 400 || body != `{"code":2,"message":"Bad handshake method"}` {

@@ -50,7 +50,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 
 	name, uid := randomID(8), randomID(6)
 	st, err := state.Open(state.Config{
-		URL: cfg.RedisURL, Key: cfg.AdapterKey, Node: name, UID: uid,
+		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
 		Pattern: cfg.Subscriptions == subscribePattern, Cache: cfg.RedisCache,
 		PresenceWindow: cfg.PresenceWindow, Log: log,
 	}, m)
