@@ -80,7 +80,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"REDIS_URL", production("REDIS_URL", "http://localhost:6379"), "rediss://"},
 		{"REDIS_URL", production("REDIS_URL", "redis://"), "redis://"},
 		{"REDIS_URL", production("REDIS_URL", "redis://u:hunter2@host:port"), "redis://"},
-		{"REDIS_CACHE", production("REDIS_CACHE", "maybe"), "true, false"}
+		{"REDIS_CACHE", production("REDIS_CACHE", "maybe"), "true, false"},
 		{"SPECIFIC_RESPONSES", production("SPECIFIC_RESPONSES", "maybe"), "true, false"},
 		{"ADAPTER_KEY", production("ADAPTER_KEY", "a\nb"), "control characters"},
 		{"ADAPTER_KEY", production("ADAPTER_KEY", "a\xffb"), "UTF-8"},
