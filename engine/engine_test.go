@@ -428,6 +428,19 @@ func TestPanickingHandler(t *testing.T) {
 	}
 }
 
+// TestPanickingMiddleware: the client is told instead of left waiting.
+func TestPanickingMiddleware(t *testing.T) {
+	s := newServer(t, engine.Config{}, func(srv *engine.Server) {
+		echo(srv)
+		srv.Of("/bad").Use(func(*engine.Socket, func(error)) { panic("boom") })
+	})
+	c, _ := s.join()
+	c.Text("40/bad,")
+	c.Expect(`44/bad,{"message":"internal error"}`)
+	c.Text(`421["echo",1]`)
+	c.Expect(`431[1]`)
+}
+
 // TestHold: packets behind a pending operation wait, in order, bounded in bytes.
 func TestHold(t *testing.T) {
 	releases := make(chan func(), 1)

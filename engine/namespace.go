@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -50,6 +51,9 @@ type ConnectError struct {
 	Message string
 	Data    any // encoded as JSON; nil is left out
 }
+
+// errMiddlewarePanicked tells the client no more than it may know; the log has the rest.
+var errMiddlewarePanicked = errors.New("internal error")
 
 // Error returns the message.
 func (e *ConnectError) Error() string { return e.Message }
@@ -138,6 +142,7 @@ func (n *Namespace) admit(s *Socket, middleware []Middleware, i int) {
 		return
 	}
 	var once sync.Once
+	panicked := true
 	s.guard(func() {
 		middleware[i](s, func(err error) {
 			once.Do(func() {
@@ -148,7 +153,11 @@ func (n *Namespace) admit(s *Socket, middleware []Middleware, i int) {
 				n.admit(s, middleware, i+1)
 			})
 		})
+		panicked = false
 	})
+	if panicked { // the client must not wait for a decision that nobody will make
+		once.Do(func() { n.refuse(s, errMiddlewarePanicked) })
+	}
 }
 
 // connect makes the socket a member, answers the client and runs the connection handlers.

@@ -310,6 +310,12 @@ func TestFailedUpgrade(t *testing.T) {
 		p.post(`421["echo",1]`)
 		p.get(`431[1]`)
 	}
+	twice := wire.Dial(t, s.addr, query+"&sid="+p.sid, nil)
+	twice.Text("2probe", "2probe")
+	twice.Expect("3probe")
+	twice.ExpectClosed()
+	p.post(`421["echo",1]`)
+	p.get(`431[1]`)
 	ws := wire.Dial(t, s.addr, query+"&sid="+p.sid, nil)
 	if _, err := wire.TryDial(t, s.addr, query+"&sid="+p.sid, nil); err == nil {
 		t.Error("two candidates at once")

@@ -30,6 +30,7 @@ type candidate struct {
 
 	// Owned by the goroutine that reads.
 	reader websocket.Reader
+	probe  bool // "2probe" arrived
 	over   bool // this connection is the conn's transport: "5" arrived
 
 	// Shared.
@@ -100,7 +101,7 @@ func (d *candidate) onData(data []byte) {
 		}
 		data = rest
 		switch {
-		case m.Op == websocket.Text && string(m.Data) == "2probe":
+		case m.Op == websocket.Text && string(m.Data) == "2probe" && !d.probe:
 			d.probed()
 		case m.Op == websocket.Text && len(m.Data) == 1 && m.Data[0] == byte(socketio.EngineUpgrade):
 			if d.takeOver() {
@@ -116,8 +117,10 @@ func (d *candidate) onData(data []byte) {
 	}
 }
 
-// probed answers the probe and begins to end the client's polls.
+// probed answers the probe, of which there is one, and begins to end the client's
+// polls.
 func (d *candidate) probed() {
+	d.probe = true
 	d.write(websocket.AppendFrame(nil, websocket.Text, []byte("3probe")))
 	deadline := time.Now().Add(upgradeTimeout)
 	var again *time.Timer
