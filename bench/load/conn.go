@@ -33,9 +33,10 @@ const (
 type conn struct {
 	fd       int32
 	phase    phase
-	joining  bool // join sent, no ack yet
-	joined   bool
-	retired  bool // closed because the client wanted to
+	joining  uint16 // joins sent, no ack yet
+	entered  uint16 // joins that were accepted
+	joined   bool   // in all its rooms
+	retired  bool   // closed because the client wanted to
 	pings    uint16
 	dialled  int64 // monotonic nanoseconds
 	reader   websocket.Reader
@@ -189,6 +190,10 @@ func (l *Loader) event(c *conn, i int, text []byte) {
 		l.checks.Misrouted++
 		return
 	}
+	if l.plan.Senders == 0 {
+		l.checks.Misrouted++
+		return
+	}
 	room := int(s.sender) / l.plan.Senders
 	if room != l.plan.Room(l.plan.First+i) {
 		l.checks.Misrouted++
@@ -218,9 +223,6 @@ func (l *Loader) connected(i int, text []byte) error {
 	return nil
 }
 
-// joinAck is the ack id of every connection's join; those of its messages are larger.
-const joinAck = 0
-
 // ack handles 43<id>[{"ok":...}], of which text starts at the id.
 func (l *Loader) ack(i int, text []byte) {
 	end := bytes.IndexByte(text, '[')
@@ -232,25 +234,40 @@ func (l *Loader) ack(i int, text []byte) {
 		return
 	}
 	accepted := bytes.Contains(text, []byte(`"ok":true`))
-	if id == joinAck {
-		if !l.conns[i].joining {
-			return
-		}
-		l.conns[i].joining = false
-		l.joining--
-		if accepted {
-			l.conns[i].joined = true
-			l.joined++
-			l.lastUp = l.now
-		} else {
-			l.complain("join refused: " + string(text[end:]))
-		}
+	if id < l.joinAcks() {
+		l.joinAnswered(i, accepted, text[end:])
 		return
 	}
 	l.acked++
 	if !accepted {
 		l.refused++
 		l.complain("message refused: " + string(text[end:]))
+	}
+}
+
+// joinAcks is how many ack ids, from 0, are those of a connection's joins; those of messages are larger.
+func (l *Loader) joinAcks() int { return max(l.plan.Each, 1) }
+
+// joinAnswered takes the answer to one of connection i's joins.
+func (l *Loader) joinAnswered(i int, accepted bool, answer []byte) {
+	c := &l.conns[i]
+	if c.joining == 0 {
+		return
+	}
+	c.joining--
+	if accepted {
+		c.entered++
+	} else {
+		l.complain("join refused: " + string(answer))
+	}
+	if c.joining > 0 {
+		return
+	}
+	l.joining--
+	if int(c.entered) == l.joinAcks() {
+		c.joined = true
+		l.joined++
+		l.lastUp = l.now
 	}
 }
 

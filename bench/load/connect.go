@@ -5,6 +5,7 @@ package load
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/stellara/edge/bench/hist"
@@ -75,12 +76,12 @@ func (l *Loader) dial(i int) {
 // Joined is what came of joining.
 type Joined struct {
 	First, Last int64 // monotonic nanoseconds of the first request and the last ack
-	Count       int   // joins that were acknowledged
+	Count       int   // connections whose joins were all accepted
 	Events      uint64
 	Failures    map[string]int
 }
 
-// Join puts every connection into its room, Dialing at a time, then waits until presence updates
+// Join puts every connection into its rooms, Dialing connections at a time, then waits until presence updates
 // have stopped for half a second.
 func (l *Loader) Join(timeout time.Duration) (*Joined, error) {
 	start := l.clock.Now()
@@ -104,14 +105,22 @@ func (l *Loader) Join(timeout time.Duration) (*Joined, error) {
 	return &Joined{First: start, Last: last, Count: l.joined, Events: l.events, Failures: l.Failures()}, nil
 }
 
+// join asks for all rooms of connection i at once; the k-th has ack id k.
 func (l *Loader) join(i int) {
-	l.scratch = append(l.scratch[:0], `420["join",`...)
-	l.scratch = socketio.AppendString(l.scratch, l.plan.RoomName(l.plan.Room(l.plan.First+i)))
-	l.scratch = append(l.scratch, ']')
-	l.conns[i].joining = true
+	c := &l.conns[i]
+	rooms := l.plan.RoomsOf(l.plan.First + i)
+	c.joining = uint16(len(rooms))
 	l.joining++
-	if err := l.send(&l.conns[i], websocket.Text, l.scratch); err != nil {
-		l.drop(i, err)
+	for k, room := range rooms {
+		l.scratch = append(l.scratch[:0], "42"...)
+		l.scratch = strconv.AppendInt(l.scratch, int64(k), 10)
+		l.scratch = append(l.scratch, `["join",`...)
+		l.scratch = socketio.AppendString(l.scratch, l.plan.RoomName(room))
+		l.scratch = append(l.scratch, ']')
+		if err := l.send(c, websocket.Text, l.scratch); err != nil {
+			l.drop(i, err)
+			return
+		}
 	}
 }
 

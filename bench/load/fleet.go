@@ -12,7 +12,7 @@ import (
 )
 
 // Fleet drives the loader processes of one benchmark and adds up what they saw. Its methods are for
-// one goroutine.
+// one goroutine, but for Stop.
 type Fleet struct {
 	plan    Plan
 	members []member
@@ -20,8 +20,16 @@ type Fleet struct {
 
 // member is the other end of a process's standard input and output.
 type member struct {
+	mu  *sync.Mutex // guards enc: a stop may come while a call is under way
 	enc *json.Encoder
 	dec *json.Decoder
+}
+
+// send writes one command.
+func (m *member) send(c command) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.enc.Encode(c)
 }
 
 // NewFleet deals the connections of the plan out to the processes at the other ends of pipes, each of
@@ -37,7 +45,7 @@ func NewFleet(plan Plan, pipes []io.ReadWriter) (*Fleet, error) {
 		if err := part.Validate(); err != nil {
 			return nil, err
 		}
-		m := member{json.NewEncoder(p), json.NewDecoder(p)}
+		m := member{new(sync.Mutex), json.NewEncoder(p), json.NewDecoder(p)}
 		if err := m.enc.Encode(part); err != nil {
 			return nil, fmt.Errorf("load: starting process %d: %w", i, err)
 		}
@@ -53,7 +61,7 @@ func (f *Fleet) call(c command) ([]reply, error) {
 	var wg sync.WaitGroup
 	for i, m := range f.members {
 		wg.Go(func() {
-			if err := m.enc.Encode(c); err != nil {
+			if err := m.send(c); err != nil {
 				errs[i] = fmt.Errorf("load: %s to process %d: %w", c.Op, i, err)
 			} else if err := m.dec.Decode(&replies[i]); err != nil {
 				errs[i] = fmt.Errorf("load: process %d at %s: %w", i, c.Op, err)
@@ -128,6 +136,18 @@ func (f *Fleet) Step(s Step, settle time.Duration) (*Settled, error) {
 		sum.add(r.Settled)
 	}
 	return sum, nil
+}
+
+// Stop ends a step that another goroutine runs: nothing more is sent, and Step goes on to wait for what
+// was. Without a step it does nothing.
+func (f *Fleet) Stop() error {
+	var errs []error
+	for i := range f.members {
+		if err := f.members[i].send(command{Op: opStop}); err != nil {
+			errs = append(errs, fmt.Errorf("load: %s to process %d: %w", opStop, i, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // add adds another process's part.

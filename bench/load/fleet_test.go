@@ -3,6 +3,7 @@
 package load
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -222,5 +223,66 @@ func TestServeReportsABadPlan(t *testing.T) {
 	}
 	if err := <-done; err == nil {
 		t.Error("Serve returned nil")
+	}
+}
+
+func TestFleetJoinsSeveralRooms(t *testing.T) {
+	t.Parallel()
+	s := newFakeServer(t)
+	plan := testPlan(s.addr())
+	plan.Each, plan.Senders = 3, 0
+	f := startFleet(t, plan, 2)
+	if c, err := f.Connect(patience); err != nil || c.Failed != 0 {
+		t.Fatalf("connecting: %v, %+v", err, c)
+	}
+	j, err := f.Join(patience)
+	if err != nil || j.Count != plan.Conns || j.Events != uint64(3*plan.Conns) || len(j.Failures) != 0 {
+		t.Fatalf("joining: %v, %+v", err, j)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for room := range plan.Rooms {
+		if n := len(s.rooms[fmt.Sprintf("%q", plan.RoomName(room))]); n != plan.Conns*3/plan.Rooms {
+			t.Errorf("room %d has %d members, want %d", room, n, plan.Conns*3/plan.Rooms)
+		}
+	}
+}
+
+func TestFleetStopsAStepEarly(t *testing.T) {
+	t.Parallel()
+	s := newFakeServer(t)
+	heard := make(chan struct{}, 1)
+	s.spoil = func(_ string, n int, frame []byte) [][]byte {
+		if n == 3 { // the step is well under way
+			select {
+			case heard <- struct{}{}:
+			default:
+			}
+		}
+		return [][]byte{frame}
+	}
+	plan := testPlan(s.addr())
+	f := startFleet(t, plan, 2)
+	up(t, f, plan)
+	if err := f.Stop(); err != nil { // there is nothing to stop
+		t.Fatal(err)
+	}
+	step := shortStep(t)
+	step.Duration = time.Hour
+	stopped := make(chan error, 1)
+	go func() {
+		<-heard
+		stopped <- f.Stop()
+	}()
+	got, err := f.Step(step, patience)
+	if err := errors.Join(err, <-stopped); err != nil {
+		t.Fatal(err)
+	}
+	if got.Sent == 0 || got.Acked != got.Sent || got.Lost != 0 || got.Received != got.Sent*6 {
+		t.Errorf("sent %d, acked %d, received %d, lost %d", got.Sent, got.Acked, got.Received, got.Lost)
+	}
+	// What was stopped does not stop what comes after it.
+	if got, err = f.Step(shortStep(t), patience); err != nil || got.Sent != 80 {
+		t.Errorf("the next step sent %d of 80, %v", got.Sent, err)
 	}
 }

@@ -33,10 +33,10 @@ type Loader struct {
 	scratch []byte // the payload being built
 	now     int64  // time of the latest read
 
-	online       int // CONNECT answered and still open
-	dialling     int // handshakes under way
-	joined       int
-	joining      int
+	online       int   // CONNECT answered and still open
+	dialling     int   // handshakes under way
+	joined       int   // in all their rooms
+	joining      int   // waiting for answers to their joins
 	lastUp       int64 // last CONNECT answer or join ack
 	connectTimes hist.Histogram
 	failures     map[string]int // why connections failed, closed, or requests were refused
@@ -78,8 +78,8 @@ func New(plan Plan) (*Loader, error) {
 		conns:    make([]conn, plan.Last-plan.First),
 		buf:      make([]byte, 64<<10),
 		failures: map[string]int{},
-		nextAck:  joinAck + 1,
 	}
+	l.nextAck = l.joinAcks()
 	if plan.Rooms > 0 {
 		l.seqs = make([]uint32, plan.Rooms*plan.Senders)
 	}
@@ -170,8 +170,8 @@ func (l *Loader) drop(i int, reason error) {
 		l.online--
 		l.dropped++
 		l.complain("dropped: " + reason.Error())
-		if c.joining {
-			c.joining = false
+		if c.joining > 0 {
+			c.joining = 0
 			l.joining--
 		}
 	default:

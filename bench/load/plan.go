@@ -14,7 +14,8 @@ type Plan struct {
 	Targets []string // host:port of each node, numeric
 	Conns   int      // connections in all processes together
 	Rooms   int      // shared rooms; 0 for connections that join nothing
-	Senders int      // members of each room that send
+	Each    int      // rooms of every connection, 0 for one; connections of several rooms only listen
+	Senders int      // members of each room that send; 0 if Each is more than 1
 	Payload int      // bytes of a message's argument
 	Prefix  string   // before user ids and room names
 	Browser bool     // whether to send the headers of a browser
@@ -38,7 +39,11 @@ func (p *Plan) Validate() error {
 		return fmt.Errorf("load: %d handshakes at once", p.Dialing)
 	case p.First < 0 || p.Last > p.Conns || p.First >= p.Last:
 		return fmt.Errorf("load: connections %d to %d of %d", p.First, p.Last, p.Conns)
-	case p.Rooms > 0 && (p.Senders < 1 || p.Senders > p.Conns/p.Rooms):
+	case p.Each < 0 || p.Each > max(p.Rooms, 1):
+		return fmt.Errorf("load: each connection in %d of %d rooms", p.Each, p.Rooms)
+	case p.Each > 1 && p.Senders != 0:
+		return fmt.Errorf("load: %d senders in rooms whose members are in %d rooms each, which only listen", p.Senders, p.Each)
+	case p.Each <= 1 && p.Rooms > 0 && (p.Senders < 1 || p.Senders > p.Conns/p.Rooms):
 		return fmt.Errorf("load: %d senders in rooms of %d", p.Senders, p.Conns/p.Rooms)
 	}
 	for _, t := range p.Targets {
@@ -55,19 +60,38 @@ func (p *Plan) User(i int) string { return fmt.Sprintf("%su%d", p.Prefix, i) }
 // RoomName returns the name of room r.
 func (p *Plan) RoomName(r int) string { return fmt.Sprintf("%sr%d", p.Prefix, r) }
 
-// Room returns the room of connection i.
-func (p *Plan) Room(i int) int { return i % p.Rooms }
+// Room returns the room of connection i that its messages are for, and its first.
+func (p *Plan) Room(i int) int {
+	if p.Each > 1 {
+		return i * p.Rooms / p.Conns
+	}
+	return i % p.Rooms
+}
+
+// RoomsOf returns all rooms of connection i, none if there are none. With several rooms each, neighbours
+// have the same ones, so that the presence updates of a room come while it fills, and are merged, rather
+// than all the time that everything takes to join.
+func (p *Plan) RoomsOf(i int) []int {
+	if p.Rooms == 0 {
+		return nil
+	}
+	rooms := make([]int, max(p.Each, 1))
+	for k := range rooms {
+		rooms[k] = (p.Room(i) + k) % p.Rooms
+	}
+	return rooms
+}
 
 // Target returns the index of connection i's node: rooms and nodes are dealt so that every room has
 // members on every node, whatever divisors their numbers have in common.
 func (p *Plan) Target(i int) int {
-	if p.Rooms == 0 {
+	if p.Rooms == 0 || p.Each > 1 {
 		return i % len(p.Targets)
 	}
 	return (i/p.Rooms + i%p.Rooms) % len(p.Targets)
 }
 
-// Members returns the number of connections in room r.
+// Members returns the number of connections in room r, of one room each.
 func (p *Plan) Members(r int) int { return (p.Conns - r + p.Rooms - 1) / p.Rooms }
 
 // SenderConn returns the connection of a sender, by its number room*Senders+j. The senders of a room

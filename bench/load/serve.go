@@ -19,6 +19,7 @@ const (
 	opJoin    op = "join"
 	opPings   op = "pings"
 	opRun     op = "run"
+	opStop    op = "stop" // ends a run early; has no answer
 	opSettle  op = "settle"
 	opDropped op = "dropped"
 	opClose   op = "close"
@@ -80,13 +81,25 @@ func Serve(in io.Reader, out io.Writer) error {
 			}
 		}
 	}()
+	// Whatever comes while a run is under way ends it; only a stop can.
+	stopped := func() bool {
+		select {
+		case <-commands:
+			return true
+		default:
+			return false
+		}
+	}
 	for {
 		select {
 		case c, open := <-commands:
 			if !open {
 				return nil
 			}
-			if err := enc.Encode(l.execute(c)); err != nil {
+			if c.Op == opStop {
+				continue // the run has ended by itself
+			}
+			if err := enc.Encode(l.execute(c, stopped)); err != nil {
 				return fmt.Errorf("load: answering %s: %w", c.Op, err)
 			}
 		default:
@@ -97,8 +110,8 @@ func Serve(in io.Reader, out io.Writer) error {
 	}
 }
 
-// execute calls the method a command names.
-func (l *Loader) execute(c command) (r reply) {
+// execute calls the method a command names. stopped tells a run that it is to end.
+func (l *Loader) execute(c command, stopped func() bool) (r reply) {
 	var err error
 	switch c.Op {
 	case opConnect:
@@ -108,7 +121,7 @@ func (l *Loader) execute(c command) (r reply) {
 	case opPings:
 		err = l.WaitPings(c.Pings, c.Timeout)
 	case opRun:
-		r.Sent, err = l.Run(c.Step)
+		r.Sent, err = l.Run(c.Step, stopped)
 	case opSettle:
 		r.Settled, err = l.Settle(c.Sent, c.Timeout)
 	case opDropped:

@@ -68,8 +68,8 @@ const never = int64(1<<63 - 1)
 
 // Run sends the messages of a step that belong to this process's connections, each as close to its
 // due time as can be, and returns at the end of the step how many each sender has sent since the
-// beginning. Messages of senders that are gone are not sent.
-func (l *Loader) Run(step Step) ([]uint32, error) {
+// beginning. Messages of senders that are gone are not sent. The step ends early once stopped says so.
+func (l *Loader) Run(step Step, stopped func() bool) ([]uint32, error) {
 	l.run = &run{
 		step: step, nextDue: step.due(0), from: step.MeasureFrom(), to: step.End(),
 		settled: &Settled{Seconds: make([]Second, int((step.Warmup+step.Duration+time.Second-1)/time.Second))},
@@ -81,6 +81,10 @@ func (l *Loader) Run(step Step) ([]uint32, error) {
 	for {
 		l.now = l.clock.Now()
 		if l.now >= step.End() && l.run.nextDue == never {
+			return l.seqs, nil
+		}
+		if stopped() {
+			l.run.nextDue, l.run.to = never, min(l.run.to, l.now)
 			return l.seqs, nil
 		}
 		if l.now >= l.run.nextDue {
