@@ -88,8 +88,16 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 
 ##@ Measure
 .PHONY: bench
-bench: ## 5,000 connections with continuous broadcast to shared rooms, on edge nodes
+bench: observer ## 5,000 connections with continuous broadcast to shared rooms, on edge nodes
 	$(GO) run ./bench
+
+# The observer of presence is a Node.js process; without npm, or without a network, the load test goes on without it.
+.PHONY: observer
+observer:
+	@if command -v npm >/dev/null; then \
+		$(MAKE) --no-print-directory bench/node/node_modules/.package-lock.json || \
+			echo "npm ci failed in bench/node: no independent observer of presence" >&2; \
+	fi
 
 .PHONY: bench-node
 bench-node: bench/node/node_modules/.package-lock.json ## three rates on the edge and on the Node.js reference system, side by side (8 minutes)

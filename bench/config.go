@@ -7,9 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,9 +32,19 @@ const (
 
 // Scenarios.
 const (
-	scenarioSteady = "steady"
-	scenarioIdle   = "idle"
+	scenarioSteady    = "steady"
+	scenarioIdle      = "idle"
+	scenarioLoss      = "loss"
+	scenarioHeartbeat = "heartbeat"
 )
+
+// scenarios are the scenarios with the flags whose defaults are other ones there.
+var scenarios = map[string]map[string]string{
+	scenarioSteady:    {},
+	scenarioIdle:      {"conns": "15000", "nodes": "1", "rooms": "0"},
+	scenarioLoss:      {"conns": "50000", "nodes": "6", "rooms": "1000", "duration": "20s"},
+	scenarioHeartbeat: {"nodes": "1", "warmup": "20s"},
+}
 
 // config is what the flags say.
 type config struct {
@@ -58,6 +70,10 @@ type config struct {
 	edge     string   // path of the edge binary; built when empty
 	env      []string // further environment of the servers
 	out      string
+
+	watch     watchFlags
+	loss      lossFlags
+	heartbeat heartbeatFlags
 }
 
 // listFlag is a flag with commas.
@@ -68,25 +84,24 @@ func listFlag(s string) []string {
 	return strings.Split(s, ",")
 }
 
-// parseFlags reads the command line. What is not given depends on the scenario: idle means 15,000
-// connections on one node in no room.
+// parseFlags reads the command line. What is not given depends on the scenario.
 func parseFlags(args []string, stderr io.Writer) (config, error) {
 	var c config
 	var rate float64
 	var rates, targets, env, headers string
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages) or idle (memory)")
+	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), loss (nodes are killed) or heartbeat (traffic of the leases)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
-	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000")
-	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle: 1")
-	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle: 0, which joins none")
+	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000")
+	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle and heartbeat: 1, loss: 6")
+	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle: 0, which joins none; loss: 1000")
 	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
 	fs.IntVar(&c.payload, "payload", 128, "bytes of a message")
 	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together")
 	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700")
-	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate")
-	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured")
+	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss: before the kill, 20s; heartbeat: counted time")
+	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured; heartbeat: 20s")
 	fs.DurationVar(&c.settle, "settle", 10*time.Second, "how long to wait for deliveries after a rate's last message")
 	fs.IntVar(&c.heartbeats, "heartbeats", 2, "idle: heartbeats of every connection before memory is read")
 	fs.StringVar(&headers, "headers", "browser", "size of the opening request: browser or plain")
@@ -97,6 +112,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&c.edge, "edge", "", "an edge binary; built from ./cmd/edge if not given")
 	fs.StringVar(&env, "env", "", "NAME=VALUE,... for the servers")
 	fs.StringVar(&c.out, "out", "out", "directory of the report")
+	c.watch.register(fs)
+	c.loss.register(fs)
+	c.heartbeat.register(fs)
 	if err := fs.Parse(args); err != nil {
 		return c, err
 	}
@@ -105,12 +123,10 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	}
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	if c.scenario == scenarioIdle {
-		for name, set := range map[string]func(){
-			"conns": func() { c.conns = 15_000 }, "nodes": func() { c.nodes = 1 }, "rooms": func() { c.rooms = 0 },
-		} {
-			if !given[name] {
-				set()
+	for name, value := range scenarios[c.scenario] {
+		if !given[name] {
+			if err := fs.Set(name, value); err != nil {
+				return c, fmt.Errorf("-%s %s, the default of %s: %w", name, value, c.scenario, err)
 			}
 		}
 	}
@@ -151,8 +167,8 @@ func (c *config) setTargets(targets []string) error {
 
 func (c *config) validate() error {
 	switch {
-	case c.scenario != scenarioSteady && c.scenario != scenarioIdle:
-		return fmt.Errorf("-scenario: %q is neither steady nor idle", c.scenario)
+	case scenarios[c.scenario] == nil:
+		return fmt.Errorf("-scenario: %q is none of %s", c.scenario, strings.Join(slices.Sorted(maps.Keys(scenarios)), ", "))
 	case c.system != systemEdge && c.system != systemNode && c.system != systemBoth:
 		return fmt.Errorf("-system: %q is none of edge, node, both", c.system)
 	case c.nodes < 1:
@@ -161,13 +177,19 @@ func (c *config) validate() error {
 		return errors.New("-rooms: messages need at least 1 room")
 	case c.processes < 0 || c.heartbeats < 0:
 		return errors.New("-procs and -heartbeats cannot be negative")
-	case c.scenario == scenarioSteady && (c.duration < time.Second || c.warmup < 0):
+	case c.scenario != scenarioIdle && (c.duration < time.Second || c.warmup < 0):
 		return fmt.Errorf("-duration %v, -warmup %v: need at least 1s and 0", c.duration, c.warmup)
 	}
 	for _, r := range c.rates {
 		if r <= 0 {
 			return fmt.Errorf("-rate: %v messages per second", r)
 		}
+	}
+	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c)); err != nil {
+		return err
+	}
+	if c.scenario == scenarioHeartbeat {
+		*c = c.heartbeat.sized(*c, c.heartbeat.sizes[1]) // the larger one is what the machine must have room for
 	}
 	if c.rooms > 0 {
 		c.senders = min(c.senders, c.conns/max(c.rooms, 1))
@@ -191,9 +213,13 @@ func (c *config) checkFiles() error {
 		return fmt.Errorf("reading the open-file limit: %w", err)
 	}
 	have := int(min(limit.Max, 1<<30))
-	if need := (c.conns+c.nodes-1)/c.nodes + spareServer; need > have && len(c.targets) == 0 {
+	nodes := c.nodes
+	if c.scenario == scenarioLoss {
+		nodes = c.loss.victims // the others hold few
+	}
+	if need := (c.conns+nodes-1)/nodes + spareServer; need > have && len(c.targets) == 0 {
 		return fmt.Errorf("the open-file limit is %d, but each of %d nodes needs %d for its connections: "+
-			"raise it (ulimit -Hn %d) or use more -nodes", have, c.nodes, need, need)
+			"raise it (ulimit -Hn %d) or use more -nodes", have, nodes, need, need)
 	}
 	if c.processes == 0 {
 		c.processes = (c.conns + have - spareClient - 1) / (have - spareClient)
@@ -210,6 +236,9 @@ func (c *config) plan(targets []string) load.Plan {
 	p := load.Plan{
 		Targets: targets, Conns: c.conns, Rooms: c.rooms, Senders: c.senders, Payload: c.payload,
 		Browser: c.browser, Dialing: max(c.dialing/max(c.processes, 1), 1),
+	}
+	if c.scenario == scenarioLoss {
+		c.loss.shape(&p)
 	}
 	if len(c.targets) > 0 {
 		p.Prefix = fmt.Sprintf("bench%06x-", rand.Uint32N(1<<24))

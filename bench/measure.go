@@ -19,6 +19,8 @@ type measurement struct {
 	stack    *stack
 	sampler  *sampler
 	presence *presenceReader // nil without access to Redis
+	observer *observer       // nil without Node.js, and where nobody changes presence
+	churn    *churn          // steady only
 	sys      *report.System
 	out      io.Writer
 	sids     []string
@@ -45,6 +47,7 @@ func measure(ctx context.Context, cfg config, clock load.Clock, name string, out
 		}
 		defer m.presence.close()
 	}
+	defer func() { m.observer.close() }()
 	m.sampler = startSampler(s, clock)
 	err = m.scenario(ctx)
 	m.sys.Samples, m.sys.Marks = m.sampler.end()
@@ -102,11 +105,8 @@ func (m *measurement) scenario(ctx context.Context) error {
 		}
 	} else {
 		m.memory(m.stack.snapshot(m.clock))
-		var last load.Settled
-		for _, rate := range m.cfg.rates {
-			if err := m.step(ctx, rate, &last); err != nil {
-				return err
-			}
+		if err := m.steps(ctx); err != nil {
+			return err
 		}
 	}
 	return m.leave(ctx)

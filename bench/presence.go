@@ -23,7 +23,8 @@ type truth struct {
 	online []bool   // by user
 	sids   []string // socket id by user
 	rooms  []string
-	room   []int // room by user, -1 for none
+
+	roomsOf [][]int // indexes of rooms by user
 }
 
 // newTruth takes all connections of the plan for open and in their rooms, but those that dropped.
@@ -32,11 +33,7 @@ func newTruth(plan *load.Plan, sids []string, dropped []int) *truth {
 	for i := range plan.Conns {
 		t.users = append(t.users, plan.User(i))
 		t.online = append(t.online, sids[i] != "")
-		room := -1
-		if plan.Rooms > 0 {
-			room = plan.Room(i)
-		}
-		t.room = append(t.room, room)
+		t.roomsOf = append(t.roomsOf, plan.RoomsOf(i))
 	}
 	for r := range plan.Rooms {
 		t.rooms = append(t.rooms, plan.RoomName(r))
@@ -106,8 +103,8 @@ func (p *presenceReader) compare(ctx context.Context, t *truth) (wrong []string,
 			continue
 		}
 		want[0][user] = true
-		if t.room[i] >= 0 {
-			want[1+t.room[i]][user] = true
+		for _, room := range t.roomsOf[i] {
+			want[1+room][user] = true
 		}
 	}
 	for i, key := range sets {

@@ -124,11 +124,10 @@ func command(ctx context.Context, cfg config, name string) ([]string, error) {
 	if name == systemEdge && cfg.edge != "" {
 		return []string{cfg.edge}, nil
 	}
-	text, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	root, err := moduleRoot(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("go env GOMOD: %w", err)
+		return nil, err
 	}
-	root := filepath.Dir(strings.TrimSpace(string(text)))
 	if name == systemEdge {
 		binary := filepath.Join(root, "bin", "edge")
 		return []string{binary}, tool(ctx, root, "go", "build", "-o", binary, "./cmd/edge")
@@ -144,6 +143,15 @@ func command(ctx context.Context, cfg config, name string) ([]string, error) {
 		}
 	}
 	return []string{node, filepath.Join(dir, "server.mjs")}, nil
+}
+
+// moduleRoot finds the directory of this module.
+func moduleRoot(ctx context.Context) (string, error) {
+	text, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env GOMOD: %w", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(text))), nil
 }
 
 // tool runs a build command; its output is part of the error.

@@ -12,6 +12,20 @@ import (
 	"github.com/stellara/edge/bench/report"
 )
 
+// steps sends at all rates, one after the other, while presence changes and is observed.
+func (m *measurement) steps(ctx context.Context) error {
+	if err := m.watch(ctx); err != nil {
+		return err
+	}
+	var last load.Settled
+	for _, rate := range m.cfg.rates {
+		if err := m.step(ctx, rate, &last); err != nil {
+			return err
+		}
+	}
+	return m.unwatch()
+}
+
 // step sends at one rate and takes the figures of its measured time. last is the state of the counts
 // that run on through all steps.
 func (m *measurement) step(ctx context.Context, rate float64, last *load.Settled) error {
@@ -34,7 +48,9 @@ func (m *measurement) step(ctx context.Context, rate float64, last *load.Settled
 		to = m.stack.snapshot(m.clock)
 		stall = report.NewLatency(meter.end())
 	})
+	m.churn.start(ctx)
 	got, err := m.stack.fleet.Step(plan, m.cfg.settle)
+	m.churn.stop() // all its users have left when the keys are checked
 	wg.Wait()
 	if err != nil {
 		return err

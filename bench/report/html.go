@@ -182,6 +182,7 @@ func failureList(r *Report) string {
 				fmt.Fprintf(&b, "<li>%s, presence %s: %s</li>\n", html.EscapeString(s.Name), html.EscapeString(p.When), html.EscapeString(e))
 			}
 		}
+		b.WriteString(observedList(&s))
 	}
 	if b.Len() == 0 {
 		return ""

@@ -52,6 +52,8 @@ type System struct {
 	Memory   *Memory        `json:"memory,omitempty"`
 	Steps    []Step         `json:"steps,omitempty"`
 	Presence []Presence     `json:"presence,omitempty"`
+	Observer *Observer      `json:"observer,omitempty"`
+	Churn    *Churn         `json:"churn,omitempty"`
 	Left     *Left          `json:"left,omitempty"`
 	Samples  []Sample       `json:"samples,omitempty"`
 	Marks    []Mark         `json:"marks,omitempty"`

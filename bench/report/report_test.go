@@ -31,6 +31,11 @@ func sample() *Report {
 			Memory:   &Memory{NodesBefore: 1e7, Nodes: 2e7, Conns: 5000},
 			Presence: []Presence{{When: "loaded", Keys: 10_051, RightMS: 12}},
 			Failures: map[string]int{"dropped: <script>": 2},
+			Observer: &Observer{
+				Seconds: 10, Samples: 1000, Looks: 3456, Sets: 10, Disagreements: 1, LongestMS: 1234,
+				Examples: []Disagreement{{User: "u1", Key: "user:u1:socket", Found: "<old>", Want: "new", ForMS: 1234, AtS: 3}},
+			},
+			Churn: &Churn{Connects: 20, Joins: 21, Disconnects: 2, Failures: 1, Reasons: map[string]int{"refused": 1}},
 		}
 		for _, rate := range []float64{100, 700} {
 			var h hist.Histogram
@@ -88,7 +93,7 @@ func TestHTMLIsWellFormedAndSelfContained(t *testing.T) {
 	if strings.Contains(page, "after the samples") {
 		t.Error("a mark beyond the axis was drawn")
 	}
-	for _, want := range []string{"5,000", "1,667", "11.00 µs", "Test &amp; &lt;CPU&gt;", "dropped: &lt;script&gt;", "✓ pass", "✗ miss"} {
+	for _, want := range []string{"5,000", "1,667", "11.00 µs", "Test &amp; &lt;CPU&gt;", "dropped: &lt;script&gt;", "&lt;old&gt;", "✓ pass", "✗ miss"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -104,6 +109,7 @@ func TestTextHasEveryFigureAndFitsATerminal(t *testing.T) {
 		"edge (3 nodes)", "node (3 nodes)", "100 messages/s, 10,000 deliveries/s", "700 messages/s, 70,000 deliveries/s",
 		"p99.9", "worst stall", "lost", "duplicated", "out of order", "server CPU per delivery", "11.00 µs", "0 / 10,051",
 		millis(last.P99).text, millis(last.Max).text, "3.00 ×", "2 × dropped: <script>", "targets",
+		"43 / 1", "3,456 / 10", "1234 ms", "user:u1:socket of u1 is <old>, not new", "1 × refused",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the text lacks %q:\n%s", want, text)

@@ -108,6 +108,8 @@ func sections(r *Report) []section {
 	}
 	t.section("presence: keys wrong for over 1 s / keys looked at")
 	presenceRows(t)
+	t.section("presence while messages flow, by an independent observer")
+	observerRows(t)
 	out := t.sections[:0]
 	for _, s := range t.sections {
 		if len(s.rows) > 0 {

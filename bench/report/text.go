@@ -48,6 +48,9 @@ func Text(r *Report) string {
 		for _, reason := range slices.Sorted(maps.Keys(s.Failures)) {
 			fmt.Fprintf(&b, "\n  %s: %d × %s", s.Name, s.Failures[reason], reason)
 		}
+		for _, line := range observed(&s) {
+			fmt.Fprintf(&b, "\n  %s, %s", s.Name, line)
+		}
 	}
 	verdicts(&b, r)
 	return b.String()

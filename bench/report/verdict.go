@@ -50,7 +50,7 @@ func Judge(r *Report) []Verdict {
 	v := judgeConnect(edge)
 	v = append(v, judgeLatency(edge)...)
 	v = append(v, judgeCPU(edge, node, r.Machine.LoopbackWriteUS)...)
-	return append(v, judgeDelivery(edge), judgePresence(edge))
+	return append(v, judgeDelivery(edge), judgePresence(edge), judgeObserver(edge))
 }
 
 // atMost makes a Pass of a value that is at most the limit.

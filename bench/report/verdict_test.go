@@ -25,6 +25,7 @@ func TestJudgeSteady(t *testing.T) {
 				{
 					Name: "edge", Connect: Connect{Done: 5000, PerSecond: 4000, CPU: &CPU{Nodes: 0.5, Redis: 0.1}},
 					Steps: []Step{step(100, 2, 7, 31), step(700, 20, 199, 12)}, Presence: []Presence{{Keys: 10}},
+					Observer: &Observer{Looks: 10},
 				},
 				{Name: "node", Steps: []Step{step(100, 3.6, 20, 52), step(700, 30, 300, 20)}},
 			},
@@ -41,8 +42,9 @@ func TestJudgeSteady(t *testing.T) {
 		writes    = "CPU per delivery in write(2)s, saturated"
 		delivery  = "lost, duplicated, out of order"
 		presence  = "presence keys wrong for over 1 s"
+		observer  = "disagreements an observer saw"
 	)
-	all := []string{rate, connect, p50, p99, p99top, ratioBase, ratioTop, writes, delivery, presence}
+	all := []string{rate, connect, p50, p99, p99top, ratioBase, ratioTop, writes, delivery, presence, observer}
 	got := results(good())
 	for _, what := range all {
 		if got[what] != Pass {
@@ -63,6 +65,7 @@ func TestJudgeSteady(t *testing.T) {
 		writes:    func(e *System) { e.Steps[1].CPU.Nodes = 12 },
 		delivery:  func(e *System) { e.Steps[1].Lost = 1 },
 		presence:  func(e *System) { e.Presence[0].Wrong = 1 },
+		observer:  func(e *System) { e.Observer.Disagreements = 1 },
 	} {
 		r := good()
 		spoil(&r.Systems[0])
@@ -96,6 +99,7 @@ func TestJudgeSaysWhatWasNotMeasured(t *testing.T) {
 	for _, what := range []string{
 		"p50 and p99 at 10k deliveries/s", "CPU per delivery against Node, 1,000/s",
 		"CPU per delivery in write(2)s, saturated", "presence keys wrong for over 1 s",
+		"disagreements an observer saw",
 	} {
 		if got[what] != Unknown {
 			t.Errorf("%s: %q, want %q", what, got[what], Unknown)
@@ -103,6 +107,17 @@ func TestJudgeSaysWhatWasNotMeasured(t *testing.T) {
 	}
 	if v := Judge(&Report{Systems: []System{{Name: "node"}}}); v != nil {
 		t.Errorf("the Node.js system alone was judged: %v", v)
+	}
+}
+
+func TestJudgeObserverThatSawNothing(t *testing.T) {
+	for name, o := range map[string]*Observer{
+		"not there": {Missing: "Node.js is missing"}, "blind": {Looks: 10, Errors: 1, Error: "no connection"}, "asleep": {},
+	} {
+		r := &Report{Scenario: "steady", Systems: []System{{Name: "edge", Observer: o}}}
+		if got := results(r)["disagreements an observer saw"]; got != Unknown {
+			t.Errorf("%s: %q, want %q", name, got, Unknown)
+		}
 	}
 }
 
