@@ -24,7 +24,10 @@ type Metrics struct {
 	HubWritten      prometheus.Histogram // reached the hub → a shard wrote it to its conns (once per message and shard)
 	PublishWritten  prometheus.Histogram // publish called → written (own messages, once per message and shard)
 
-	Presence [presenceOpCount]prometheus.Observer // presence operations in Redis, seconds, by op
+	// Presence in Redis, by op.
+	Presence      [presenceOpCount]prometheus.Observer // seconds until Redis answered
+	PresenceBatch [presenceOpCount]prometheus.Observer // members or sockets of one call; of the ops that take several
+	PresenceReap  prometheus.Histogram                 // seconds from the claim of a dead incarnation until nothing of it is left
 
 	// What is there now.
 	ConnsWebSocket, ConnsPolling prometheus.Gauge
@@ -50,14 +53,30 @@ type Metrics struct {
 	Drops                      [dropCount]prometheus.Counter
 	Refusals                   [refusalCount]prometheus.Counter
 	CacheReads                 [cacheResultCount]prometheus.Counter
-	PresenceErrors             prometheus.Counter // presence operations that failed and will be tried again
-	PresenceDirty              prometheus.Gauge   // presence facts not yet stored in Redis
+
+	PresenceErrors       prometheus.Counter             // presence operations that failed and will be tried again
+	PresenceExpired      prometheus.Counter             // presence operations refused because the lease was over
+	PresenceIncarnations prometheus.Counter             // incarnations begun
+	PresenceReaped       prometheus.Counter             // dead incarnations that this node cleaned up after
+	PresenceScrubbed     prometheus.Counter             // things found that no living or dead incarnation answers for
+	PresenceRefreshes    prometheus.Counter             // snapshots sent to rooms because changes were missed
+	PresenceDrift        [driftCount]prometheus.Counter // differences found by audits
+	PresenceDirty        prometheus.Gauge               // presence facts not yet stored in Redis
+	PresenceLeaseMargin  prometheus.Gauge               // seconds the lease still had when it was renewed last
+	PresenceNodes        prometheus.Gauge               // incarnations registered in Redis
+	RedisClockSkew       prometheus.Gauge               // seconds Redis's clock is ahead of this node's
 }
 
 // latencyBuckets have an edge at 0.2 s, the objective, and resolve the range around it and below.
 var latencyBuckets = []float64{
 	.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .15, .2, .3, .5, 1, 2.5, 5,
 }
+
+// Buckets of what is no latency.
+var (
+	batchBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}
+	reapBuckets  = []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40}
+)
 
 // New makes every collector and registers it with reg. version is the edge's
 // own. It panics on a name registered before, which is a programming error.
@@ -90,7 +109,17 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		AdapterRequests:    r.counter("edge_adapter_requests_total", "Adapter requests of other nodes served."),
 		HandlerPanics:      r.counter("edge_handler_panics_total", "Application handlers that panicked."),
 		CacheInvalidations: r.counter("edge_cache_invalidations_total", "Client-side caching invalidations received."),
-		PresenceErrors:     r.counter("edge_presence_errors_total", "Presence operations that failed and are tried again."),
+
+		PresenceReap:         r.histogramIn("edge_presence_reap_seconds", "Time from the claim of a dead incarnation until nothing of it was left.", reapBuckets),
+		PresenceErrors:       r.counter("edge_presence_errors_total", "Presence operations that failed and are tried again."),
+		PresenceExpired:      r.counter("edge_presence_expired_total", "Presence operations refused because the lease was over."),
+		PresenceIncarnations: r.counter("edge_presence_incarnations_total", "Incarnations begun: one at start, and one each time Redis did not know the node any more."),
+		PresenceReaped:       r.counter("edge_presence_reaped_total", "Dead incarnations this node cleaned up after."),
+		PresenceScrubbed:     r.counter("edge_presence_scrubbed_total", "Things found that no living or dead incarnation answers for, and removed."),
+		PresenceRefreshes:    r.counter("edge_presence_refreshes_total", "Snapshots sent to rooms because changes were missed."),
+		PresenceLeaseMargin:  r.gauge("edge_presence_lease_margin_seconds", "What the lease still had when it was renewed last."),
+		PresenceNodes:        r.gauge("edge_presence_incarnations", "Incarnations registered in Redis, as of the last heartbeat."),
+		RedisClockSkew:       r.gauge("edge_redis_clock_skew_seconds", "How far Redis's clock is ahead of this node's, as of the last heartbeat."),
 	}
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
@@ -99,6 +128,11 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	for i := range m.Presence {
 		m.Presence[i] = presence.WithLabelValues(PresenceOp(i).String())
 	}
+	batch := r.histogramVecIn("edge_presence_batch_size", "Members or sockets of one presence operation by op.", batchBuckets, "op")
+	for _, op := range []PresenceOp{PresenceHold, PresenceAssert, PresenceRelease, PresenceAttach, PresenceDetach, PresenceReapUser, PresenceIndex} {
+		m.PresenceBatch[op] = batch.WithLabelValues(op.String())
+	}
+	fill(m.PresenceDrift[:], r.counterVec("edge_presence_drift_total", "Differences between what the node holds and what Redis has, found by audits.", "kind"), func(i int) string { return Drift(i).String() })
 	fill(m.Closes[:], r.counterVec("edge_closes_total", "Conns ended by reason.", "reason"), func(i int) string { return Close(i).String() })
 	fill(m.Drops[:], r.counterVec("edge_drops_total", "Messages dropped by reason.", "reason"), func(i int) string { return Drop(i).String() })
 	fill(m.Refusals[:], r.counterVec("edge_refusals_total", "Handshakes, namespaces and events refused by reason.", "reason"), func(i int) string { return Refusal(i).String() })
@@ -142,23 +176,31 @@ func (r registrar) gaugeVec(name, help string, labels ...string) *prometheus.Gau
 	return g
 }
 
-func histogramOpts(name, help string) prometheus.HistogramOpts {
+func histogramOpts(name, help string, buckets []float64) prometheus.HistogramOpts {
 	return prometheus.HistogramOpts{
 		Name: name, Help: help,
-		Buckets:                        latencyBuckets,
+		Buckets:                        buckets,
 		NativeHistogramBucketFactor:    1.1, // ≤ 10 % error; scrapers that ask for native histograms get both
 		NativeHistogramMaxBucketNumber: 160,
 	}
 }
 
 func (r registrar) histogram(name, help string) prometheus.Histogram {
-	h := prometheus.NewHistogram(histogramOpts(name, help))
+	return r.histogramIn(name, help, latencyBuckets)
+}
+
+func (r registrar) histogramIn(name, help string, buckets []float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(histogramOpts(name, help, buckets))
 	r.must(name, h)
 	return h
 }
 
 func (r registrar) histogramVec(name, help string, labels ...string) *prometheus.HistogramVec {
-	h := prometheus.NewHistogramVec(histogramOpts(name, help), labels)
+	return r.histogramVecIn(name, help, latencyBuckets, labels...)
+}
+
+func (r registrar) histogramVecIn(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(histogramOpts(name, help, buckets), labels)
 	r.must(name, h)
 	return h
 }

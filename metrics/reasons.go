@@ -90,20 +90,47 @@ func (r Refusal) String() string { return refusalNames[r] }
 // PresenceOp names a presence operation in Redis. The set is closed.
 type PresenceOp uint8
 
-// Presence operations, named after their scripts; PresenceRead is any read.
+// Presence operations: the scripts by their names, then what is done without one.
 const (
 	PresenceHold PresenceOp = iota
+	PresenceAssert
 	PresenceRelease
 	PresenceAttach
 	PresenceDetach
-	PresenceRead
-	presenceOpCount
+	PresenceReapUser
+	PresenceHeartbeat
+	PresenceClaim
+	PresenceNominate
+	PresenceSnapshot
+	PresenceIndex   // rooms written down before they are held, or crossed out
+	PresenceAudit   // looking whether Redis still has what this node holds
+	PresenceScrub   // a page of the search for what dead incarnations left
+	PresenceRead    // any other read
+	presenceOpCount // of which the first PresenceIndex are scripts
 )
 
-var presenceOpNames = [presenceOpCount]string{"hold", "release", "attach", "detach", "read"}
+var presenceOpNames = [presenceOpCount]string{
+	"hold", "assert", "release", "attach", "detach", "reap_user", "heartbeat", "claim", "nominate", "snapshot",
+	"index", "audit", "scrub", "read",
+}
 
 // String is the label value.
 func (o PresenceOp) String() string { return presenceOpNames[o] }
+
+// Drift names a difference between what a node holds and what Redis has of it. The set is closed.
+type Drift uint8
+
+// Drifts.
+const (
+	DriftMissing Drift = iota // Redis lacked what the node holds; put back
+	DriftExtra                // Redis had what the node does not hold; removed
+	driftCount
+)
+
+var driftNames = [driftCount]string{"missing", "extra"}
+
+// String is the label value.
+func (d Drift) String() string { return driftNames[d] }
 
 // CacheResult names how a presence read was answered. The set is closed.
 type CacheResult uint8

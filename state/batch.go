@@ -1,93 +1,174 @@
 package state
 
 import (
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/stellara/edge/metrics"
 )
 
+const (
+	batchMembers = 256 // of one HOLD, ASSERT or RELEASE, and rooms of one index command
+	batchSockets = 64  // of one ATTACH or DETACH
+	retryMin     = 100 * time.Millisecond
+	retryMax     = 10 * time.Second
+)
+
+// errExpired is the answer to an operation that came after the end of the
+// node's lease. Nothing was changed.
+var errExpired = errors.New("state: the lease is over")
+
 // next returns up to limit operations that may be sent now, none of which
-// depends on the outcome of another. Sets get at most half of a full batch, so
-// that many rooms cannot hold sockets up.
-func (l *ledger) next(now time.Time, limit int) []operation {
+// depends on the outcome of another; nothing is added to Redis unless the node
+// has a lease. Sets get at most half of a full batch, so that many rooms cannot
+// hold sockets up.
+func (l *ledger) next(now time.Time, limit int, leased bool) []operation {
 	l.resume(now)
 	var ops []operation
-	for n := len(l.sets); n > 0 && len(ops)+2 <= limit/2; n-- {
+	for n := len(l.sets); n > 0 && len(ops)+3 <= max(3, limit/2); n-- {
 		set := l.sets[0]
 		l.sets = l.sets[1:]
 		set.queued = false
-		ops = l.takeMembers(set, ops)
+		ops = l.takeMembers(set, ops, leased)
 		if len(set.dirty) > 0 {
 			l.enqueue(set)
 		}
 	}
-	ops = l.takeSockets(ops, limit)
+	ops = l.takeIndexes(ops, limit, leased) // after the sets that have just asked for it
+	ops = l.takeSockets(ops, limit, leased)
 	if len(l.sets) == 0 {
 		l.sets = nil
 	}
 	return ops
 }
 
-// takeMembers appends at most one HOLD and one RELEASE for the set.
-func (l *ledger) takeMembers(set *presenceSet, ops []operation) []operation {
-	hold := operation{op: metrics.PresenceHold, set: set}
-	release := operation{op: metrics.PresenceRelease, set: set}
+// takeIndexes appends the commands that write rooms down or cross them out.
+func (l *ledger) takeIndexes(ops []operation, limit int, leased bool) []operation {
+	var kept []*presenceSet
 	i := 0
-	for ; i < len(set.dirty) && len(hold.members) < batchMembers && len(release.members) < batchMembers; i++ {
-		m := set.dirty[i]
-		m.queued = false
-		l.waiting--
-		switch {
-		case m.settled():
-			l.forgetMember(m)
+	for ; i < len(l.indexes) && len(ops) < limit; i++ {
+		set := l.indexes[i]
+		f := &set.index
+		if f.desired && !leased {
+			kept = append(kept, set)
 			continue
-		case m.desired:
-			hold.members = append(hold.members, m)
-		case m.attached > 0:
-			continue // until the last of the user's sockets is detached
-		default:
-			release.members = append(release.members, m)
 		}
-		m.inflight, m.stored = true, unknown
-	}
-	if set.dirty = set.dirty[i:]; len(set.dirty) == 0 {
-		set.dirty = nil
-	}
-	for _, o := range []operation{hold, release} {
-		if len(o.members) > 0 {
-			ops = append(ops, o)
+		f.queued = false
+		l.waiting--
+		if f.settled() {
+			l.touchIndex(set)
+			continue
 		}
+		life := l.life()
+		if !f.desired {
+			life = f.life
+		}
+		k := slices.IndexFunc(ops, func(o operation) bool {
+			return o.op == metrics.PresenceIndex && o.drop == !f.desired && o.life == life && len(o.rooms) < batchMembers
+		})
+		if k < 0 {
+			k = len(ops)
+			ops = append(ops, operation{op: metrics.PresenceIndex, drop: !f.desired, life: life})
+		}
+		ops[k].rooms = append(ops[k].rooms, set)
+		f.inflight, f.stored, f.life = true, unknown, life
+	}
+	if l.indexes = append(kept, l.indexes[i:]...); len(l.indexes) == 0 {
+		l.indexes = nil
 	}
 	return ops
 }
 
+// takeMembers appends at most one operation of each kind and life for the set.
+// What cannot be sent now stays dirty.
+func (l *ledger) takeMembers(set *presenceSet, ops []operation, leased bool) []operation {
+	first := len(ops)
+	var kept []*member
+	i := 0
+	for ; i < len(set.dirty); i++ {
+		m := set.dirty[i]
+		if m.desired && !m.settled() && !(leased && set.indexed(l.life())) {
+			kept = append(kept, m)
+			if !set.indexed(l.life()) {
+				l.desire(&set.index, true, nil)
+				l.touchIndex(set)
+			}
+			continue
+		}
+		op, life := l.operationOf(m)
+		k := slices.IndexFunc(ops[first:], func(o operation) bool { return o.op == op && o.life == life })
+		if k >= 0 && len(ops[first+k].members) == batchMembers {
+			break
+		}
+		m.queued = false
+		l.waiting--
+		if m.settled() {
+			l.forgetMember(m)
+			continue
+		}
+		if !m.desired && m.attached > 0 {
+			continue // until the last of the user's sockets is detached
+		}
+		if k < 0 {
+			k = len(ops) - first
+			ops = append(ops, operation{op: op, life: life, set: set})
+		}
+		o := &ops[first+k]
+		o.members = append(o.members, m)
+		m.inflight, m.stored, m.life = true, unknown, life
+	}
+	if set.dirty = append(kept, set.dirty[i:]...); len(set.dirty) == 0 {
+		set.dirty = nil
+	}
+	return ops
+}
+
+// operationOf is what has to be done for a member, and in which life: it is
+// released from the one it was held in.
+func (l *ledger) operationOf(m *member) (metrics.PresenceOp, uint32) {
+	switch {
+	case !m.desired:
+		return metrics.PresenceRelease, m.life
+	case m.stored == absent:
+		return metrics.PresenceHold, l.life()
+	default:
+		return metrics.PresenceAssert, l.life()
+	}
+}
+
 // takeSockets appends ATTACH and DETACH operations up to limit, the attaches
 // first: a user who changes sockets is online throughout.
-func (l *ledger) takeSockets(ops []operation, limit int) []operation {
+func (l *ledger) takeSockets(ops []operation, limit int, leased bool) []operation {
 	var attach, detach []operation
+	var kept []*socket
 	i := 0
 	for ; i < len(l.attach) && len(ops)+len(attach)+len(detach) < limit; i++ {
 		s := l.attach[i]
+		if s.desired && !s.settled() && !leased {
+			kept = append(kept, s)
+			continue
+		}
 		s.queued = false
 		l.waiting--
 		switch {
 		case s.settled():
 			l.forgetSocket(s)
 			continue
-		case s.desired && s.user.stored != held:
+		case s.desired && !(s.user.stored == held && s.user.life == l.life()):
 			continue // until the user is held online
 		case s.desired:
 			if s.stored == absent {
 				s.user.attached++
 			}
+			s.life = l.life()
 			attach = grouped(attach, metrics.PresenceAttach, s)
 		default:
 			detach = grouped(detach, metrics.PresenceDetach, s)
 		}
-		s.inflight, s.stored = true, unknown
+		s.inflight, s.stored, s.sent = true, unknown, s.generation
 	}
-	if l.attach = l.attach[i:]; len(l.attach) == 0 {
+	if l.attach = append(kept, l.attach[i:]...); len(l.attach) == 0 {
 		l.attach = nil
 	}
 	return append(append(ops, attach...), detach...)
@@ -97,29 +178,56 @@ func (l *ledger) takeSockets(ops []operation, limit int) []operation {
 // failed before goes alone: its user's key may be what Redis refuses.
 func grouped(ops []operation, op metrics.PresenceOp, s *socket) []operation {
 	if n := len(ops); n > 0 && s.backoff == 0 {
-		if last := &ops[n-1]; len(last.sockets) < batchSockets && last.sockets[0].backoff == 0 {
+		last := &ops[n-1]
+		if len(last.sockets) < batchSockets && last.sockets[0].backoff == 0 {
 			last.sockets = append(last.sockets, s)
 			return ops
 		}
 	}
-	return append(ops, operation{op: op, sockets: []*socket{s}})
+	return append(ops, operation{op: op, life: s.life, sockets: []*socket{s}})
 }
 
 // settle records the outcome of one operation that next returned. After an
 // error the operation may or may not have happened; it is tried again after a
-// growing wait of its own, so that one key Redis refuses holds nobody up.
+// growing wait of its own, so that one key Redis refuses holds nobody up. After
+// errExpired it waits for the lease only.
 func (l *ledger) settle(o operation, err error, now time.Time) {
+	for _, set := range o.rooms {
+		l.settleIndex(set, o.drop, err, now)
+	}
 	if o.set != nil {
 		l.settleMembers(o, err, now)
-		return
 	}
 	for _, s := range o.sockets {
 		l.settleSocket(s, o.op, err, now)
 	}
 }
 
+func (l *ledger) settleIndex(set *presenceSet, dropped bool, err error, now time.Time) {
+	f := &set.index
+	f.inflight = false
+	if err != nil {
+		f.queued = true
+		l.waiting++
+		l.account(f)
+		l.delay(delayed{at: now.Add(retryMin), set: set, index: true})
+		return
+	}
+	if f.stored = held; dropped {
+		f.stored = absent
+	}
+	if len(set.members) > 0 {
+		l.desire(f, true, nil)
+	}
+	l.touchIndex(set)
+}
+
 func (l *ledger) settleSocket(s *socket, op metrics.PresenceOp, err error, now time.Time) {
 	s.inflight = false
+	if errors.Is(err, errExpired) {
+		l.touchSocket(s)
+		return
+	}
 	if err != nil {
 		s.backoff = min(max(2*s.backoff, retryMin), retryMax)
 		s.queued = true
@@ -131,7 +239,9 @@ func (l *ledger) settleSocket(s *socket, op metrics.PresenceOp, err error, now t
 	s.backoff = 0
 	u := s.user
 	if op == metrics.PresenceAttach {
-		s.stored, s.before = held, true
+		if s.stored, s.before = held, true; s.sent != s.generation {
+			s.stored = unknown // it moved meanwhile: once more, as the present generation
+		}
 	} else {
 		s.stored, s.before = absent, false
 		u.attached--
@@ -145,23 +255,27 @@ func (l *ledger) settleSocket(s *socket, op metrics.PresenceOp, err error, now t
 func (l *ledger) settleMembers(o operation, err error, now time.Time) {
 	set := o.set
 	if err != nil {
-		set.backoff = min(max(2*set.backoff, retryMin), retryMax)
 		for _, m := range o.members {
 			m.inflight, m.queued = false, true
 			l.waiting++
 			set.dirty = append(set.dirty, m)
 			l.account(&m.fact)
 		}
+		if errors.Is(err, errExpired) {
+			l.enqueue(set)
+			return
+		}
+		set.backoff = min(max(2*set.backoff, retryMin), retryMax)
 		l.postpone(set, now)
 		return
 	}
 	set.backoff = 0
 	for _, m := range o.members {
 		m.inflight = false
-		if o.op == metrics.PresenceHold {
-			m.stored = held
-		} else {
+		if o.op == metrics.PresenceRelease {
 			m.stored = absent
+		} else {
+			m.stored = held
 		}
 		if set == l.online && m.stored == held {
 			for _, s := range m.sockets {
@@ -193,10 +307,13 @@ func (l *ledger) resume(now time.Time) {
 		if d.at.After(now) {
 			return false
 		}
-		if d.set != nil {
-			l.sets = append(l.sets, d.set)
-		} else {
+		switch {
+		case d.socket != nil:
 			l.attach = append(l.attach, d.socket)
+		case d.index:
+			l.indexes = append(l.indexes, d.set)
+		default:
+			l.sets = append(l.sets, d.set)
 		}
 		return true
 	})
@@ -217,31 +334,4 @@ func (l *ledger) retryAt() (time.Time, bool) {
 		}
 	}
 	return first, true
-}
-
-// reassert takes nothing for granted any more: the connection was lost, and
-// with it perhaps what Redis had. Everything wanted is stored again.
-func (l *ledger) reassert() {
-	for i := range l.delayed {
-		l.delayed[i].at = time.Time{}
-	}
-	doubt := func(f *fact) {
-		if f.stored == held {
-			f.stored = unknown
-		}
-	}
-	for _, m := range l.online.members {
-		doubt(&m.fact)
-		l.touchMember(m)
-	}
-	for _, set := range l.rooms {
-		for _, m := range set.members {
-			doubt(&m.fact)
-			l.touchMember(m)
-		}
-	}
-	for _, s := range l.sockets {
-		doubt(&s.fact)
-		l.touchSocket(s)
-	}
 }

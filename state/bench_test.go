@@ -49,7 +49,7 @@ func BenchmarkConnect(b *testing.B) {
 			b.ResetTimer()
 			for i := range b.N {
 				user := fmt.Sprintf("u%d", i)
-				n.Presence().Connect(user, "s"+user, done)
+				n.Presence().Connect(user, "s"+user, 0, done)
 				n.Presence().Join(user, "s"+user, fmt.Sprintf("r%d", i/100), done)
 			}
 			wg.Wait()

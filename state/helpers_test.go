@@ -170,7 +170,8 @@ func (b *backend) open(t testing.TB, id string, change func(*Config)) *node {
 	t.Helper()
 	lines := &logLines{}
 	cfg := Config{
-		Key: "socket.io", Node: id, UID: id[2:], Cache: true, PublishQueue: 65536,
+		Lease: defaultLease,
+		Key:   "socket.io", Node: id, UID: id[2:], Cache: true, PublishQueue: 65536,
 		Log: slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if change != nil {
@@ -226,7 +227,7 @@ func outcome() (func(error), <-chan error) {
 func (n *node) connect(t testing.TB, user, socket string) {
 	t.Helper()
 	done, c := outcome()
-	n.Presence().Connect(user, socket, done)
+	n.Presence().Connect(user, socket, 0, done)
 	if err := await(t, "connect "+user, c); err != nil {
 		t.Fatal(err)
 	}
@@ -260,4 +261,11 @@ func canceled(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	return ctx
+}
+
+// incarnation is the node's present one.
+func (n *node) incarnation() string {
+	n.presence.mu.Lock()
+	defer n.presence.mu.Unlock()
+	return n.presence.ledger.incarnation()
 }

@@ -2,17 +2,9 @@ package state
 
 import (
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/stellara/edge/metrics"
-)
-
-const (
-	batchMembers = 256 // of one HOLD or RELEASE
-	batchSockets = 64  // of one ATTACH or DETACH
-	retryMin     = 100 * time.Millisecond
-	retryMax     = 10 * time.Second
 )
 
 var errSocketTaken = errors.New("state: socket id belongs to another user")
@@ -23,7 +15,7 @@ type stored uint8
 const (
 	absent  stored = iota
 	held           // confirmed
-	unknown        // sent, or confirmed before the connection was lost
+	unknown        // sent, or confirmed before Redis may have lost it
 )
 
 // fact is something that shall, or shall no longer, be in Redis.
@@ -31,8 +23,10 @@ type fact struct {
 	desired  bool
 	stored   stored
 	queued   bool // waits to be sent
+	slow     bool // waits for refill
 	inflight bool
-	counted  bool // in ledger.unsettled
+	counted  bool   // in ledger.unsettled
+	life     uint32 // of the node when it was sent last: index of ledger.lives
 	waiters  []func(error)
 }
 
@@ -55,28 +49,41 @@ type presenceSet struct {
 	room    string // "" is presence:online
 	members map[string]*member
 	dirty   []*member
+	index   fact // the room is written down for whoever reaps us; presence:online need not be
 	queued  bool // in ledger.sets or ledger.delayed
 	backoff time.Duration
+}
+
+// indexed reports whether members may be held in the set in this life.
+func (s *presenceSet) indexed(life uint32) bool {
+	return s.room == "" || s.index.stored == held && s.index.life == life
 }
 
 // socket is the fact that a socket of a user is open on this node.
 type socket struct {
 	fact
-	id      string
-	owner   string
-	user    *member // in presence:online
-	rooms   []*member
-	before  bool // Redis confirmed it once
-	backoff time.Duration
+	id         string
+	generation uint64  // how often the socket has moved to another node
+	sent       uint64  // the generation of the last ATTACH or DETACH
+	user       *member // in presence:online
+	rooms      []*member
+	before     bool // Redis confirmed it once
+	backoff    time.Duration
 }
 
-// operation is one script call.
+// operation is one script call, or for PresenceIndex one command.
 type operation struct {
 	op      metrics.PresenceOp
-	set     *presenceSet // HOLD, RELEASE
+	life    uint32
+	set     *presenceSet // HOLD, ASSERT, RELEASE
 	members []*member
-	sockets []*socket // ATTACH, DETACH
+	sockets []*socket      // ATTACH, DETACH
+	rooms   []*presenceSet // PresenceIndex
+	drop    bool           // PresenceIndex: cross the rooms out
 }
+
+// size is the number of facts in the operation.
+func (o *operation) size() int { return len(o.members) + len(o.sockets) + len(o.rooms) }
 
 // completion is a callback that is due.
 type completion struct {
@@ -84,10 +91,11 @@ type completion struct {
 	err  error
 }
 
-// delayed is a set or a socket that waits before it is tried again.
+// delayed is a set, its index, or a socket that waits before it is tried again.
 type delayed struct {
 	at     time.Time
 	set    *presenceSet
+	index  bool // of set
 	socket *socket
 }
 
@@ -96,17 +104,21 @@ type delayed struct {
 // operations, reports each with settle, and only then calls next again: one
 // batch in flight, so that operations on a key keep their order.
 //
-// Two rules span keys: a socket is attached after its user is held online, and
-// a user is released from online after all its sockets are detached.
+// Three rules span keys: a room is written down before it is held, a socket is
+// attached after its user is held online, and a user is released from online
+// after all its sockets are detached. Whoever finds this node dead relies on
+// them.
 type ledger struct {
-	incarnation string
-	attaches    uint64
+	lives       []string // incarnations; the last is the present one
 	online      *presenceSet
 	rooms       map[string]*presenceSet
 	sockets     map[string]*socket
 	sets        []*presenceSet // with dirty members, in turn
+	indexes     []*presenceSet // whose index is to be sent, in turn
 	attach      []*socket      // to be attached or detached, in turn
 	delayed     []delayed
+	slowMembers []*member // to be stored again, at a pace
+	slowSockets []*socket
 	waiting     int          // facts queued
 	unsettled   int          // facts not as desired
 	finished    []completion // for the owner to call
@@ -114,15 +126,21 @@ type ledger struct {
 
 func newLedger(incarnation string) *ledger {
 	return &ledger{
-		incarnation: incarnation,
-		online:      &presenceSet{members: make(map[string]*member)},
-		rooms:       make(map[string]*presenceSet),
-		sockets:     make(map[string]*socket),
+		lives:   []string{incarnation},
+		online:  &presenceSet{members: make(map[string]*member)},
+		rooms:   make(map[string]*presenceSet),
+		sockets: make(map[string]*socket),
 	}
 }
 
+// life is the index of the present incarnation.
+func (l *ledger) life() uint32 { return uint32(len(l.lives) - 1) }
+
+// incarnation is the present one.
+func (l *ledger) incarnation() string { return l.lives[len(l.lives)-1] }
+
 // connect wants the socket attached and its user online.
-func (l *ledger) connect(user, id string, done func(error)) {
+func (l *ledger) connect(user, id string, generation uint64, done func(error)) {
 	s := l.sockets[id]
 	if s != nil && s.user.user != user {
 		if !s.settled() || s.desired {
@@ -133,11 +151,16 @@ func (l *ledger) connect(user, id string, done func(error)) {
 	}
 	u := l.online.member(user)
 	if s == nil {
-		l.attaches++
-		s = &socket{id: id, owner: l.incarnation + "." + strconv.FormatUint(l.attaches, 36)}
+		s = &socket{id: id, generation: generation}
 		l.sockets[id] = s
 	}
 	s.user = u // the same, unless Redis was never told of either
+	if generation > s.generation {
+		s.generation, s.before = generation, false
+		if s.stored == held {
+			s.stored = unknown // under the generation before
+		}
+	}
 	u.sockets = with(u.sockets, s)
 	l.desire(&u.fact, true, nil)
 	l.desire(&s.fact, true, done)
@@ -170,16 +193,21 @@ func (l *ledger) join(user, id, room string, done func(error)) {
 		l.finish(done, ErrNoSocket)
 		return
 	}
+	m := l.room(room).member(user)
+	m.sockets = with(m.sockets, s)
+	s.rooms = with(s.rooms, m)
+	l.desire(&m.fact, true, done)
+	l.touchMember(m)
+}
+
+// room returns the room's set, made if there is none.
+func (l *ledger) room(room string) *presenceSet {
 	set := l.rooms[room]
 	if set == nil {
 		set = &presenceSet{room: room, members: make(map[string]*member)}
 		l.rooms[room] = set
 	}
-	m := set.member(user)
-	m.sockets = with(m.sockets, s)
-	s.rooms = with(s.rooms, m)
-	l.desire(&m.fact, true, done)
-	l.touchMember(m)
+	return set
 }
 
 // leave no longer wants it on behalf of this socket.
@@ -306,14 +334,41 @@ func (l *ledger) touchSocket(s *socket) {
 	}
 }
 
-// forgetMember drops a member, and its room, once nothing is left to know.
+// touchIndex sees that the room is written down, or crossed out.
+func (l *ledger) touchIndex(set *presenceSet) {
+	l.account(&set.index)
+	switch f := &set.index; {
+	case f.settled():
+		if !f.desired && len(set.members) == 0 && l.rooms[set.room] == set {
+			delete(l.rooms, set.room)
+		}
+	case !f.queued && !f.inflight:
+		f.queued = true
+		l.waiting++
+		l.indexes = append(l.indexes, set)
+	}
+}
+
+// forgetMember drops a member once nothing is left to know, and its room with
+// it if that was never written down. Other empty rooms wait for prune.
 func (l *ledger) forgetMember(m *member) {
-	if m.desired || m.attached > 0 || m.queued || len(m.sockets) > 0 {
+	if m.desired || m.attached > 0 || m.queued || len(m.sockets) > 0 || m.set.members[m.user] != m {
 		return
 	}
 	delete(m.set.members, m.user)
-	if m.set != l.online && len(m.set.members) == 0 {
-		delete(l.rooms, m.set.room)
+	if set := m.set; set != l.online && len(set.members) == 0 && set.index.stored == absent && !set.index.inflight {
+		l.desire(&set.index, false, nil)
+		l.touchIndex(set)
+	}
+}
+
+// prune crosses out the rooms that are empty: not at once, as rooms often come back.
+func (l *ledger) prune() {
+	for _, set := range l.rooms {
+		if len(set.members) == 0 && set.index.desired {
+			l.desire(&set.index, false, nil)
+			l.touchIndex(set)
+		}
 	}
 }
 

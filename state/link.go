@@ -3,8 +3,10 @@ package state
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +23,7 @@ type clients struct {
 	gen  uint64 // counts connections, from 1
 	cmd  *client
 	read *client
+	run  string // Redis's run_id: another one says that it was restarted, or is another Redis; "" if it does not tell
 }
 
 const (
@@ -40,9 +43,11 @@ type link struct {
 	log     *slog.Logger
 	metrics *metrics.Metrics
 
-	check chan struct{} // a user of the clients saw an error: ping now
-	alive atomic.Int64  // time of the last sign of life, nanoseconds since epoch of born
-	born  time.Time
+	check   chan struct{} // a user of the clients saw an error: ping now
+	flushed chan struct{} // capacity 1: everything cached was invalidated, Redis may have lost it
+	caching atomic.Bool   // the read client caches
+	alive   atomic.Int64  // time of the last sign of life, nanoseconds since epoch of born
+	born    time.Time
 
 	mu      sync.Mutex    // guards the rest; never held across I/O
 	current *clients      // nil while Redis is away
@@ -58,7 +63,7 @@ type link struct {
 func newLink(o redisOptions, cache bool, name string, log *slog.Logger, m *metrics.Metrics) *link {
 	return &link{
 		options: o, cache: cache, name: name, log: log, metrics: m,
-		check: make(chan struct{}, 1), changed: make(chan struct{}), born: time.Now(),
+		check: make(chan struct{}, 1), flushed: make(chan struct{}, 1), changed: make(chan struct{}), born: time.Now(),
 		err: errors.New("not connected yet"),
 	}
 }
@@ -70,6 +75,9 @@ func (l *link) get() (*clients, <-chan struct{}) {
 	defer l.mu.Unlock()
 	return l.current, l.changed
 }
+
+// caches reports whether reads may go through the cache.
+func (l *link) caches() bool { return l.caching.Load() }
 
 // suspect makes the link look at the connection now.
 func (l *link) suspect() {
@@ -180,7 +188,8 @@ func (l *link) dial(ctx context.Context, gen uint64) (*clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.greet(ctx, cmd); err != nil {
+	run, err := l.greet(ctx, cmd)
+	if err != nil {
 		l.ending.Go(cmd.end)
 		return nil, err
 	}
@@ -189,27 +198,45 @@ func (l *link) dial(ctx context.Context, gen uint64) (*clients, error) {
 			l.ending.Go(cmd.end)
 			return nil, err
 		}
+		l.caching.Store(l.cache)
 	}
-	return &clients{gen: gen, cmd: cmd, read: l.read}, nil
+	return &clients{gen: gen, cmd: cmd, read: l.read, run: run}, nil
 }
 
-// greet sees that Redis serves commands and ends the connection before.
-func (l *link) greet(ctx context.Context, cmd *client) error {
+// greet sees that Redis serves commands, ends the connection before, and returns
+// Redis's run_id.
+func (l *link) greet(ctx context.Context, cmd *client) (run string, err error) {
 	if err := ping(ctx, cmd); err != nil {
-		return err
+		return "", err
 	}
 	if l.options.basic {
-		return nil
+		return "", nil
 	}
 	id, err := identify(ctx, cmd, l.name+"-cmd")
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := l.old.kill(ctx, cmd); err != nil {
-		return err
+		return "", err
 	}
 	l.old = id
-	return nil
+	return runID(ctx, cmd)
+}
+
+// runID asks for Redis's run_id; a server that does not tell has none.
+func runID(ctx context.Context, c rueidis.CommandClient) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	info, err := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
+	if lostConnection(err) {
+		return "", fmt.Errorf("info: %w", err)
+	}
+	for line := range strings.Lines(info) {
+		if run, ok := strings.CutPrefix(line, "run_id:"); ok {
+			return strings.TrimSpace(run), nil
+		}
+	}
+	return "", nil
 }
 
 // dialRead makes the read client, without caching for a server that cannot track keys.
@@ -223,8 +250,12 @@ func (l *link) dialRead() (*client, error) {
 	return c, err
 }
 
-// invalidated counts keys that Redis invalidated; nil stands for all of them at once.
+// invalidated counts keys that Redis invalidated; nil stands for all of them at
+// once: the connection was lost, or Redis was emptied.
 func (l *link) invalidated(keys []rueidis.RedisMessage) {
+	if keys == nil {
+		notify(l.flushed)
+	}
 	l.metrics.CacheInvalidations.Add(float64(max(1, len(keys))))
 }
 

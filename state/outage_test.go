@@ -132,7 +132,7 @@ func TestRedisRestart(t *testing.T) {
 		})
 		n.Bus().Subscribe("/", "r2", 1) // joins, connects and leaves made during the outage
 		done, c := outcome()
-		n.Presence().Connect("u2", n.id+"-sock-000002", done)
+		n.Presence().Connect("u2", n.id+"-sock-000002", 0, done)
 		n.Presence().Leave("u1", n.id+"-sock-000001", "r1", nil)
 		b.redis.start(t)
 		b.observe(t)
@@ -177,7 +177,7 @@ func TestRedisAwayAtStart(t *testing.T) {
 	n.Bus().Subscribe("/", "r1", 7)
 	n.run(t)
 	published, connected := make(chan error, 1), make(chan error, 1)
-	n.Presence().Connect("u1", "s1", func(err error) { connected <- err })
+	n.Presence().Connect("u1", "s1", 0, func(err error) { connected <- err })
 	eventually(t, "the outage is logged", func() error {
 		if n.log.count("redis cannot be reached") == 0 {
 			return errNotYet
@@ -187,7 +187,7 @@ func TestRedisAwayAtStart(t *testing.T) {
 	if n.Ready() == nil {
 		t.Error("ready without Redis")
 	}
-	if _, _, err := n.Presence().Socket(context.Background(), "other"); !errors.Is(err, ErrUnavailable) {
+	if _, err := n.Presence().Sockets(context.Background(), []string{"other"}); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("read without Redis: %v", err)
 	}
 	if err := n.Bus().Publish("/", "r1", []byte("x"), nil, func(err error) { published <- err }); err != nil {
@@ -234,7 +234,7 @@ func TestFrozenRedis(t *testing.T) {
 	if err := n.Bus().Publish("/", "r1", []byte("x"), nil, done); err != nil {
 		t.Fatal(err)
 	}
-	n.Presence().Connect("u2", "s2", nil)
+	n.Presence().Connect("u2", "s2", 0, nil)
 	eventually(t, "not ready", func() error {
 		if n.Ready() == nil {
 			return errNotYet
@@ -296,7 +296,7 @@ func TestNothingIsLeftRunning(t *testing.T) {
 			n := b.start(t, "nodeAAA"+strconv.Itoa(i), func(c *Config) { c.Pattern = pattern })
 			n.connect(t, "u", "s"+strconv.Itoa(i))
 			subscribe(t, n, "/", "r", 1)
-			if _, _, err := n.Presence().Members(context.Background(), "r", 0); err != nil {
+			if _, err := n.Presence().Snapshot(context.Background(), "r"); err != nil {
 				t.Fatal(err)
 			}
 			n.stop(t)

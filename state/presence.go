@@ -20,50 +20,67 @@ const presenceWindow = 5 * time.Millisecond
 //
 //	presence:online        Set     users with an open socket on any node
 //	room:<room>:users      Set     users in the room on any node
-//	user:<user>:socket     String  the user's newest socket
+//	user:<user>:socket     String  the user's active socket
 //
 // Intents are desired state: they are stored in Redis in batches, again after
-// every lost connection, and are never dropped; opposite intents that meet
-// before they are sent cancel. Methods may be called from any goroutine; those
-// that change presence never block. Callbacks come on the presence goroutine
-// (never from inside the call), must return at once, and may be nil.
+// everything that may have lost them, and are never dropped; opposite intents
+// that meet before they are sent cancel. What this node holds counts only while
+// it renews its lease; what a node held that does so no more is removed by the
+// others (janitor.go). Methods may be called from any goroutine; those that
+// change presence never block. Callbacks come on the presence goroutine (never
+// from inside the call), must return at once, and may be nil.
 type Presence struct {
 	link    *link
 	log     *slog.Logger
 	metrics *metrics.Metrics
-	node    string // the prefix of our socket ids
 	scripts scripts
 	updates *updates      // are told of reads
 	wake    chan struct{} // capacity 1: the ledger changed
+	term    time.Duration // length of a lease
 
-	mu     sync.Mutex // guards the rest; never held across I/O or a callback
-	ledger *ledger
-	recent recentRooms     // changed by this node: a cached read might not know yet, as invalidations take another connection
-	ending bool            // Flush was called
-	ended  bool            // run has returned, or will not run
-	idle   []chan struct{} // closed when nothing is unsettled
-
-	asserted uint64 // the link's generation whose Redis knows scripts and ledger; run only
+	mu       sync.Mutex // guards the rest; never held across I/O or a callback
+	ledger   *ledger
+	lease    lease
+	nodes    int                 // incarnations registered, as of the last heartbeat
+	rooms    recent[writtenRoom] // changed by this node: a cached read might not know yet
+	users    recent[struct{}]    // their sockets were, likewise
+	ending   bool                // Flush was called
+	ended    bool                // run has returned, or will not run
+	idle     []chan struct{}     // closed when nothing is unsettled
+	signs    map[string]struct{} // why a scrub is wanted; for the janitor
+	audit    audit               // run only, but for what mu guards of the ledger
+	pace     pace                // run only
+	prepared uint64              // the link's generation whose Redis knows the scripts; run only
+	redis    string              // of the Redis before; run only
 }
 
-func newPresence(l *link, incarnation, node string, u *updates, log *slog.Logger, m *metrics.Metrics) *Presence {
+// writtenRoom is where a room's events were after this node changed it.
+type writtenRoom struct {
+	epoch string
+	seq   uint64
+}
+
+func newPresence(cfg Config, l *link, incarnation string, u *updates, m *metrics.Metrics) *Presence {
 	return &Presence{
-		link: l, log: log, metrics: m, node: node, scripts: newScripts(), updates: u,
-		wake: make(chan struct{}, 1), ledger: newLedger(incarnation),
-		recent: newRecentRooms(writePeriod),
+		link: l, log: cfg.Log, metrics: m, scripts: newScripts(), updates: u,
+		term: cfg.Lease, wake: make(chan struct{}, 1),
+		ledger: newLedger(incarnation), lease: newLease(cfg.Lease), nodes: 1,
+		rooms: newRecent[writtenRoom](clientTTL), users: newRecent[struct{}](clientTTL),
 	}
 }
 
-// Connect says that user opened socket on this node. done is called with nil
-// when presence:online and user:<user>:socket say so, with ErrReleased when
+// Connect says that user opened socket on this node, which is its generation-th
+// move to another node (0 for a new socket). done is called with nil when
+// presence:online and user:<user>:socket say so, with ErrReleased when
 // Disconnect came first, and with another error when an id is refused (see
 // ValidID). While Redis is away it waits.
-func (p *Presence) Connect(user, socket string, done func(error)) {
+func (p *Presence) Connect(user, socket string, generation uint64, done func(error)) {
 	err := errors.Join(ValidID("user", user), ValidID("socket", socket))
-	p.change(done, err, func(l *ledger) { l.connect(user, socket, done) })
+	p.change(done, err, func(l *ledger) { l.connect(user, socket, generation, done) })
 }
 
-// Disconnect says that user closed socket. It leaves the socket's rooms, too.
+// Disconnect says that user closed socket, or that another node has it now. It
+// leaves the socket's rooms, too.
 func (p *Presence) Disconnect(user, socket string) {
 	p.change(nil, nil, func(l *ledger) { l.disconnect(user, socket) })
 }
@@ -104,8 +121,9 @@ func (p *Presence) change(done func(error), err error, apply func(*ledger)) {
 	notify(p.wake)
 }
 
-// Flush releases everything this node holds, takes nothing new, and waits
-// until Redis has stored that, no longer than ctx. Run must still run.
+// Flush releases everything this node holds, takes nothing new, waits until
+// Redis has stored that, and strikes the node off Redis's register, so that
+// nobody waits for its lease to run out. No longer than ctx. Run must still run.
 func (p *Presence) Flush(ctx context.Context) error {
 	p.mu.Lock()
 	p.ending = true
@@ -116,6 +134,7 @@ func (p *Presence) Flush(ctx context.Context) error {
 	notify(p.wake)
 	select {
 	case <-idle:
+		p.deregister(ctx)
 		return nil
 	case <-ctx.Done():
 		p.mu.Lock()

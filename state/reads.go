@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -13,11 +13,10 @@ import (
 )
 
 const (
-	clientTTL    = 10 * time.Second // ceiling of every stale cached read
-	smallRoom    = 2000             // users up to which a room is read whole, through the cache
-	scanPage     = 1000             // COUNT of one SSCAN
-	overlayTries = 4                // of a read that a write of ours overtakes
-	writePeriod  = time.Second      // above the time an invalidation takes to arrive
+	clientTTL = 10 * time.Second // ceiling of every stale cached read
+	smallRoom = 2000             // users up to which a room is read whole, through the cache
+	scanPage  = 1000             // COUNT of one SSCAN or HSCAN
+	readTries = 4                // of a read that something of ours overtakes
 )
 
 // The public keys.
@@ -27,49 +26,32 @@ func roomKey(room string) string { return "room:" + room + ":users" }
 
 func socketKey(user string) string { return "user:" + user + ":socket" }
 
-// recentRooms remembers for a period what happened to rooms, and when last.
-// Pure state, guarded by its owner.
-type recentRooms struct {
-	period time.Duration
-	at     map[string]time.Time
-	swept  time.Time
-}
-
-func newRecentRooms(period time.Duration) recentRooms {
-	return recentRooms{period: period, at: make(map[string]time.Time)}
-}
-
-func (r *recentRooms) mark(room string, now time.Time) {
-	if now.Sub(r.swept) > r.period {
-		r.swept = now
-		for room, at := range r.at {
-			if now.Sub(at) > r.period {
-				delete(r.at, room)
-			}
+// Sockets returns each user's active socket, "" for one that is not online. For
+// a user with sockets on this node that is the newest of those, without asking
+// Redis; for others it is what user:<user>:socket says, at most 10 s ago and
+// normally now.
+func (p *Presence) Sockets(ctx context.Context, users []string) ([]string, error) {
+	sockets := make([]string, len(users))
+	ask := make([]int, len(users))
+	for i := range users {
+		ask[i] = i
+	}
+	for try := 0; ; try++ {
+		ask = p.overlay(users, ask, sockets)
+		if len(ask) == 0 || try == readTries {
+			return sockets, nil
 		}
+		before := p.written(users, ask)
+		if err := p.fetch(ctx, users, ask, sockets); err != nil {
+			return nil, err
+		}
+		ask = p.overtaken(users, ask, sockets, before)
 	}
-	r.at[room] = now
 }
 
-func (r *recentRooms) has(room string, now time.Time) bool {
-	at, ok := r.at[room]
-	return ok && now.Sub(at) <= r.period
-}
-
-// Socket returns the user's active socket. For a user with sockets on this
-// node that is the newest of those, without asking Redis; for others it is what
-// user:<user>:socket says, at most 10 s ago and normally now.
-func (p *Presence) Socket(ctx context.Context, user string) (socket string, online bool, err error) {
-	sockets, err := p.lookup(ctx, []string{user})
-	if err != nil {
-		return "", false, err
-	}
-	return sockets[0], sockets[0] != "", nil
-}
-
-// Online tells of each user whether it is online, as Socket does.
+// Online tells of each user whether it is online, as Sockets does.
 func (p *Presence) Online(ctx context.Context, users []string) ([]bool, error) {
-	sockets, err := p.lookup(ctx, users)
+	sockets, err := p.Sockets(ctx, users)
 	if err != nil {
 		return nil, err
 	}
@@ -80,230 +62,196 @@ func (p *Presence) Online(ctx context.Context, users []string) ([]bool, error) {
 	return online, nil
 }
 
-// lookup returns the active socket of each user, "" for none.
-func (p *Presence) lookup(ctx context.Context, users []string) ([]string, error) {
-	sockets := make([]string, len(users))
-	var ask []int
+// overlay answers for users with sockets here and returns the others.
+func (p *Presence) overlay(users []string, which []int, sockets []string) (others []int) {
 	p.mu.Lock()
-	for i, user := range users {
-		if u := p.ledger.online.members[user]; u != nil && len(u.sockets) > 0 {
+	for _, i := range which {
+		if u := p.ledger.online.members[users[i]]; u != nil && len(u.sockets) > 0 {
 			sockets[i] = u.sockets[len(u.sockets)-1].id
 		} else {
-			ask = append(ask, i)
+			others = append(others, i)
 		}
 	}
 	p.mu.Unlock()
-	p.metrics.CacheReads[metrics.CacheOverlay].Add(float64(len(users) - len(ask)))
-	if len(ask) == 0 {
-		return sockets, nil
-	}
-	if err := p.fetch(ctx, users, ask, sockets, true); err != nil {
-		return nil, err
-	}
-	// A socket of ours that we do not have any more: the cache has not heard of
-	// our own DETACH. Only Redis knows what took its place. If the DETACH is
-	// stored while we ask, we ask again.
-	for stale := p.stale(ask, sockets); len(stale) > 0; {
-		before := slices.Clone(sockets)
-		detaching := p.detaching(stale, sockets)
-		if err := p.fetch(ctx, users, stale, sockets, false); err != nil {
-			return nil, err
-		}
-		still := p.detaching(stale, sockets)
-		var again []int
-		for k, i := range stale {
-			switch {
-			case still[k]:
-				sockets[i] = "" // as if detached; another device shows when it is
-			case detaching[k] && sockets[i] == before[i]:
-				again = append(again, i)
-			}
-		}
-		stale = again
-	}
-	return sockets, nil
+	p.metrics.CacheReads[metrics.CacheOverlay].Add(float64(len(which) - len(others)))
+	return others
 }
 
-// stale returns those of the indexes whose socket has an id of this node.
-func (p *Presence) stale(which []int, sockets []string) []int {
-	var stale []int
-	for _, i := range which {
-		if strings.HasPrefix(sockets[i], p.node) {
-			stale = append(stale, i)
-		}
-	}
-	return stale
-}
-
-// detaching tells of each socket whether its DETACH is still to be stored.
-func (p *Presence) detaching(which []int, sockets []string) []bool {
+// written returns when sockets of the users were stored by this node last.
+func (p *Presence) written(users []string, which []int) []time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	detaching := make([]bool, len(which))
+	at := make([]time.Time, len(which))
 	for k, i := range which {
-		s := p.ledger.sockets[sockets[i]]
-		detaching[k] = s != nil && !s.desired
+		at[k] = p.users.last[users[i]].at
 	}
-	return detaching
+	return at
 }
 
-// fetch reads user:<user>:socket of the users whose indexes are given.
-func (p *Presence) fetch(ctx context.Context, users []string, which []int, into []string, cached bool) error {
+// overtaken returns the users of whom this node stored something while they
+// were read, so that nobody can tell which came first. A socket that it is
+// about to detach counts as gone; another device shows when it is.
+func (p *Presence) overtaken(users []string, which []int, sockets []string, before []time.Time) (again []int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, i := range which {
+		if s := p.ledger.sockets[sockets[i]]; s != nil && !s.desired {
+			sockets[i] = ""
+		} else if !p.users.last[users[i]].at.Equal(before[k]) {
+			again = append(again, i)
+		}
+	}
+	return again
+}
+
+// fetch reads user:<user>:socket of the users whose indexes are given: through
+// the cache, but for users whose sockets this node has just changed, as the
+// cache may not have heard of it.
+func (p *Presence) fetch(ctx context.Context, users []string, which []int, into []string) error {
 	c, err := p.reader()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	defer p.observeRead(time.Now())
-	var results []rueidis.RedisResult
-	if cached {
-		gets := make([]rueidis.CacheableTTL, len(which))
-		for k, i := range which {
-			gets[k] = rueidis.CT(c.B().Get().Key(socketKey(users[i])).Cache().ToStaticTTL(), clientTTL)
+	defer p.observeRead(metrics.PresenceRead, time.Now())
+	var cached []rueidis.CacheableTTL
+	var direct rueidis.Commands
+	var cachedOf, directOf []int
+	now := time.Now()
+	p.mu.Lock()
+	for _, i := range which {
+		if _, fresh := p.users.get(users[i], now); fresh {
+			direct, directOf = append(direct, c.B().Get().Key(socketKey(users[i])).Build()), append(directOf, i)
+		} else {
+			cached = append(cached, rueidis.CT(c.B().Get().Key(socketKey(users[i])).Cache().ToStaticTTL(), clientTTL))
+			cachedOf = append(cachedOf, i)
 		}
-		results = c.DoMultiCache(ctx, gets...)
-	} else {
-		gets := make(rueidis.Commands, len(which))
-		for k, i := range which {
-			gets[k] = c.B().Get().Key(socketKey(users[i])).Build()
-		}
-		results = c.DoMulti(ctx, gets...)
 	}
-	for k, r := range results {
-		socket, err := r.ToString()
+	p.mu.Unlock()
+	var results []rueidis.RedisResult
+	if len(cached) > 0 {
+		results = c.DoMultiCache(ctx, cached...)
+	}
+	if len(direct) > 0 {
+		results = append(results, c.DoMulti(ctx, direct...)...)
+	}
+	for k, i := range append(cachedOf, directOf...) {
+		socket, err := results[k].ToString()
 		if err != nil && !rueidis.IsRedisNil(err) {
-			return fmt.Errorf("state: read %s: %w", socketKey(users[which[k]]), err)
+			return fmt.Errorf("state: read %s: %w", socketKey(users[i]), err)
 		}
-		into[which[k]] = socket
-		p.count(r)
+		into[i] = socket
+		p.count(results[k])
 	}
 	return nil
 }
 
-// Members returns up to limit users of the room, all if limit is 0 or less, and
-// how many there are. Small rooms are read whole, through the cache, and come
-// sorted; of rooms above 2000 users it returns a page. Users this node has just
-// added are included.
-func (p *Presence) Members(ctx context.Context, room string, limit int) (users []string, count int, err error) {
+// Snapshot is a room's users after event Seq of Epoch, and before the next.
+type Snapshot struct {
+	Room  string
+	Users []string // sorted; nil if Count is more than 2000
+	Count int
+	Epoch string // "" for a room that never had anybody in it
+	Seq   uint64
+}
+
+// Snapshot returns the room's users for a member on this node: every update with
+// a higher Seq that the node hands out goes on from it. What this node has stored
+// of the room is in it.
+func (p *Presence) Snapshot(ctx context.Context, room string) (Snapshot, error) {
 	if err := ValidID("room", room); err != nil {
-		return nil, 0, err
+		return Snapshot{}, err
 	}
+	for try := 0; ; try++ {
+		p.updates.beginRead(room)
+		snap, err := p.snapshot(ctx, room, try > 0)
+		stale := p.updates.endRead(room, position{snap.Epoch, snap.Seq}, err == nil)
+		if err != nil || !stale || try == readTries {
+			return snap, err
+		}
+	}
+}
+
+// Room returns a room's users to somebody who is not a member: as Snapshot, but
+// nothing goes on from it, and it may be up to 10 s old.
+func (p *Presence) Room(ctx context.Context, room string) (Snapshot, error) {
+	if err := ValidID("room", room); err != nil {
+		return Snapshot{}, err
+	}
+	return p.snapshot(ctx, room, false)
+}
+
+// snapshot reads a room through the cache, or past it: if fresh is set, or if
+// the cached answer lacks what this node stored.
+func (p *Presence) snapshot(ctx context.Context, room string, fresh bool) (Snapshot, error) {
 	c, err := p.reader()
 	if err != nil {
-		return nil, 0, err
+		return Snapshot{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	defer p.observeRead(time.Now())
-	// From now on no change of the room may cancel an earlier one: the reader
-	// may know of that. The second time, because the read takes a while.
-	p.updates.readMembers(room)
-	defer p.updates.readMembers(room)
-	for try := 1; ; try++ {
-		p.mu.Lock()
-		written := p.recent.at[room]
-		fresh := p.recent.has(room, time.Now())
-		p.mu.Unlock()
-		users, count, err = p.membersOnce(ctx, c, room, limit, fresh)
-		if err != nil {
-			return nil, 0, fmt.Errorf("state: read %s: %w", roomKey(room), err)
+	defer p.observeRead(metrics.PresenceSnapshot, time.Now())
+	if !fresh && p.link.caches() {
+		args := c.B().EvalshaRo().Sha1(p.scripts[metrics.PresenceSnapshot].sha).Numkeys(1).Key(roomKey(room)).Arg(strconv.Itoa(smallRoom))
+		r := c.DoCache(ctx, args.Cache().ToStaticTTL(), clientTTL)
+		snap, err := parseSnapshot(room, r)
+		if err == nil && p.current(snap) {
+			p.count(r)
+			return snap, nil
 		}
-		if count > smallRoom {
-			return users, count, nil
-		}
-		users, again := p.overlay(room, users, written)
-		if again && try < overlayTries {
-			continue
-		}
-		count = len(users)
-		if limit > 0 && count > limit {
-			users = users[:limit]
-		}
-		return users, count, nil
 	}
+	r := c.Do(ctx, p.snapshotCommand(c, room))
+	p.metrics.CacheReads[metrics.CacheMiss].Inc()
+	return parseSnapshot(room, r)
 }
 
-// membersOnce reads the room as Redis has it: whole if it is small, else a page.
-func (p *Presence) membersOnce(ctx context.Context, c *client, room string, limit int, fresh bool) ([]string, int, error) {
-	key := roomKey(room)
-	n, err := p.read(ctx, c, c.B().Scard().Key(key).Cache(), fresh).AsInt64()
-	if err != nil {
-		return nil, 0, err
-	}
-	if n > smallRoom {
-		users, err := scan(ctx, c, key, limit)
-		return users, int(n), err
-	}
-	users, err := p.read(ctx, c, c.B().Smembers().Key(key).Cache(), fresh).AsStrSlice()
-	return users, len(users), err
-}
-
-// read runs a cacheable command, past the cache if fresh is set.
-func (p *Presence) read(ctx context.Context, c *client, cmd rueidis.Cacheable, fresh bool) rueidis.RedisResult {
-	var r rueidis.RedisResult
-	if fresh {
-		r = c.Do(ctx, rueidis.Completed(cmd))
-	} else {
-		r = c.DoCache(ctx, cmd.ToStaticTTL(), clientTTL)
-	}
-	p.count(r)
-	return r
-}
-
-// overlay adds the users this node has in the room, removes those it is about
-// to release, and sorts. again says that a change of ours was stored since
-// written, so that the read may have come before it and the overlay after it.
-func (p *Presence) overlay(room string, users []string, written time.Time) (_ []string, again bool) {
-	slices.Sort(users)
+// current reports whether a snapshot has what this node stored of the room.
+func (p *Presence) current(snap Snapshot) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	again = !p.recent.at[room].Equal(written)
-	set := p.ledger.rooms[room]
-	if set == nil {
-		return users, again
-	}
-	var added []string
-	for user, m := range set.members {
-		i, found := slices.BinarySearch(users, user)
-		switch here := len(m.sockets) > 0; {
-		case here && !found:
-			added = append(added, user)
-		case !here && found:
-			// Still to be released: in the room only if another node says so,
-			// which it will, if it does, when the release has been stored.
-			users = slices.Delete(users, i, i+1)
-		}
-	}
-	if len(added) > 0 {
-		users = append(users, added...)
-		slices.Sort(users)
-	}
-	return users, again
+	w, ok := p.rooms.get(snap.Room, time.Now())
+	return !ok || w.epoch == snap.Epoch && w.seq <= snap.Seq
 }
 
-// scan reads a page of a set: at least limit members if there are, cut to limit.
-func scan(ctx context.Context, c *client, key string, limit int) ([]string, error) {
-	seen := make(map[string]struct{})
-	var users []string
-	for cursor := uint64(0); ; {
-		page, err := c.Do(ctx, c.B().Sscan().Key(key).Cursor(cursor).Count(scanPage).Build()).AsScanEntry()
-		if err != nil {
-			return nil, err
-		}
-		for _, user := range page.Elements {
-			if _, again := seen[user]; !again {
-				seen[user] = struct{}{}
-				users = append(users, user)
-			}
-			if limit > 0 && len(users) == limit {
-				return users, nil
-			}
-		}
-		if cursor = page.Cursor; cursor == 0 {
-			return users, nil
-		}
+// snapshotCommand reads a room past the cache. The source goes along: a read
+// cannot wait for a Redis that forgot the scripts to be told again.
+func (p *Presence) snapshotCommand(c *client, room string) rueidis.Completed {
+	return c.B().Eval().Script(p.scripts[metrics.PresenceSnapshot].source).Numkeys(1).Key(roomKey(room)).Arg(strconv.Itoa(smallRoom)).Build()
+}
+
+func parseSnapshot(room string, r rueidis.RedisResult) (Snapshot, error) {
+	parts, err := r.ToArray()
+	if err == nil && len(parts) < 3 {
+		err = fmt.Errorf("it has %d values", len(parts))
 	}
+	snap := Snapshot{Room: room}
+	var seq, count int64
+	if err == nil {
+		snap.Epoch, err = parts[0].ToString()
+	}
+	if err == nil {
+		seq, err = parts[1].AsInt64()
+	}
+	if err == nil {
+		count, err = parts[2].AsInt64()
+	}
+	if err != nil {
+		return Snapshot{Room: room}, fmt.Errorf("state: read %s: %w", roomKey(room), err)
+	}
+	snap.Seq, snap.Count = uint64(seq), int(count)
+	if snap.Count <= smallRoom {
+		snap.Users = make([]string, 0, snap.Count)
+		for i := range parts[3:] {
+			user, err := parts[3+i].ToString()
+			if err != nil {
+				return Snapshot{Room: room}, fmt.Errorf("state: read %s: %w", roomKey(room), err)
+			}
+			snap.Users = append(snap.Users, user)
+		}
+		slices.Sort(snap.Users)
+	}
+	return snap, nil
 }
 
 // reader returns the read client.
@@ -322,6 +270,6 @@ func (p *Presence) count(r rueidis.RedisResult) {
 	p.metrics.CacheReads[result].Inc()
 }
 
-func (p *Presence) observeRead(started time.Time) {
-	p.metrics.Presence[metrics.PresenceRead].Observe(time.Since(started).Seconds())
+func (p *Presence) observeRead(op metrics.PresenceOp, started time.Time) {
+	p.metrics.Presence[op].Observe(time.Since(started).Seconds())
 }

@@ -18,26 +18,33 @@ func (n *node) reads(result metrics.CacheResult) float64 {
 
 func (n *node) socket(t *testing.T, user string) string {
 	t.Helper()
-	socket, online, err := n.Presence().Socket(t.Context(), user)
+	sockets, err := n.Presence().Sockets(t.Context(), []string{user})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if online != (socket != "") {
-		t.Errorf("online is %v with socket %q", online, socket)
-	}
-	return socket
+	return sockets[0]
 }
 
 func (n *node) members(t *testing.T, room string) []string {
 	t.Helper()
-	users, count, err := n.Presence().Members(t.Context(), room, 0)
+	snap, err := n.Presence().Snapshot(t.Context(), room)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if count != len(users) {
-		t.Errorf("%d users, but count is %d", len(users), count)
+	if snap.Count != len(snap.Users) || snap.Room != room {
+		t.Errorf("%d users of %q, but count is %d", len(snap.Users), snap.Room, snap.Count)
 	}
-	return users
+	return snap.Users
+}
+
+// leave waits until Redis has it.
+func (n *node) leave(t *testing.T, user, socket, room string) {
+	t.Helper()
+	done, c := outcome()
+	n.Presence().Leave(user, socket, room, done)
+	if err := await(t, "leave "+user, c); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestReadsThroughTheCache(t *testing.T) {
@@ -86,7 +93,7 @@ func TestMembersThroughTheCache(t *testing.T) {
 		t.Errorf("members %q", got)
 	}
 	hits := n.reads(metrics.CacheHit)
-	if got := n.members(t, "r"); !slices.Equal(got, []string{"a", "b", "c"}) || n.reads(metrics.CacheHit) != hits+2 {
+	if got := n.members(t, "r"); !slices.Equal(got, []string{"a", "b", "c"}) || n.reads(metrics.CacheHit) != hits+1 {
 		t.Errorf("members %q, %v hits", got, n.reads(metrics.CacheHit)-hits)
 	}
 	b.do(t, "SREM", roomKey("r"), "a")
@@ -96,28 +103,44 @@ func TestMembersThroughTheCache(t *testing.T) {
 		}
 		return nil
 	})
-	if users, count, err := n.Presence().Members(t.Context(), "r", 1); err != nil || count != 2 || !slices.Equal(users, []string{"b"}) {
-		t.Errorf("first of two: %q %d %v", users, count, err)
-	}
-	// A large room is paged.
+	// A large room is not read whole, but in pages.
 	add := []string{"SADD", roomKey("big")}
 	for i := range smallRoom + 500 {
 		add = append(add, "user"+strconv.Itoa(i))
 	}
 	b.do(t, add...)
-	for _, limit := range []int{10, smallRoom + 100, 0} {
-		users, count, err := n.Presence().Members(t.Context(), "big", limit)
-		want := limit
-		if limit == 0 {
-			want = smallRoom + 500
+	if snap, err := n.Presence().Snapshot(t.Context(), "big"); err != nil || snap.Count != smallRoom+500 || snap.Users != nil {
+		t.Errorf("large room: %d users of %d, %v", len(snap.Users), snap.Count, err)
+	}
+	seen := map[string]bool{}
+	for cursor := uint64(0); ; {
+		page, err := n.Presence().RoomPage(t.Context(), "big", cursor, 100)
+		if err != nil || page.Count != smallRoom+500 || len(page.Users) > 300 {
+			t.Fatalf("page of %d, %d in all: %v", len(page.Users), page.Count, err)
 		}
-		slices.Sort(users)
-		if err != nil || count != smallRoom+500 || len(slices.Compact(users)) != want {
-			t.Errorf("limit %d: %d users of %d, %v", limit, len(users), count, err)
+		for _, user := range page.Users {
+			seen[user] = true
+		}
+		if cursor = page.Next; cursor == 0 {
+			break
 		}
 	}
-	if _, _, err := n.Presence().Members(t.Context(), "a{b}", 0); err == nil {
-		t.Error("a room that cannot exist was read")
+	if len(seen) != smallRoom+500 {
+		t.Errorf("all pages have %d users", len(seen))
+	}
+	online, counts, err := n.Presence().Counts(t.Context(), []string{"big", "none", "r"})
+	if err != nil || online != 0 || !slices.Equal(counts, []int{smallRoom + 500, 0, 2}) {
+		t.Errorf("counts: %d, %v, %v", online, counts, err)
+	}
+	for _, bad := range []func() error{
+		func() error { _, err := n.Presence().Snapshot(t.Context(), "a{b}"); return err },
+		func() error { _, err := n.Presence().Room(t.Context(), "a{b}"); return err },
+		func() error { _, err := n.Presence().RoomPage(t.Context(), "a{b}", 0, 1); return err },
+		func() error { _, _, err := n.Presence().Counts(t.Context(), []string{"a{b}"}); return err },
+	} {
+		if err := bad(); err == nil {
+			t.Error("a room that cannot exist was read")
+		}
 	}
 }
 
@@ -131,11 +154,11 @@ func TestReadYourWrites(t *testing.T) {
 			if got := n.socket(t, user); got != "" {
 				t.Fatalf("round %d: %s has socket %q before it connects", i, user, got)
 			}
-			n.Presence().Connect(user, socket, nil)
+			n.Presence().Connect(user, socket, 0, nil)
 			if got := n.socket(t, user); got != socket {
 				t.Fatalf("round %d: socket is %q before it is stored", i, got)
 			}
-			n.Presence().Connect("both", socket+"b", nil)
+			n.Presence().Connect("both", socket+"b", 0, nil)
 			if got := n.socket(t, "both"); got != socket+"b" {
 				t.Fatalf("round %d: socket is %q", i, got)
 			}
@@ -143,7 +166,7 @@ func TestReadYourWrites(t *testing.T) {
 			if got := n.members(t, "r"); !slices.Equal(got, []string{user}) {
 				t.Fatalf("round %d: members %q after the join", i, got)
 			}
-			n.Presence().Leave(user, socket, "r", nil)
+			n.leave(t, user, socket, "r")
 			if got := n.members(t, "r"); len(got) != 0 {
 				t.Fatalf("round %d: members %q after the leave", i, got)
 			}
@@ -180,30 +203,30 @@ func TestReadYourStoredWrites(t *testing.T) {
 		if got := n.members(t, "r"); !slices.Equal(got, []string{"u"}) {
 			t.Fatalf("round %d: members %q after the join", i, got)
 		}
-		n.presence.mu.Lock()
-		clear(n.presence.recent.at) // so that the read is cached
-		n.presence.mu.Unlock()
-		n.members(t, "r")
-		done, c := outcome()
-		n.Presence().Leave("u", "s", "r", done)
-		if err := await(t, "leave", c); err != nil {
-			t.Fatal(err)
-		}
+		n.members(t, "r") // cached by now
+		n.leave(t, "u", "s", "r")
 		if got := n.members(t, "r"); len(got) != 0 {
 			t.Fatalf("round %d: members %q after the leave was stored", i, got)
 		}
 	}
 }
 
-func TestRecentRooms(t *testing.T) {
-	r := newRecentRooms(writePeriod)
+func TestRecent(t *testing.T) {
+	const period = time.Second
+	r := newRecent[int](period)
 	start := time.Unix(100, 0)
-	r.mark("a", start)
-	if !r.has("a", start.Add(writePeriod)) || r.has("a", start.Add(writePeriod+1)) || r.has("b", start) {
-		t.Error("the period is wrong")
+	r.mark("a", 1, start)
+	for _, test := range []struct {
+		key string
+		at  time.Time
+		ok  bool
+	}{{"a", start.Add(period), true}, {"a", start.Add(period + 1), false}, {"b", start, false}} {
+		if got, ok := r.get(test.key, test.at); ok != test.ok || ok && got != 1 {
+			t.Errorf("%s at %v: %d, %v", test.key, test.at.Sub(start), got, ok)
+		}
 	}
-	r.mark("b", start.Add(3*writePeriod))
-	if len(r.at) != 1 {
-		t.Errorf("%d rooms remembered, one is recent", len(r.at))
+	r.mark("b", 2, start.Add(3*period))
+	if len(r.last) != 1 {
+		t.Errorf("%d keys remembered, one is recent", len(r.last))
 	}
 }

@@ -3,24 +3,41 @@ package state
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/stellara/edge/metrics"
 )
+
+// Keys of leases, all in one slot.
+const (
+	instKey = "{edge}:inst"
+	deadKey = "{edge}:dead"
+)
+
+// indexKey names the rooms an incarnation holds members in.
+func indexKey(incarnation string) string { return "{edge:" + incarnation + "}:rooms" }
+
+// indexTTL lets an index go that nobody answers for; it is renewed with audits.
+const indexTTL = 24 * time.Hour
 
 // run carries intents to Redis until ctx ends.
 func (p *Presence) run(ctx context.Context) {
 	defer p.close()
-	retry := time.NewTimer(time.Hour)
-	defer retry.Stop()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	var wait backoff
 	for {
 		p.complete()
 		c, changed := p.link.get()
-		if c != nil && c.gen != p.asserted {
-			if err := p.assert(ctx, c); err != nil {
-				p.log.Debug("presence cannot be asserted yet", "error", err)
+		if c != nil {
+			if err := p.prepare(ctx, c); err != nil {
+				p.log.Debug("presence cannot be stored yet", "error", err)
 				p.link.suspect()
 				if !wait.sleep(ctx) {
 					return
@@ -28,26 +45,48 @@ func (p *Presence) run(ctx context.Context) {
 				continue
 			}
 			wait = backoff{}
+			worked := p.round(ctx, c)
+			if p.auditDue(time.Now()) {
+				worked = p.auditStep(ctx, c) || worked
+			}
+			if worked {
+				continue
+			}
 		}
-		if c != nil && p.round(ctx, c) {
-			continue
-		}
-		p.mu.Lock()
-		if at, ok := p.ledger.retryAt(); ok {
-			retry.Reset(time.Until(at))
-		}
-		p.mu.Unlock()
+		timer.Reset(p.pause(c != nil))
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-retry.C:
+		case <-timer.C:
+		case <-p.link.flushed:
+			p.audit.begin(true, time.Now())
 		case <-p.wake:
 			if !p.collect(ctx) {
 				return
 			}
 		}
 	}
+}
+
+// pause is how long run has nothing to do by itself.
+func (p *Presence) pause(connected bool) time.Duration {
+	if !connected {
+		return time.Hour // until it is
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := p.lease.next
+	if retry, ok := p.ledger.retryAt(); ok && retry.Before(at) {
+		at = retry
+	}
+	if p.audit.next.Before(at) {
+		at = p.audit.next
+	}
+	if p.ledger.backlog() > 0 {
+		at = time.Now().Add(paceTick)
+	}
+	return max(0, time.Until(at))
 }
 
 // collect waits for a window's worth of intents; false when ctx ended.
@@ -71,60 +110,249 @@ func (p *Presence) collect(ctx context.Context) bool {
 	}
 }
 
-// assert prepares a new connection: Redis learns the scripts, and everything
-// held is in doubt and stored again.
-func (p *Presence) assert(ctx context.Context, c *clients) error {
-	if err := p.scripts.load(ctx, c.cmd); err != nil {
-		return err
+// prepare sees that Redis knows the scripts and that the lease is renewed in
+// time. After every lost connection Redis may be another one, or the same at an
+// earlier time: everything is looked at.
+func (p *Presence) prepare(ctx context.Context, c *clients) error {
+	if c.gen != p.prepared {
+		p.mu.Lock()
+		p.lease.broken(time.Time{})
+		p.mu.Unlock()
+		if err := p.scripts.load(ctx, c.cmd); err != nil {
+			return err
+		}
+		if err := p.beat(ctx, c); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.ledger.hurry()
+		p.mu.Unlock()
+		if p.prepared > 0 {
+			p.audit.begin(true, time.Now())
+			if c.run != p.redis {
+				p.wantScrub("another redis")
+			}
+		}
+		p.prepared, p.redis = c.gen, c.run
+		return nil
 	}
 	p.mu.Lock()
-	p.ledger.reassert()
+	due := !time.Now().Before(p.lease.next)
 	p.mu.Unlock()
-	p.asserted = c.gen
+	if !due {
+		return nil
+	}
+	return p.beat(ctx, c)
+}
+
+// beat sends one heartbeat. A node that Redis does not know any more goes on as
+// another incarnation, at once, and leaves what the one before may have left to
+// the janitors.
+func (p *Presence) beat(ctx context.Context, c *clients) error {
+	for {
+		p.mu.Lock()
+		incarnation, first, length := p.ledger.incarnation(), "0", p.lease.length
+		if !p.lease.known {
+			first = "1"
+		}
+		p.mu.Unlock()
+		reply, err := p.call(ctx, c, metrics.PresenceHeartbeat, []string{instKey, deadKey},
+			[]string{incarnation, strconv.FormatInt(length.Milliseconds(), 10), first}).AsIntSlice()
+		now := time.Now()
+		if err == nil && len(reply) != 3 {
+			err = fmt.Errorf("HEARTBEAT answered %v", reply)
+		}
+		if err != nil {
+			p.mu.Lock()
+			p.lease.broken(now)
+			p.mu.Unlock()
+			return fmt.Errorf("heartbeat: %w", err)
+		}
+		until, redis, nodes := reply[0], reply[1], reply[2]
+		p.metrics.RedisClockSkew.Set(time.UnixMilli(redis).Sub(now).Seconds())
+		p.metrics.PresenceNodes.Set(float64(nodes))
+		if until > 0 {
+			p.mu.Lock()
+			left := p.lease.renewed(until, redis, now)
+			p.nodes = max(1, int(nodes))
+			p.mu.Unlock()
+			if left != 0 {
+				p.metrics.PresenceLeaseMargin.Set(left.Seconds())
+			}
+			return nil
+		}
+		if err := p.restart(ctx, c, redis); err != nil {
+			return err
+		}
+	}
+}
+
+// restart ends the present incarnation and begins another. The rooms are
+// written down again for whoever reaps the old one: where Redis lost them, what
+// was under way to it may have come after.
+func (p *Presence) restart(ctx context.Context, c *clients, redis int64) error {
+	p.mu.Lock()
+	known := p.lease.known
+	old := p.ledger.incarnation()
+	var rooms []string
+	for room, set := range p.ledger.rooms {
+		if set.index.stored != absent {
+			rooms = append(rooms, room)
+		}
+	}
+	reapable := p.lease.renounce(redis)
+	p.ledger.restart(newIncarnation())
+	p.mu.Unlock()
+	p.metrics.PresenceIncarnations.Inc()
+	if !known {
+		return nil // it never held anything
+	}
+	p.log.Warn("redis does not know this node any more; presence is stored again as a new incarnation", "incarnation", old)
+	p.wantScrub("unknown")
+	return p.nominate(ctx, c, old, rooms, reapable)
+}
+
+// nominate has an incarnation reaped that Redis does not know, with these rooms.
+func (p *Presence) nominate(ctx context.Context, c *clients, incarnation string, rooms []string, reapable int64) error {
+	for len(rooms) > 0 {
+		n := min(len(rooms), batchMembers)
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		err := c.cmd.Do(call, c.cmd.B().Sadd().Key(indexKey(incarnation)).Member(rooms[:n]...).Build()).Error()
+		cancel()
+		if err != nil {
+			return fmt.Errorf("nominate: %w", err)
+		}
+		rooms = rooms[n:]
+	}
+	err := p.call(ctx, c, metrics.PresenceNominate, []string{instKey, deadKey}, []string{incarnation, strconv.FormatInt(reapable, 10)}).Error()
+	if err != nil {
+		return fmt.Errorf("nominate: %w", err)
+	}
 	return nil
+}
+
+// newIncarnation makes a name that was never used before and contains no dot.
+func newIncarnation() string { return rand.Text()[:16] }
+
+// newEpoch makes a name for the time from now on in which a room's events are counted.
+func newEpoch() string { return rand.Text()[:12] }
+
+// deregister strikes the node off the register, as far as Redis lets it.
+func (p *Presence) deregister(ctx context.Context) {
+	c, _ := p.link.get()
+	if c == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	p.mu.Lock()
+	incarnation := p.ledger.incarnation()
+	p.lease.next = time.Now().Add(time.Hour) // no heartbeat behind it
+	p.mu.Unlock()
+	for _, r := range c.cmd.DoMulti(ctx,
+		c.cmd.B().Del().Key(indexKey(incarnation)).Build(),
+		c.cmd.B().Zrem().Key(instKey).Member(incarnation).Build()) {
+		if err := r.Error(); err != nil {
+			p.log.Debug("presence: the node is not struck off; its lease will run out", "error", err)
+		}
+	}
 }
 
 // round sends one batch and records its outcome; false when there was nothing to send.
 func (p *Presence) round(ctx context.Context, c *clients) bool {
 	p.mu.Lock()
-	ops := p.ledger.next(time.Now(), batchCommands)
+	now := time.Now()
+	p.ledger.refill(p.pace.budget(now, p.nodes, p.ledger.backlog()))
+	ops := p.ledger.next(now, batchCommands, p.lease.valid())
+	until := p.lease.until
 	p.mu.Unlock()
 	if len(ops) == 0 {
 		return false
 	}
-	errs := p.send(ctx, c, ops)
+	p.record(ops, p.send(ctx, c, ops, until))
+	return true
+}
+
+// record takes the outcomes of a batch.
+func (p *Presence) record(ops []operation, outcomes []scriptResult) {
 	now := time.Now()
 	lost := false
 	p.mu.Lock()
-	for i, err := range errs {
-		p.ledger.settle(ops[i], err, now)
-		if set := ops[i].set; err == nil && set != nil && set.room != "" {
-			p.recent.mark(set.room, now)
+	for i, r := range outcomes {
+		o := &ops[i]
+		p.ledger.settle(*o, r.err, now)
+		switch {
+		case errors.Is(r.err, errExpired):
+			p.lease.refused()
+			p.metrics.PresenceExpired.Inc()
+		case r.err != nil:
+		case o.set != nil && o.set.room != "":
+			p.rooms.mark(o.set.room, writtenRoom{r.epoch, r.seq}, now)
+		default:
+			for _, s := range o.sockets {
+				p.users.mark(s.user.user, struct{}{}, now)
+			}
 		}
 	}
 	p.mu.Unlock()
-	for i, err := range errs {
-		if err == nil {
+	for i, r := range outcomes {
+		if r.err == nil || errors.Is(r.err, errExpired) {
 			continue
 		}
 		p.metrics.PresenceErrors.Inc()
-		if lostConnection(err) {
+		if lostConnection(r.err) {
 			lost = true
 		} else {
-			p.log.Warn("redis refuses a presence operation; it is tried again", "op", ops[i].op.String(), "error", err)
+			p.log.Warn("redis refuses a presence operation; it is tried again", "op", ops[i].op.String(), "error", r.err)
 		}
 	}
 	if lost {
 		p.link.suspect()
 	}
-	return true
 }
 
-// send runs the operations as one pipeline and returns their errors. A Redis
-// that forgot the scripts is told again, once.
-func (p *Presence) send(ctx context.Context, c *clients, ops []operation) []error {
-	epoch := rand.Text()[:12]
-	errs := make([]error, len(ops))
+// scriptResult is the outcome of one operation.
+type scriptResult struct {
+	err   error
+	epoch string // of the room, after the operation
+	seq   uint64
+}
+
+// parseResult reads what the scripts answer: a number, -1 when the lease is
+// over, or {changed, put back, epoch, seq}.
+func parseResult(op metrics.PresenceOp, r rueidis.RedisResult) scriptResult {
+	m, err := r.ToMessage()
+	if err != nil {
+		return scriptResult{err: err}
+	}
+	if !m.IsArray() {
+		if n, err := m.AsInt64(); err != nil || n >= 0 {
+			return scriptResult{err: err}
+		}
+		return scriptResult{err: errExpired}
+	}
+	parts, err := m.ToArray()
+	if err == nil && len(parts) != 4 {
+		err = fmt.Errorf("state: %s answered %d values", op, len(parts))
+	}
+	if err != nil {
+		return scriptResult{err: err}
+	}
+	var res scriptResult
+	var seq int64
+	res.epoch, err = parts[2].ToString()
+	if err == nil {
+		seq, err = parts[3].AsInt64()
+	}
+	res.seq, res.err = uint64(seq), err
+	return res
+}
+
+// send runs the operations as one pipeline. A Redis that forgot the scripts is
+// told again, once.
+func (p *Presence) send(ctx context.Context, c *clients, ops []operation, until int64) []scriptResult {
+	epoch := newEpoch()
+	outcomes := make([]scriptResult, len(ops))
 	todo := make([]int, len(ops))
 	for i := range todo {
 		todo[i] = i
@@ -132,7 +360,10 @@ func (p *Presence) send(ctx context.Context, c *clients, ops []operation) []erro
 	for try := 0; ; try++ {
 		commands := make(rueidis.Commands, len(todo))
 		for k, i := range todo {
-			commands[k] = p.command(c, &ops[i], epoch)
+			commands[k] = p.command(c.cmd, &ops[i], epoch, until)
+			if try == 0 {
+				p.metrics.PresenceBatch[ops[i].op].Observe(float64(ops[i].size()))
+			}
 		}
 		started := time.Now()
 		call, cancel := context.WithTimeout(ctx, callTimeout)
@@ -142,47 +373,17 @@ func (p *Presence) send(ctx context.Context, c *clients, ops []operation) []erro
 		var forgotten []int
 		for k, r := range results {
 			i := todo[k]
-			errs[i] = r.Error()
+			outcomes[i] = parseResult(ops[i].op, r)
 			p.metrics.Presence[ops[i].op].Observe(took)
-			if errs[i] != nil && strings.HasPrefix(errs[i].Error(), "NOSCRIPT") {
+			if err := outcomes[i].err; err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
 				forgotten = append(forgotten, i)
 			}
 		}
 		if len(forgotten) == 0 || try > 0 || p.scripts.load(ctx, c.cmd) != nil {
-			return errs
+			return outcomes
 		}
 		todo = forgotten
 	}
-}
-
-// command builds the script call of an operation.
-func (p *Presence) command(c *clients, o *operation, epoch string) rueidis.Completed {
-	if o.set == nil {
-		keys, args := make([]string, 0, 3*len(o.sockets)), make([]string, 0, 3*len(o.sockets))
-		for _, s := range o.sockets {
-			key := socketKey(s.user.user)
-			keys = append(keys, key, "{"+key+"}:z", "{"+key+"}:o")
-			mode := "attach"
-			if s.before {
-				mode = "assert"
-			}
-			args = append(args, s.id, s.owner, mode)
-		}
-		return p.scripts.call(c.cmd, o.op, keys, args)
-	}
-	key, channel := onlineKey, ""
-	if o.set.room != "" {
-		key, channel = roomKey(o.set.room), presenceChannel(o.set.room)
-	}
-	aside := "{" + key + "}:"
-	incarnation := p.ledger.incarnation // immutable
-	args := make([]string, 0, 3+len(o.members))
-	args = append(args, incarnation, channel, epoch)
-	for _, m := range o.members {
-		args = append(args, m.user)
-	}
-	return p.scripts.call(c.cmd, o.op,
-		[]string{key, aside + "i:" + incarnation, aside + "x", aside + "n", aside + "m"}, args)
 }
 
 // complete calls what is due, outside the lock.

@@ -14,35 +14,60 @@ import (
 
 // The presence scripts. Their contracts are in the files.
 var (
-	//go:embed scripts/event.lua
-	eventLua string
+	//go:embed scripts/prelude.lua
+	preludeLua string
+	//go:embed scripts/settle.lua
+	settleLua string
 	//go:embed scripts/hold.lua
 	holdLua string
+	//go:embed scripts/assert.lua
+	assertLua string
 	//go:embed scripts/release.lua
 	releaseLua string
 	//go:embed scripts/attach.lua
 	attachLua string
 	//go:embed scripts/detach.lua
 	detachLua string
+	//go:embed scripts/reap_user.lua
+	reapUserLua string
+	//go:embed scripts/heartbeat.lua
+	heartbeatLua string
+	//go:embed scripts/claim.lua
+	claimLua string
+	//go:embed scripts/nominate.lua
+	nominateLua string
+	//go:embed scripts/snapshot.lua
+	snapshotLua string
 )
 
 // script is a Lua script and the name Redis gives it.
 type script struct{ source, sha string }
 
-func newScript(source string) script {
-	sum := sha1.Sum([]byte(source))
-	return script{source: source, sha: hex.EncodeToString(sum[:])}
+func newScript(parts ...string) script {
+	s := script{source: preludeLua}
+	for _, part := range parts {
+		s.source += part
+	}
+	sum := sha1.Sum([]byte(s.source))
+	s.sha = hex.EncodeToString(sum[:])
+	return s
 }
 
 // scripts are the presence scripts by operation.
-type scripts [metrics.PresenceRead]script
+type scripts [metrics.PresenceIndex]script
 
 func newScripts() scripts {
 	return scripts{
-		metrics.PresenceHold:    newScript(eventLua + holdLua),
-		metrics.PresenceRelease: newScript(eventLua + releaseLua),
-		metrics.PresenceAttach:  newScript(attachLua),
-		metrics.PresenceDetach:  newScript(detachLua),
+		metrics.PresenceHold:      newScript(holdLua),
+		metrics.PresenceAssert:    newScript(assertLua),
+		metrics.PresenceRelease:   newScript(releaseLua),
+		metrics.PresenceAttach:    newScript(attachLua),
+		metrics.PresenceDetach:    newScript(settleLua, detachLua),
+		metrics.PresenceReapUser:  newScript(settleLua, reapUserLua),
+		metrics.PresenceHeartbeat: newScript(heartbeatLua),
+		metrics.PresenceClaim:     newScript(claimLua),
+		metrics.PresenceNominate:  newScript(nominateLua),
+		metrics.PresenceSnapshot:  newScript(snapshotLua),
 	}
 }
 

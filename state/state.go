@@ -12,7 +12,6 @@ package state
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,7 +50,10 @@ type Config struct {
 	Cache             bool          // client-side caching of presence reads; off without URL
 	PublishQueue      int           // bound of the publish queue in messages; default 65536
 	PresenceWindow    time.Duration // presence updates of a room are merged over this time; 0: not at all
-	Log               *slog.Logger  // default slog.Default()
+	// Lease is how long this node's presence counts without a heartbeat; default 10 s.
+	// The same on all nodes.
+	Lease time.Duration
+	Log   *slog.Logger // default slog.Default()
 }
 
 // publishQueueBytes bounds the payloads of the publish queue, next to Config.PublishQueue.
@@ -103,11 +105,17 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 	if cfg.PresenceWindow < 0 {
 		return nil, fmt.Errorf("state: presence window %v is negative", cfg.PresenceWindow)
 	}
+	if cfg.Lease < 0 {
+		return nil, fmt.Errorf("state: lease %v is negative", cfg.Lease)
+	}
 	if cfg.Key == "" {
 		cfg.Key = "socket.io"
 	}
 	if cfg.PublishQueue == 0 {
 		cfg.PublishQueue = 65536
+	}
+	if cfg.Lease == 0 {
+		cfg.Lease = defaultLease
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -131,13 +139,13 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 	if o.basic {
 		cfg.Pattern, cfg.Cache = true, false
 	}
-	incarnation := rand.Text()[:16]
+	incarnation := newIncarnation()
 	l := newLink(o, cfg.Cache, "edge-"+cfg.Node+"-"+incarnation, cfg.Log, m)
 	b := newBus(cfg, l, socketio.Channels{Key: cfg.Key}, m)
 	return &State{
 		link:     l,
 		bus:      b,
-		presence: newPresence(l, incarnation, cfg.Node, b.updates, cfg.Log, m),
+		presence: newPresence(cfg, l, incarnation, b.updates, m),
 	}
 }
 
@@ -171,6 +179,8 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	wg.Go(func() { s.bus.countLoop(ctx) })
 	wg.Go(func() { s.bus.updateLoop(ctx, onPresence) })
 	wg.Go(func() { s.presence.run(ctx) })
+	wg.Go(func() { s.presence.janitorLoop(ctx) })
+	wg.Go(func() { s.presence.refreshLoop(ctx) })
 	<-ctx.Done()
 	return ctx.Err()
 }

@@ -51,7 +51,11 @@ func (b *Bus) Subscribe(ns, room string, gen uint64) {
 func (b *Bus) Unsubscribe(ns, room string, gen uint64) {
 	b.subsMu.Lock()
 	b.subs.forget(ns, room, gen)
+	wanted := b.subs.wants(ns, room)
 	b.subsMu.Unlock()
+	if ns == presenceNamespace && !wanted {
+		b.updates.forget(room)
+	}
 	notify(b.wanted)
 }
 
@@ -69,6 +73,9 @@ func (b *Bus) announceLoop(ctx context.Context) {
 		batch, b.pending = b.pending, batch[:0]
 		b.subsMu.Unlock()
 		for _, a := range batch {
+			if a.ns == presenceNamespace {
+				b.updates.subscribed(a.room)
+			}
 			b.deliverer.Subscribed(a.ns, a.room, a.gen)
 		}
 	}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
@@ -13,125 +14,147 @@ import (
 	"github.com/stellara/edge/metrics"
 )
 
-func TestWindows(t *testing.T) {
-	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
-	type arrival struct {
-		ms    int
-		room  string
-		event presenceEvent
-	}
-	ev := func(seq uint64, joined, left string, count int) presenceEvent {
-		return presenceEvent{Epoch: "e", Seq: seq, Joined: strings.Fields(joined), Left: strings.Fields(left), Count: count}
-	}
-	tests := []struct {
-		name     string
-		arrivals []arrival
-		at       int
-		want     []PresenceUpdate
-		open     int
-	}{
-		{"nothing", nil, 1000, nil, 0},
-		{"not yet", []arrival{{0, "r", ev(1, "a", "", 1)}}, 99, nil, 1},
-		{
-			"one", []arrival{{0, "r", ev(1, "a", "", 1)}}, 100,
-			[]PresenceUpdate{{Room: "r", Joined: []string{"a"}, Count: 1, Seq: 1, Epoch: "e"}}, 0,
-		},
-		{
-			"merged and sorted", []arrival{{0, "r", ev(1, "c b", "", 2)}, {50, "r", ev(2, "a", "z", 2)}}, 100,
-			[]PresenceUpdate{{Room: "r", Joined: []string{"a", "b", "c"}, Left: []string{"z"}, Count: 2, Seq: 2, Epoch: "e"}}, 0,
-		},
-		{"came and went", []arrival{{0, "r", ev(1, "a", "", 1)}, {1, "r", ev(2, "", "a", 0)}}, 100, nil, 0},
-		{"went and came", []arrival{{0, "r", ev(1, "", "a", 0)}, {1, "r", ev(2, "a", "", 1)}}, 100, nil, 0},
-		{
-			"came, went and came", []arrival{{0, "r", ev(1, "a", "", 1)}, {1, "r", ev(2, "", "a", 0)}, {2, "r", ev(3, "a", "", 1)}}, 100,
-			[]PresenceUpdate{{Room: "r", Joined: []string{"a"}, Count: 1, Seq: 3, Epoch: "e"}}, 0,
-		},
-		{
-			"one pair cancels, the rest stays", []arrival{{0, "r", ev(1, "a b", "", 2)}, {1, "r", ev(2, "", "a", 1)}}, 100,
-			[]PresenceUpdate{{Room: "r", Joined: []string{"b"}, Count: 1, Seq: 2, Epoch: "e"}}, 0,
-		},
-		{
-			"repeated event", []arrival{{0, "r", ev(1, "a", "", 1)}, {1, "r", ev(1, "", "a", 0)}}, 100,
-			[]PresenceUpdate{{Room: "r", Joined: []string{"a"}, Count: 1, Seq: 1, Epoch: "e"}}, 0,
-		},
-		{
-			"another epoch begins", []arrival{{0, "r", ev(9, "a", "", 5)}, {1, "r", presenceEvent{Epoch: "f", Seq: 1, Joined: []string{"b"}, Count: 1}}}, 100,
-			[]PresenceUpdate{{Room: "r", Joined: []string{"a", "b"}, Count: 1, Seq: 1, Epoch: "f"}}, 0,
-		},
-		{
-			"rooms have their own windows", []arrival{{0, "r", ev(1, "a", "", 1)}, {60, "s", ev(4, "b", "", 2)}}, 100,
-			[]PresenceUpdate{{Room: "r", Joined: []string{"a"}, Count: 1, Seq: 1, Epoch: "e"}}, 1,
-		},
-	}
-	for _, test := range tests {
-		w := newWindows(100 * time.Millisecond)
-		for _, a := range test.arrivals {
-			w.add(a.room, a.event, at(a.ms))
-		}
-		if got := w.due(at(test.at)); !reflect.DeepEqual(got, test.want) {
-			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
-		}
-		next, open := w.next()
-		if len(w.rooms) != test.open || len(w.order) != test.open || open != (test.open > 0) {
-			t.Errorf("%s: %d windows are open, want %d", test.name, len(w.rooms), test.open)
-		}
-		if open && next.Before(at(test.at)) {
-			t.Errorf("%s: next is due at %v", test.name, next)
-		}
-	}
-}
-
-// Once somebody has read the members, no change may cancel another: of the
-// users that came and went the last change is told.
-func TestWindowsAfterARead(t *testing.T) {
-	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
-	const period = int(readPeriod / time.Millisecond)
-	tests := []struct {
-		name  string
-		steps string // "MS read ROOM", "MS +USER ROOM" or "MS -USER ROOM"
-		want  string // of room r; b was there before
-	}{
-		{"not read", "0 +a r, 1 -a r, 2 -b r, 3 +b r", ""},
-		{"read between", "0 +a r, 1 read r, 2 -a r", "-a"},
-		{"read between, the other way", "0 -b r, 1 read r, 2 +b r", "+b"},
-		{"read after both", "0 +a r, 1 -a r, 2 read r", "-a"},
-		{"read before the window, which lags behind", "0 read r, 5 +a r, 6 -a r", "-a"},
-		{"read long before", "0 read r, " + strconv.Itoa(period+1) + " +a r, " + strconv.Itoa(period+2) + " -a r", ""},
-		{"read just in time", "0 read r, " + strconv.Itoa(period) + " +a r, " + strconv.Itoa(period+1) + " -a r", "-a"},
-		{"another room was read", "0 +a r, 1 read s, 2 -a r", ""},
-		{"came, went and came", "0 +a r, 1 -a r, 2 read r, 3 +a r", "+a"},
-		{"everybody's last change", "0 +a r, 1 -b r, 2 read r, 3 -a r, 4 +b r, 5 +c r", "+b +c -a"},
-	}
-	for _, test := range tests {
-		w := newWindows(100 * time.Millisecond)
-		last := 0
-		for i, step := range strings.Split(test.steps, ", ") {
-			word := strings.Fields(step)
-			last, _ = strconv.Atoi(word[0])
-			e := presenceEvent{Epoch: "e", Seq: uint64(i + 1)}
-			switch user := word[1][1:]; {
-			case word[1] == "read":
-				w.readMembers(word[2], at(last))
-				continue
-			case word[1][0] == '+':
-				e.Joined = []string{user}
-			default:
-				e.Left = []string{user}
-			}
-			w.add(word[2], e, at(last))
-		}
-		var got []string
-		for _, u := range w.due(at(last + 100)) {
+// story drives windows of 100 ms through steps and returns what members are
+// told. A step is "MS WHAT": +u or -u: the next event, in which u joined or left;
+// skip: an event that is lost; epoch: Redis forgets and a new epoch begins; begin,
+// end: a snapshot for a member begins, and ends as of now; end=N: as of seq N; see:
+// an audit sees where Redis is; look: for rooms that stayed behind; full: a room
+// that is wanted is read again; forget.
+func story(t *testing.T, steps string) (told []string, w *windows) {
+	t.Helper()
+	windows := newWindows(100 * time.Millisecond)
+	w = &windows
+	at := position{"e1", 10}
+	users := map[string]bool{"b": true}
+	last := 0
+	tell := func(ms int) {
+		for _, u := range w.due(time.UnixMilli(int64(ms))) {
+			var words []string
 			for _, user := range u.Joined {
-				got = append(got, "+"+user)
+				words = append(words, "+"+user)
 			}
 			for _, user := range u.Left {
-				got = append(got, "-"+user)
+				words = append(words, "-"+user)
 			}
+			if u.Full {
+				words = append(words, "="+strings.Join(u.Users, "="))
+			}
+			told = append(told, fmt.Sprintf("%s(%s %d-%d)", strings.Join(words, ""), u.Epoch, u.Prev, u.Seq))
 		}
-		if got := strings.Join(got, " "); got != test.want {
-			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+	}
+	for _, step := range strings.Split(steps, ", ") {
+		when, what, _ := strings.Cut(step, " ")
+		ms, err := strconv.Atoi(when)
+		if err != nil {
+			t.Fatalf("step %q", step)
 		}
+		for ; last < ms; last++ { // so that windows close when they end
+			tell(last)
+		}
+		now := time.UnixMilli(int64(ms))
+		move := func(user string, joined bool) presenceEvent {
+			at.seq++
+			users[user] = joined
+			e := presenceEvent{Epoch: at.epoch, Seq: at.seq}
+			if joined {
+				e.Joined = []string{user}
+			} else {
+				e.Left = []string{user}
+			}
+			return e
+		}
+		switch {
+		case what[0] == '+' || what[0] == '-':
+			w.add("r", move(what[1:], what[0] == '+'), now)
+		case what == "again":
+			w.add("r", presenceEvent{Epoch: at.epoch, Seq: at.seq, Joined: []string{"nonsense"}}, now)
+		case what == "skip":
+			move("lost", true)
+		case what == "epoch":
+			at = position{"e2", 0}
+		case what == "begin":
+			w.beginRead("r")
+		case strings.HasPrefix(what, "end"):
+			as := at
+			if _, seq, ok := strings.Cut(what, "="); ok {
+				as.seq, _ = strconv.ParseUint(seq, 10, 64)
+			}
+			if w.endRead("r", as, true) {
+				told = append(told, "stale")
+			}
+		case what == "fail":
+			w.endRead("r", position{}, false)
+		case what == "see":
+			w.watermark("r", at, now)
+		case what == "look":
+			w.overtake(now)
+		case what == "full":
+			for range w.missed(now, 16) {
+				var list []string
+				for user, there := range users {
+					if there {
+						list = append(list, user)
+					}
+				}
+				slices.Sort(list)
+				w.replace("r", at, list, len(list), now)
+			}
+		case what == "forget":
+			w.forget("r")
+		default:
+			t.Fatalf("step %q", step)
+		}
+	}
+	tell(last + 200)
+	return told, w
+}
+
+// b is in the room from the start, after event 10 of epoch e1.
+func TestWindows(t *testing.T) {
+	for _, test := range []struct{ name, steps, told string }{
+		{"one", "0 +a", "+a(e1 10-11)"},
+		{"merged and sorted", "0 +c, 10 +a, 50 -b", "+a+c-b(e1 10-13)"},
+		{"two windows", "0 +a, 101 +c", "+a(e1 10-11) +c(e1 11-12)"},
+		{"came and went", "0 +a, 1 -a", ""},
+		{"went and came", "0 -b, 1 +b", ""},
+		{"came, went and came", "0 +a, 1 -a, 2 +a", "+a(e1 10-13)"},
+		{"one pair cancels, the rest stays", "0 +a, 1 +c, 2 -a", "+c(e1 10-13)"},
+		{"what cancelled is told with the next", "0 +a, 1 -a, 200 +c", "+c(e1 10-13)"},
+		{"repeated event", "0 +a, 1 again", "+a(e1 10-11)"},
+		{"repeated event later", "0 +a, 150 again", "+a(e1 10-11)"},
+
+		{"read between", "0 +a, 1 begin, 2 end, 3 -a", "-a(e1 10-12)"},
+		{"read between, the other way", "0 -b, 1 begin, 2 end, 3 +b", "+b(e1 10-12)"},
+		{"read after both", "0 +a, 1 -a, 2 begin, 3 end", ""},
+		{"read before both", "0 begin, 1 end, 2 +a, 3 -a", ""},
+		{"read before the events came", "0 begin, 1 end=10, 2 +a, 3 begin, 4 end=12, 5 -a, 6 -b, 7 +b", "+b-a(e1 10-14)"},
+		{"read not over yet", "0 begin, 1 end, 2 +a, 3 begin, 4 -a, 150 end", "-a(e1 10-12)"},
+		{"read failed", "0 begin, 1 end, 2 +a, 3 begin, 4 fail, 5 -a", ""},
+		{"read that is older than what was told", "0 begin, 1 end, 2 begin, 3 +a, 150 end=10", "+a(e1 10-11) stale"},
+		{"two reads, the older ends last", "0 begin, 0 begin, 1 end=12, 2 end=10, 3 +a, 4 +c", "+a+c(e1 10-12)"},
+		{"read in a window that cancelled", "0 begin, 1 end, 2 +a, 3 -a, 150 begin, 151 end, 152 +c", "+c(e1 10-13)"},
+
+		{"gap", "0 +a, 150 skip, 151 +c", "+a(e1 10-11) +c(e1 12-13)"},
+		{"gap, and read again", "0 +a, 150 skip, 151 +c, 160 full", "+a(e1 10-11) =a=b=c=lost(e1 13-13)"},
+		{"gap within a window", "0 +a, 10 skip, 11 -a", "-a(e1 12-13)"},
+		{"read again while events come", "0 +a, 150 skip, 151 +c, 160 full, 161 -c", "+a(e1 10-11) =a=b=c=lost(e1 13-13) -c(e1 13-14)"},
+		{"another epoch", "0 +a, 150 epoch, 151 +c, 160 full, 170 +d", "+a(e1 10-11) =a=b=c(e2 1-1) +d(e2 1-2)"},
+		{"read again once a second", "0 +a, 150 skip, 151 +c, 160 full, 170 skip, 171 +d, 180 full, 1200 full", "+a(e1 10-11) =a=b=c=lost(e1 13-13) +d(e1 14-15) =a=b=c=d=lost(e1 15-15)"},
+
+		{"lost tail", "0 +a, 150 skip, 160 see, 500 look, 600 full, 2200 look, 2201 full", "+a(e1 10-11) =a=b=lost(e1 12-12)"},
+		{"only late", "0 +a, 150 see, 151 +c, 2200 see, 2300 look, 2301 full", "+a(e1 10-11) +c(e1 11-12)"},
+		{"lost tail, but not yet looked at twice", "0 +a, 150 skip, 160 see, 1000 +c, 2200 look, 2201 full", "+a(e1 10-11) +c(e1 12-13) =a=b=c=lost(e1 13-13)"},
+		{"unknown room", "0 see, 3000 look, 3001 full", ""},
+		{"forgotten", "0 +a, 10 forget, 11 skip, 12 +c", "+c(e1 12-13)"},
+		{"forgotten while read", "0 +a, 10 begin, 11 forget, 12 end", ""},
+	} {
+		told, _ := story(t, test.steps)
+		if got := strings.Join(told, " "); got != test.told {
+			t.Errorf("%s: told %q, want %q", test.name, got, test.told)
+		}
+	}
+	if _, w := story(t, "0 +a, 10 begin, 11 forget, 12 end, 13 begin, 14 end, 15 forget"); len(w.rooms)+len(w.order) != 0 {
+		t.Errorf("%d rooms, %d windows are remembered of what was forgotten", len(w.rooms), len(w.order))
 	}
 }
 
@@ -162,7 +185,7 @@ func TestMembersAndUpdatesAgree(t *testing.T) {
 			u.mu.Lock()
 			defer u.mu.Unlock()
 			for _, room := range []string{"r", "unread"} {
-				if w := u.windows.rooms[room]; w == nil || w.last.Seq != 2 {
+				if h := u.windows.rooms[room]; h == nil || h.at.seq != 2 {
 					return errNotYet
 				}
 			}
@@ -199,7 +222,7 @@ func TestPresenceUpdates(t *testing.T) {
 		b.do(t, "PUBLISH", presenceChannel("r"), `{"seq":1}`)
 		n.Presence().Leave("u", "s", "r", nil)
 		second := nextUpdate(t, n)
-		want := PresenceUpdate{Room: "r", Left: []string{"u"}, Count: 0, Seq: 2, Epoch: first.Epoch}
+		want := PresenceUpdate{Room: "r", Left: []string{"u"}, Count: 0, Prev: 1, Seq: 2, Epoch: first.Epoch}
 		if !reflect.DeepEqual(second, want) {
 			t.Errorf("got %+v, want %+v", second, want)
 		}

@@ -1,27 +1,22 @@
--- DETACH: sockets of users are closed. KEYS and ARGV as in attach.lua.
+-- DETACH: sockets of users are closed. KEYS as in attach.lua.
+-- ARGV per socket: the socket, and its owner "<incarnation>.<generation>"
 --
--- Returns how many were attached by their owner; for others nothing changes: a
--- socket that another incarnation has taken over keeps its id. When an active
--- socket goes, the most recently superseded one takes its place.
-local function detach(key, others, owners, socket, owner)
-  if redis.call('HGET', owners, socket) ~= owner then return 0 end
-  redis.call('HDEL', owners, socket)
-  if redis.call('GET', key) ~= socket then
-    redis.call('ZREM', others, socket)
-    return 1
-  end
-  local following = redis.call('ZREVRANGE', others, 0, 0)[1]
-  if following then
-    redis.call('ZREM', others, following)
-    redis.call('SET', key, following)
-  else
-    redis.call('DEL', key)
-  end
-  return 1
-end
-
+-- Returns how many were attached by their owner, in that generation or one
+-- before; for others nothing changes: a socket that another node has taken over
+-- keeps its id. Needs no lease and is idempotent.
 local detached = 0
 for i = 1, #KEYS, 3 do
-  detached = detached + detach(KEYS[i], KEYS[i + 1], KEYS[i + 2], ARGV[i], ARGV[i + 1])
+  local argument = (i - 1) / 3 * 2 + 1
+  local socket, owner = ARGV[argument], redis.call('HGET', KEYS[i + 2], ARGV[argument])
+  if owner then
+    local recorded, reached = apart(owner)
+    local incarnation, generation = apart(ARGV[argument + 1])
+    if recorded == incarnation and reached <= generation then
+      redis.call('HDEL', KEYS[i + 2], socket)
+      redis.call('ZREM', KEYS[i + 1], socket)
+      settle(KEYS[i], KEYS[i + 1], KEYS[i + 2])
+      detached = detached + 1
+    end
+  end
 end
 return detached

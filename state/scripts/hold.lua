@@ -1,25 +1,24 @@
--- HOLD: incarnation I holds members in the presence set S.
+-- HOLD: incarnation I begins to hold members in the presence set S.
 --
 -- KEYS[1] S            Set, public: the union of what all incarnations hold
 -- KEYS[2] {S}:i:<I>    Hash member → 1: what I holds
--- KEYS[3] {S}:x        Hash member → holders − 1, for members with several holders; a hint
--- KEYS[4] {S}:n        Set of the incarnations that hold anything in S
--- KEYS[5] {S}:m        Hash e, s: epoch and sequence of S's events
--- ARGV[1] I   ARGV[2] event channel or ''   ARGV[3] epoch to begin if there is none
--- ARGV[4…] members, at least one
+-- KEYS[3] {S}:n        Set of the incarnations that hold anything in S
+-- KEYS[4] {S}:m        Hash e, s: epoch and sequence of S's events
+-- ARGV[1] I   ARGV[2] until: the end of I's lease, milliseconds of Redis's clock
+-- ARGV[3] event channel or ''   ARGV[4] epoch to begin if there is none
+-- ARGV[5…] members, at least one
 --
--- Returns the number of members that were not in S before. Idempotent: a member
--- that I holds already is only put back into S, should S have lost it.
+-- Refuses with -1, and changes nothing, once the lease is over: whoever reaps I
+-- may rely on it. Else returns {members that were not in S before, members put
+-- back, epoch, seq}; none are put back. Idempotent: what I holds already is left
+-- alone (see assert.lua).
+if now() >= tonumber(ARGV[2]) then return -1 end
 local joined = {}
-for i = 4, #ARGV do
-  local member = ARGV[i]
-  local new = redis.call('HSETNX', KEYS[2], member, '1') == 1
-  if redis.call('SADD', KEYS[1], member) == 1 then
-    joined[#joined + 1] = member
-  elseif new then
-    redis.call('HINCRBY', KEYS[3], member, 1)
+for i = 5, #ARGV do
+  if redis.call('HSETNX', KEYS[2], ARGV[i], '1') == 1 and redis.call('SADD', KEYS[1], ARGV[i]) == 1 then
+    joined[#joined + 1] = ARGV[i]
   end
 end
-redis.call('SADD', KEYS[4], ARGV[1])
-publish(KEYS[1], KEYS[5], ARGV[2], ARGV[3], joined, {})
-return #joined
+redis.call('SADD', KEYS[3], ARGV[1])
+local epoch, seq = publish(KEYS[1], KEYS[4], ARGV[3], ARGV[4], joined, {})
+return {#joined, 0, epoch, seq}

@@ -1,31 +1,29 @@
 -- RELEASE: incarnation I no longer holds members in the presence set S.
--- KEYS and ARGV as in hold.lua.
+-- KEYS as in hold.lua.
+-- ARGV[1] I   ARGV[2] event channel or ''   ARGV[3] epoch to begin if there is none
+-- ARGV[4…] members, at least one and at most 1000
 --
--- Returns the number of members that left S. Idempotent: only what I holds can
--- be released. {S}:x is a hint that a foreign SADD or SREM can make wrong, so
--- where it speaks the holders are counted.
-local left = {}
+-- Returns {members that left S, 0, epoch, seq}. Needs no lease and is
+-- idempotent: only what I holds can be released. A member leaves S unless
+-- another incarnation holds it, which is looked up and not counted: no write of
+-- anybody else can make it wrong.
+local released = {}
 for i = 4, #ARGV do
-  local member = ARGV[i]
-  if redis.call('HDEL', KEYS[2], member) == 1 then
-    local holders = 0
-    if redis.call('HEXISTS', KEYS[3], member) == 1 then
-      for _, other in ipairs(redis.call('SMEMBERS', KEYS[4])) do
-        holders = holders + redis.call('HEXISTS', '{' .. KEYS[1] .. '}:i:' .. other, member)
-      end
-      if holders > 1 then
-        redis.call('HSET', KEYS[3], member, string.format('%.0f', holders - 1))
-      else
-        redis.call('HDEL', KEYS[3], member)
-      end
-    end
-    if holders == 0 and redis.call('SREM', KEYS[1], member) == 1 then
-      left[#left + 1] = member
+  if redis.call('HDEL', KEYS[2], ARGV[i]) == 1 then released[#released + 1] = ARGV[i] end
+end
+local held = {}
+if #released > 0 then
+  for _, other in ipairs(redis.call('SMEMBERS', KEYS[3])) do
+    if other ~= ARGV[1] then
+      local found = redis.call('HMGET', holder(KEYS[1], other), unpack(released))
+      for i = 1, #released do held[i] = held[i] or found[i] end
     end
   end
 end
-if redis.call('EXISTS', KEYS[2]) == 0 then
-  redis.call('SREM', KEYS[4], ARGV[1])
+local left = {}
+for i, member in ipairs(released) do
+  if not held[i] and redis.call('SREM', KEYS[1], member) == 1 then left[#left + 1] = member end
 end
-publish(KEYS[1], KEYS[5], ARGV[2], ARGV[3], {}, left)
-return #left
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('SREM', KEYS[3], ARGV[1]) end
+local epoch, seq = publish(KEYS[1], KEYS[4], ARGV[2], ARGV[3], {}, left)
+return {#left, 0, epoch, seq}

@@ -1,0 +1,175 @@
+package state
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/stellara/edge/metrics"
+)
+
+const (
+	auditPeriod  = 40 * time.Second // of one pass over everything held; foreign removals are repaired within 60 s
+	auditDeep    = 8                // every so many passes is a deep one
+	auditMembers = 1024             // of one step
+	auditChunks  = 64
+	auditWait    = time.Second // before the next try when Redis does not answer
+)
+
+// An audit compares what the ledger takes for stored with what Redis has. It
+// runs on the goroutine that sends the batches, between them, so that nothing
+// is under way: every difference is one.
+//
+// A light pass looks at the public keys only, for others may write them, and
+// goes on for ever, spread over auditPeriod. A deep pass also looks at the
+// holders and owners. It follows every sign that Redis may have lost something
+// or gone back in time (a lost connection, a flushed cache), at once, and every
+// auditDeep-th light pass.
+type audit struct {
+	deep  bool
+	again bool           // a deep pass is wanted as soon as the lease is valid
+	steps [][]auditChunk // what is left of the pass
+	every time.Duration  // between steps
+	next  time.Time      // when the next step is due
+	count int            // passes begun
+	found int            // differences in this pass
+}
+
+// auditChunk is up to batchMembers members of a set.
+type auditChunk struct {
+	set     *presenceSet
+	members []*member
+	first   bool // of the set
+}
+
+// begin wants a pass at once.
+func (a *audit) begin(deep bool, now time.Time) {
+	a.again = a.again || deep
+	a.steps, a.next = nil, now
+}
+
+// start collects what a pass looks at.
+func (a *audit) start(l *ledger, now time.Time) {
+	a.deep = a.again || a.count%auditDeep == auditDeep-1
+	a.again = false
+	a.count++
+	a.found = 0
+	var step []auditChunk
+	size := 0
+	add := func(c auditChunk) {
+		if len(step) == auditChunks || size+len(c.members) > auditMembers {
+			a.steps = append(a.steps, step)
+			step, size = nil, 0
+		}
+		step, size = append(step, c), size+len(c.members)
+	}
+	a.collect(l.online, add)
+	for _, set := range l.rooms {
+		a.collect(set, add)
+	}
+	if len(step) > 0 {
+		a.steps = append(a.steps, step)
+	}
+	if a.every = 0; !a.deep {
+		a.every = auditPeriod / time.Duration(len(a.steps)+1)
+	}
+	a.next = now
+}
+
+func (a *audit) collect(set *presenceSet, add func(auditChunk)) {
+	chunk := auditChunk{set: set, first: true}
+	for _, m := range set.members {
+		chunk.members = append(chunk.members, m)
+		if len(chunk.members) == batchMembers {
+			add(chunk)
+			chunk = auditChunk{set: set}
+		}
+	}
+	if len(chunk.members) > 0 || chunk.first && a.deep {
+		add(chunk)
+	}
+}
+
+// auditDue reports whether a step is due.
+func (p *Presence) auditDue(now time.Time) bool { return !now.Before(p.audit.next) }
+
+// auditStep does one step of an audit; false when there was nothing to do.
+func (p *Presence) auditStep(ctx context.Context, c *clients) bool {
+	a, now := &p.audit, time.Now()
+	p.mu.Lock()
+	if !p.lease.valid() || p.ending {
+		p.mu.Unlock()
+		a.next = now.Add(auditWait)
+		return false
+	}
+	begun := len(a.steps) == 0
+	if begun {
+		a.start(p.ledger, now)
+		p.ledger.prune()
+	}
+	var step []auditChunk
+	if len(a.steps) > 0 {
+		step, a.steps = a.steps[0], a.steps[1:]
+	}
+	incarnation := p.ledger.incarnation()
+	p.mu.Unlock()
+
+	err := p.auditChunks(ctx, c, step, incarnation)
+	if err == nil && begun {
+		err = p.auditIndex(ctx, c, incarnation)
+	}
+	if err != nil {
+		p.log.Debug("audit of presence failed; it begins again", "error", err)
+		if lostConnection(err) {
+			p.link.suspect()
+		}
+		a.begin(a.deep, now.Add(auditWait))
+		return false
+	}
+	if a.next = now.Add(a.every); len(a.steps) == 0 {
+		p.auditDone(now)
+	}
+	return len(step) > 0
+}
+
+// auditDone ends a pass.
+func (p *Presence) auditDone(now time.Time) {
+	a := &p.audit
+	if a.found > 0 {
+		p.log.Warn("redis had lost or kept presence against this node's word; repaired", "differences", a.found, "deep", a.deep)
+	}
+	if a.deep || a.every == 0 {
+		a.next = now.Add(auditPeriod)
+	}
+	if a.again {
+		a.next = now
+	}
+}
+
+// drift counts differences.
+func (p *Presence) drift(d metrics.Drift, n int) {
+	p.audit.found += n
+	p.metrics.PresenceDrift[d].Add(float64(n))
+}
+
+// ask runs reads of an audit as one pipeline.
+func (p *Presence) ask(ctx context.Context, c *clients, op metrics.PresenceOp, commands rueidis.Commands) ([]rueidis.RedisMessage, error) {
+	if len(commands) == 0 {
+		return nil, nil
+	}
+	started := time.Now()
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	results := c.cmd.DoMulti(call, commands...)
+	p.metrics.Presence[op].Observe(time.Since(started).Seconds())
+	messages := make([]rueidis.RedisMessage, len(results))
+	for i, r := range results {
+		m, err := r.ToMessage()
+		if err != nil && !rueidis.IsRedisNil(err) {
+			return nil, err
+		}
+		messages[i] = m
+	}
+	return messages, nil
+}

@@ -1,0 +1,52 @@
+-- Prepended to the other scripts: what several of them need. A script uses part
+-- of it; Redis compiles a script once.
+
+-- now is Redis's clock in milliseconds: the only clock that leases know.
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- integer writes a whole number without an exponent.
+local function integer(n) return string.format('%.0f', n) end
+
+-- holder is the hash of what an incarnation holds in a set; it is in the set's slot.
+local function holder(set, incarnation) return '{' .. set .. '}:i:' .. incarnation end
+
+-- publish(set, meta, channel, epoch, joined, left) tells the room's listeners
+-- which users really came or went, once per script call with transitions:
+--   PUBLISH channel {"epoch":"…","seq":7,"joined":["u1"],"left":[],"count":3}
+-- seq counts the calls with transitions within an epoch; both live in the hash
+-- meta (fields e and s), which is given a day once the room is empty. Whoever
+-- reads the set together with them (snapshot.lua) has all changes up to seq and
+-- none after. channel '' (presence:online has no listeners) publishes nothing.
+-- Arrays are put together by hand because cjson writes an empty table as {}.
+--
+-- Returns epoch and seq as they are now: '' and 0 without a channel, or before
+-- the first transition.
+local function quote(ids)
+  local out = {}
+  for i, id in ipairs(ids) do out[i] = cjson.encode(id) end
+  return '[' .. table.concat(out, ',') .. ']'
+end
+
+local function publish(set, meta, channel, epoch, joined, left)
+  if channel == '' then return '', 0 end
+  if #joined == 0 and #left == 0 then
+    local at = redis.call('HMGET', meta, 'e', 's')
+    return at[1] or '', tonumber(at[2] or 0)
+  end
+  redis.call('HSETNX', meta, 'e', epoch)
+  local seq = redis.call('HINCRBY', meta, 's', 1)
+  local count = redis.call('SCARD', set)
+  if count == 0 then
+    redis.call('EXPIRE', meta, 86400)
+  else
+    redis.call('PERSIST', meta)
+  end
+  epoch = redis.call('HGET', meta, 'e')
+  redis.call('PUBLISH', channel, '{"epoch":' .. cjson.encode(epoch)
+    .. ',"seq":' .. integer(seq) .. ',"joined":' .. quote(joined)
+    .. ',"left":' .. quote(left) .. ',"count":' .. integer(count) .. '}')
+  return epoch, seq
+end

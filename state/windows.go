@@ -1,0 +1,303 @@
+package state
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	behindWait   = 2 * time.Second // for events that a look at Redis says are missing: usually they are under way
+	refreshPause = time.Second     // between two snapshots of one room
+)
+
+// position is a point in a room's history: after event seq of the epoch, and
+// before the next.
+type position struct {
+	epoch string
+	seq   uint64
+}
+
+// roomHistory is what this node knows of the events of a room with members
+// here: how far they came, and how far the members were told.
+type roomHistory struct {
+	at      position // the last event merged; of the open window, if there is one
+	told    uint64   // in at's epoch: everything up to here the members know
+	known   bool     // at means something
+	heard   bool     // at is from an event, not only from a snapshot
+	gone    bool     // forgotten, but for snapshots under way
+	reading int      // snapshots under way
+	reads   []uint64 // snapshots handed out since told, by seq, in at's epoch
+	window  *roomWindow
+	behind  position  // Redis was seen to be here
+	since   time.Time // when; zero for never
+	refresh time.Time // when the room was refreshed last
+	wanted  bool      // in windows.wanted
+}
+
+// roomWindow merges the events of one room since its window opened.
+type roomWindow struct {
+	room    string
+	ends    time.Time
+	from    uint64 // the event before the first merged
+	changes map[string]change
+	count   int
+}
+
+// change is what happened to a user in a window: it joined (or left) first,
+// and last.
+type change struct{ first, last bool }
+
+// windows merges presence events per room over a fixed time and finds out when
+// one is missing: pure state, guarded by its owner. A window opens with the
+// first event of a room.
+type windows struct {
+	length time.Duration
+	rooms  map[string]*roomHistory
+	order  []*roomWindow    // by ends
+	wanted []string         // rooms whose members missed something: a snapshot is due
+	full   []PresenceUpdate // snapshots to hand out
+}
+
+func newWindows(length time.Duration) windows {
+	return windows{length: length, rooms: make(map[string]*roomHistory)}
+}
+
+func (w *windows) history(room string) *roomHistory {
+	h := w.rooms[room]
+	if h == nil {
+		h = &roomHistory{}
+		w.rooms[room] = h
+	}
+	return h
+}
+
+// forget drops what is known of a room that has no members here any more.
+func (w *windows) forget(room string) {
+	h := w.rooms[room]
+	if h == nil {
+		return
+	}
+	if h.gone = h.reading > 0; !h.gone {
+		delete(w.rooms, room)
+		if h.window != nil {
+			w.order = without(w.order, h.window)
+		}
+	}
+}
+
+// beginRead says that a snapshot of the room is being read for a member here,
+// who will know of every change up to some event that nobody can tell yet.
+func (w *windows) beginRead(room string) {
+	h := w.history(room)
+	h.reading++
+	h.gone = false
+}
+
+// endRead says that the snapshot was as of at, or failed. stale says that the
+// members here were told more meanwhile: it must be read again.
+func (w *windows) endRead(room string, at position, ok bool) (stale bool) {
+	h := w.history(room)
+	h.reading--
+	same := h.known && at.epoch == h.at.epoch
+	switch {
+	case !ok:
+	case !h.known, !h.heard && (!same || at.seq < h.at.seq):
+		// Events are awaited from the oldest snapshot on.
+		if same {
+			h.reads = append(h.reads, h.at.seq)
+		}
+		h.at, h.told, h.known = at, at.seq, true
+	case same && at.seq < h.told:
+		stale = true
+	case same && at.seq > h.told && !slices.Contains(h.reads, at.seq):
+		h.reads = append(h.reads, at.seq)
+	}
+	if h.gone {
+		w.forget(room)
+	}
+	return stale
+}
+
+// add merges one event that arrived at now. An event that is not newer than
+// the last one is ignored; one that is not the next tells of a gap.
+func (w *windows) add(room string, e presenceEvent, now time.Time) {
+	h := w.history(room)
+	gap := false
+	switch {
+	case !h.known:
+		h.told = e.Seq - 1
+	case e.Epoch == h.at.epoch && e.Seq <= h.at.seq:
+		return
+	case e.Epoch != h.at.epoch || e.Seq != h.at.seq+1:
+		gap = true
+		// What the members know ends before the gap: they see it, too.
+		h.told, h.reads = e.Seq-1, nil
+		w.want(room, h)
+	}
+	h.at, h.known, h.heard = position{e.Epoch, e.Seq}, true, true
+	r := h.window
+	if r == nil {
+		r = &roomWindow{room: room, ends: now.Add(w.length)}
+		h.window = r
+		w.order = append(w.order, r)
+		gap = true
+	}
+	if gap {
+		r.from, r.changes = e.Seq-1, make(map[string]change)
+	}
+	for _, user := range e.Joined {
+		r.change(user, true)
+	}
+	for _, user := range e.Left {
+		r.change(user, false)
+	}
+	r.count = e.Count
+}
+
+// change records that user joined or left.
+func (r *roomWindow) change(user string, joined bool) {
+	c, again := r.changes[user]
+	if !again {
+		c.first = joined
+	}
+	c.last = joined
+	r.changes[user] = c
+}
+
+// want has a snapshot read for the members of the room.
+func (w *windows) want(room string, h *roomHistory) {
+	if !h.wanted {
+		h.wanted = true
+		w.wanted = append(w.wanted, room)
+	}
+}
+
+// watermark says that Redis was seen at a position at now. Members who are not
+// told of it soon have missed the room's last events, which no later event shows.
+func (w *windows) watermark(room string, at position, now time.Time) {
+	h := w.rooms[room]
+	if h == nil || !h.known || at.epoch == "" {
+		return
+	}
+	if at.epoch == h.at.epoch && at.seq <= h.at.seq {
+		h.since = time.Time{}
+		return
+	}
+	if h.since.IsZero() {
+		h.behind, h.since = at, now
+	}
+}
+
+// replace says that the room was read as of at, for all members here: users is
+// the list, nil if there are too many.
+func (w *windows) replace(room string, at position, users []string, count int, now time.Time) {
+	h := w.rooms[room]
+	if h == nil {
+		return // nobody is here any more
+	}
+	h.refresh = now
+	switch older := h.known && at.epoch == h.at.epoch && at.seq < h.at.seq; {
+	case !older:
+		// All that was merged is in the snapshot.
+		if h.window != nil {
+			w.order = without(w.order, h.window)
+			h.window = nil
+		}
+		h.at, h.reads, h.since = at, nil, time.Time{}
+	case h.window != nil && at.seq >= h.window.from:
+		h.reads = append(h.reads, at.seq) // the window goes beyond it, and nothing in it may cancel
+	default:
+		w.want(room, h) // the members know more already
+		return
+	}
+	h.told, h.known = at.seq, true
+	w.full = append(w.full, PresenceUpdate{
+		Room: room, Full: true, Users: users, Count: count, Epoch: at.epoch, Prev: at.seq, Seq: at.seq,
+	})
+}
+
+// due closes the windows that end by now and returns what is left of them, and
+// the snapshots.
+func (w *windows) due(now time.Time) []PresenceUpdate {
+	out := w.full
+	w.full = nil
+	i := 0
+	for ; i < len(w.order) && !w.order[i].ends.After(now); i++ {
+		if u, ok := w.close(w.rooms[w.order[i].room]); ok {
+			out = append(out, u)
+		}
+	}
+	if w.order = slices.Delete(w.order, 0, i); len(w.order) == 0 {
+		w.order = nil
+	}
+	return out
+}
+
+// close is what the window leaves: the last change of each user. Opposite
+// changes cancel, as nobody has seen the first, unless a snapshot from between
+// them was handed out, or may be. Where everything cancels the members are told
+// nothing, and know as much as before.
+func (w *windows) close(h *roomHistory) (PresenceUpdate, bool) {
+	r := h.window
+	h.window = nil
+	seen := h.reading > 0 || slices.ContainsFunc(h.reads, func(seq uint64) bool { return h.told < seq && seq < h.at.seq })
+	u := PresenceUpdate{Room: r.room, Count: r.count, Prev: h.told, Seq: h.at.seq, Epoch: h.at.epoch}
+	for user, c := range r.changes {
+		switch {
+		case c.first != c.last && !seen:
+		case c.last:
+			u.Joined = append(u.Joined, user)
+		default:
+			u.Left = append(u.Left, user)
+		}
+	}
+	if len(u.Joined)+len(u.Left) == 0 {
+		return u, false
+	}
+	slices.Sort(u.Joined)
+	slices.Sort(u.Left)
+	h.told = h.at.seq
+	h.reads = slices.DeleteFunc(h.reads, func(seq uint64) bool { return seq <= h.told })
+	return u, true
+}
+
+// missed returns up to limit rooms that are to be read again, and forgets that
+// they are: those with a gap, and those behind Redis for behindWait.
+func (w *windows) missed(now time.Time, limit int) []string {
+	var rooms, later []string
+	for _, room := range w.wanted {
+		switch h := w.rooms[room]; {
+		case h == nil:
+		case len(rooms) == limit || now.Sub(h.refresh) < refreshPause:
+			later = append(later, room)
+		default:
+			h.wanted = false
+			rooms = append(rooms, room)
+		}
+	}
+	w.wanted = later
+	return rooms
+}
+
+// overtake wants the rooms that have been behind Redis for behindWait.
+func (w *windows) overtake(now time.Time) {
+	for room, h := range w.rooms {
+		if !h.since.IsZero() && now.Sub(h.since) >= behindWait {
+			h.since = time.Time{}
+			if h.at.epoch != h.behind.epoch || h.at.seq < h.behind.seq {
+				w.want(room, h)
+			}
+		}
+	}
+}
+
+// next is the time to call due; false when nothing is open.
+func (w *windows) next() (time.Time, bool) {
+	if len(w.full) > 0 {
+		return time.Time{}, true
+	}
+	if len(w.order) == 0 {
+		return time.Time{}, false
+	}
+	return w.order[0].ends, true
+}
