@@ -19,7 +19,7 @@ SOURCES = $$(find . -name node_modules -prune -o -name '.?*' -prune -o -name '*.
 ##@ Use
 .PHONY: help
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## an edge on 127.0.0.1:3000 with an in-process Redis; needs nothing but Go
@@ -106,6 +106,14 @@ bench-node: bench/node/node_modules/.package-lock.json ## three rates on the edg
 .PHONY: bench-idle
 bench-idle: ## memory per idle connection
 	$(GO) run ./bench -scenario idle
+
+.PHONY: bench-loss
+bench-loss: ## 50,000 connections lost with three nodes killed at once: how presence becomes right again
+	$(GO) run ./bench -scenario loss
+
+.PHONY: bench-heartbeat
+bench-heartbeat: ## what an idle node sends to Redis with 1,000 and with 15,000 connections
+	$(GO) run ./bench -scenario heartbeat
 
 ##@ Keep house
 .PHONY: tools

@@ -258,6 +258,27 @@ func (c *config) systems() []string {
 	}
 }
 
+// part is one run of a benchmark: a system under a load. title is empty where the system's name says it all.
+type part struct {
+	cfg    config
+	system string
+	title  string
+}
+
+// parts are the runs of the benchmark, in order.
+func (c *config) parts() (parts []part) {
+	if c.scenario == scenarioHeartbeat {
+		for _, n := range c.heartbeat.sizes {
+			parts = append(parts, part{c.heartbeat.sized(*c, n), systemEdge, fmt.Sprintf("%d conns", n)})
+		}
+		return parts
+	}
+	for _, system := range c.systems() {
+		parts = append(parts, part{*c, system, ""})
+	}
+	return parts
+}
+
 // name is the middle of the report's file names.
 func (c *config) name() string {
 	system := c.system

@@ -66,14 +66,15 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		return err
 	}
 	rep := &report.Report{Scenario: cfg.scenario, Started: time.Now(), Machine: machine(write), Load: cfg.load()}
-	for _, name := range cfg.systems() {
-		sys, err := measure(ctx, cfg, clock, name, out)
+	for _, p := range cfg.parts() {
+		sys, err := measure(ctx, p.cfg, clock, p.system, out)
 		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", p.system, err)
 		}
+		sys.Title = p.title
 		rep.Systems = append(rep.Systems, *sys)
 	}
-	// The edge first: ratios are of the first column to the second.
+	// The edge, or what is larger, first: ratios are of the first column to the second.
 	if len(rep.Systems) == 2 {
 		rep.Systems[0], rep.Systems[1] = rep.Systems[1], rep.Systems[0]
 	}

@@ -42,10 +42,14 @@ func measure(ctx context.Context, cfg config, clock load.Clock, name string, out
 		sys: &report.System{Name: name, Nodes: cfg.nodes, Failures: map[string]int{}},
 	}
 	if s.redisURL != "" {
-		if m.presence, err = newPresenceReader(s.redisURL, s.plan.Prefix); err != nil {
+		prefix := "" // on servers of its own, everybody is the benchmark's
+		if !s.ours() {
+			prefix = s.plan.Prefix
+		}
+		if m.presence, err = newPresenceReader(s.redisURL, prefix); err != nil {
 			return nil, err
 		}
-		defer m.presence.close()
+		defer func() { m.presence.close() }() // which it is then
 	}
 	defer func() { m.observer.close() }()
 	m.sampler = startSampler(s, clock)
@@ -66,7 +70,7 @@ func measure(ctx context.Context, cfg config, clock load.Clock, name string, out
 // died names a server that ended while it was measured.
 func (s *stack) died() error {
 	for _, p := range append([]*process{s.redis}, s.nodes...) {
-		if p == nil {
+		if p == nil || p.killed {
 			continue
 		}
 		select {
@@ -99,15 +103,20 @@ func (m *measurement) scenario(ctx context.Context) error {
 	if err := m.check(ctx, "loaded", time.Now()); err != nil {
 		return err
 	}
-	if m.cfg.scenario == scenarioIdle {
-		if err := m.idle(ctx); err != nil {
-			return err
-		}
-	} else {
+	var err error
+	switch m.cfg.scenario {
+	case scenarioLoss:
+		return m.loss(ctx)
+	case scenarioHeartbeat:
+		err = m.heartbeat(ctx)
+	case scenarioIdle:
+		err = m.idle(ctx)
+	default:
 		m.memory(m.stack.snapshot(m.clock))
-		if err := m.steps(ctx); err != nil {
-			return err
-		}
+		err = m.steps(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	return m.leave(ctx)
 }

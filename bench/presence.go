@@ -44,6 +44,26 @@ func newTruth(plan *load.Plan, sids []string, dropped []int) *truth {
 	return t
 }
 
+// add makes another group's truth part of this one; their users and rooms are different ones.
+func (t *truth) add(o *truth) {
+	first := len(t.rooms)
+	t.users, t.online, t.sids = append(t.users, o.users...), append(t.online, o.online...), append(t.sids, o.sids...)
+	t.rooms = append(t.rooms, o.rooms...)
+	for _, rooms := range o.roomsOf {
+		shifted := make([]int, len(rooms))
+		for k, room := range rooms {
+			shifted[k] = first + room
+		}
+		t.roomsOf = append(t.roomsOf, shifted)
+	}
+}
+
+// addUser adds one user who is online, in rooms that are known by their indexes.
+func (t *truth) addUser(user, sid string, rooms ...int) {
+	t.users, t.online, t.sids = append(t.users, user), append(t.online, true), append(t.sids, sid)
+	t.roomsOf = append(t.roomsOf, rooms)
+}
+
 // presenceReader reads the three keys as any other service would.
 type presenceReader struct {
 	client rueidis.Client
@@ -63,7 +83,11 @@ func newPresenceReader(url, prefix string) (*presenceReader, error) {
 	return &presenceReader{client, prefix}, nil
 }
 
-func (p *presenceReader) close() { p.client.Close() }
+func (p *presenceReader) close() {
+	if p != nil {
+		p.client.Close()
+	}
+}
 
 // check compares all keys with the truth until they agree or have been wrong for too long. since is
 // when the truth became true. Keys count, not differences: a set with ten strangers is one wrong key.

@@ -26,6 +26,8 @@ type process struct {
 	cmd  *exec.Cmd
 	log  string        // path of what it wrote
 	done chan struct{} // closed when it has ended
+
+	killed bool // on purpose, as part of the scenario
 }
 
 // start runs a command in dir with its output in a log file there. Must be called on the main

@@ -68,9 +68,10 @@ func startSampler(s *stack, clock load.Clock) *sampler {
 			case <-tick.C:
 			}
 			next := s.snapshot(clock)
+			// A node that was killed takes what it used with it; that second shows as nothing.
 			used, seconds := next.cpu.Sub(last.cpu), float64(next.at-last.at)/1e9
 			sm.samples = append(sm.samples, report.Sample{
-				T: sm.seconds(next.at), Nodes: used.Nodes / seconds, Redis: used.Redis / seconds,
+				T: sm.seconds(next.at), Nodes: max(used.Nodes, 0) / seconds, Redis: used.Redis / seconds,
 				Client: used.Client / seconds, NodesRSS: next.nodesRSS, RedisRSS: next.redisRSS,
 			})
 			last = next

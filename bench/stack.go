@@ -24,13 +24,17 @@ import (
 // stack is a system under test with its load: Redis, nodes, and client processes. All that it starts
 // ends with close.
 type stack struct {
-	dir      string
-	redis    *process // nil if external
-	nodes    []*process
-	loaders  []*process
-	pipes    []io.Closer
-	fleet    *load.Fleet
-	plan     load.Plan
+	dir     string
+	redis   *process // nil if external
+	nodes   []*process
+	loaders []*process
+	pipes   []io.Closer
+	fleet   *load.Fleet
+	plan    load.Plan
+
+	survivors     *load.Fleet // loss only: the connections that carry messages
+	survivorsPlan load.Plan
+
 	redisURL string   // empty if there is none to look at
 	admin    []string // addresses with /metrics
 }
@@ -60,7 +64,12 @@ func startStack(ctx context.Context, cfg config, name string) (s *stack, err err
 		}
 	}
 	s.plan = cfg.plan(targets)
-	return s, s.startLoaders(cfg.processes)
+	if s.fleet, err = s.startLoaders(s.plan, cfg.processes); err != nil || cfg.scenario != scenarioLoss {
+		return s, err
+	}
+	s.survivorsPlan = cfg.loss.survivors(&cfg, targets[cfg.loss.victims:])
+	s.survivors, err = s.startLoaders(s.survivorsPlan, 1)
+	return s, err
 }
 
 // startRedis starts a Redis that keeps nothing on disk.
@@ -170,38 +179,37 @@ type pipe struct {
 	io.Writer
 }
 
-// startLoaders starts this program again as client processes.
-func (s *stack) startLoaders(n int) error {
+// startLoaders starts this program again as n client processes, which share a plan.
+func (s *stack) startLoaders(plan load.Plan, n int) (*load.Fleet, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var pipes []io.ReadWriter
-	for i := range n {
-		p := &process{name: fmt.Sprintf("loader-%d", i+1), done: make(chan struct{})}
+	for range n {
+		p := &process{name: fmt.Sprintf("loader-%d", len(s.loaders)+1), done: make(chan struct{})}
 		p.cmd = exec.Command(self, loaderArg)
 		p.cmd.Stderr = os.Stderr
 		in, err := p.cmd.StdinPipe()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		r, w, err := os.Pipe() // not StdoutPipe: Wait would close it before the last answer is read
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.cmd.Stdout = w
 		err = p.launch()
 		w.Close()
 		if err != nil {
 			r.Close()
-			return err
+			return nil, err
 		}
 		s.loaders = append(s.loaders, p)
 		s.pipes = append(s.pipes, in, r)
 		pipes = append(pipes, pipe{r, in})
 	}
-	s.fleet, err = load.NewFleet(s.plan, pipes)
-	return err
+	return load.NewFleet(plan, pipes)
 }
 
 // cut ends the client processes at once; a call of the fleet that waits for them then fails.

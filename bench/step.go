@@ -82,12 +82,18 @@ func (m *measurement) figures(rate float64, got, last *load.Settled, stall repor
 	if m.stack.ours() {
 		s.CPU = &cpu
 	}
-	for i := range got.Seconds {
-		h := &got.Seconds[i].Latency
-		s.Seconds = append(s.Seconds, report.Second{
-			Deliveries: got.Seconds[i].Deliveries, P50: float64(h.Quantile(0.5)) / 1e6,
+	s.Seconds = reportSeconds(got.Seconds)
+	return s
+}
+
+// reportSeconds sums up each second of a step.
+func reportSeconds(seconds []load.Second) (out []report.Second) {
+	for i := range seconds {
+		h := &seconds[i].Latency
+		out = append(out, report.Second{
+			Deliveries: seconds[i].Deliveries, P50: float64(h.Quantile(0.5)) / 1e6,
 			P99: float64(h.Quantile(0.99)) / 1e6, Max: float64(h.Max()) / 1e6,
 		})
 	}
-	return s
+	return out
 }

@@ -60,7 +60,7 @@ func (m *measurement) observe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if m.observer, err = startObserver(argv, m.stack.dir, m.stack.redisURL, m.stack.plan.Prefix, presenceLimit, m.clock); err != nil {
+	if m.observer, err = startObserver(argv, m.stack.dir, m.stack.redisURL, m.presence.prefix, presenceLimit, m.clock); err != nil {
 		return err
 	}
 	dropped, err := m.stack.fleet.Dropped()

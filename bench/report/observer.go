@@ -81,12 +81,15 @@ func observerRows(t *table) {
 	each("longest that an entry was wrong", func(o *Observer) figure { return number(o.LongestMS, "%.0f ms") })
 }
 
-// observed lists what the observer complains about, and what failed of the changes it was to see.
+// observed lists what was wrong with presence, and what failed of the changes and reads of it.
 func observed(s *System) (lines []string) {
 	if c := s.Churn; c != nil {
 		for _, reason := range slices.Sorted(maps.Keys(c.Reasons)) {
 			lines = append(lines, fmt.Sprintf("churn: %d × %s", c.Reasons[reason], reason))
 		}
+	}
+	if s.Loss != nil {
+		lines = append(lines, s.Loss.complaints()...)
 	}
 	o := s.Observer
 	if o == nil {

@@ -12,7 +12,7 @@ import (
 
 // Report is everything one run of the benchmark found out.
 type Report struct {
-	Scenario string    `json:"scenario"` // steady or idle
+	Scenario string    `json:"scenario"` // steady, idle, loss or heartbeat
 	Started  time.Time `json:"started"`
 	Machine  Machine   `json:"machine"`
 	Load     Load      `json:"load"`
@@ -45,7 +45,8 @@ type Load struct {
 // System is one server system under the load. CPU and memory figures are nil where the servers are
 // not this machine's processes.
 type System struct {
-	Name     string         `json:"name"` // edge, node or external
+	Name     string         `json:"name"`            // edge, node or external
+	Title    string         `json:"title,omitempty"` // where the name does not tell which run it is
 	Nodes    int            `json:"nodes"`
 	Connect  Connect        `json:"connect"`
 	Join     *Connect       `json:"join,omitempty"`
@@ -54,6 +55,8 @@ type System struct {
 	Presence []Presence     `json:"presence,omitempty"`
 	Observer *Observer      `json:"observer,omitempty"`
 	Churn    *Churn         `json:"churn,omitempty"`
+	Loss     *Loss          `json:"loss,omitempty"`
+	Traffic  *Traffic       `json:"traffic,omitempty"`
 	Left     *Left          `json:"left,omitempty"`
 	Samples  []Sample       `json:"samples,omitempty"`
 	Marks    []Mark         `json:"marks,omitempty"`

@@ -99,6 +99,8 @@ func sections(r *Report) []section {
 	}
 	t.section("memory")
 	memoryRows(t)
+	lossRows(t)
+	trafficRows(t)
 	steps := 0
 	for _, s := range r.Systems {
 		steps = max(steps, len(s.Steps))

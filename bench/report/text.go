@@ -69,6 +69,9 @@ func verdicts(b *strings.Builder, r *Report) {
 
 func headline(r *Report) string {
 	l := r.Load
+	if r.Scenario == "heartbeat" {
+		return fmt.Sprintf("heartbeat: what an idle node sends to Redis, counted for %.0f s", l.Seconds)
+	}
 	s := fmt.Sprintf("%s: %s connections", r.Scenario, thousands(float64(l.Conns)))
 	if l.Rooms > 0 {
 		s += fmt.Sprintf(" in %d rooms", l.Rooms)
@@ -86,7 +89,10 @@ func machineLine(r *Report) string {
 }
 
 func systemTitle(s *System) string {
-	if s.Nodes == 1 {
+	switch {
+	case s.Title != "":
+		return s.Title
+	case s.Nodes == 1:
 		return s.Name
 	}
 	return fmt.Sprintf("%s (%d nodes)", s.Name, s.Nodes)

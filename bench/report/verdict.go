@@ -44,8 +44,17 @@ func Judge(r *Report) []Verdict {
 	if edge == nil {
 		return nil
 	}
-	if r.Scenario == "idle" {
+	switch r.Scenario {
+	case "idle":
 		return append(judgeIdle(edge), judgePresence(edge))
+	case "loss":
+		return append(judgeLoss(edge), judgePresence(edge))
+	case "heartbeat":
+		v := []Verdict{judgeTraffic(r)}
+		for i := range r.Systems {
+			v = append(v, judgePresence(&r.Systems[i]))
+		}
+		return v
 	}
 	v := judgeConnect(edge)
 	v = append(v, judgeLatency(edge)...)

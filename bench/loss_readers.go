@@ -1,0 +1,137 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/stellara/edge/bench/guest"
+	"github.com/stellara/edge/bench/hist"
+	"github.com/stellara/edge/bench/report"
+)
+
+// readersPerNode clients of each survivor ask ten times a second who is in a room, one that empties
+// when the victims die.
+const (
+	readersPerNode = 1
+	askEvery       = 100 * time.Millisecond
+)
+
+// readers ask for presence through the survivors, as their clients would.
+type readers struct {
+	all    []*reader
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	now    func() int64 // monotonic nanoseconds
+}
+
+// reader is one of them; its answers belong to its goroutine until stop has returned.
+type reader struct {
+	user    string
+	room    string
+	guest   *guest.Guest
+	answers []answer
+}
+
+// answer is one question and how long it took.
+type answer struct {
+	asked int64 // monotonic nanoseconds
+	took  time.Duration
+	err   error
+}
+
+// newReaders connects one reader after the other to the survivors; the k-th is in the k-th room of the
+// victims' connections.
+func newReaders(ctx context.Context, m *measurement) (*readers, error) {
+	rs := &readers{now: m.clock.Now}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	targets := m.stack.survivorsPlan.Targets
+	for k := range readersPerNode * len(targets) {
+		r := &reader{user: fmt.Sprintf("%sreader%d", survivorPrefix, k), room: m.stack.plan.RoomName(k % m.stack.plan.Rooms)}
+		var err error
+		if r.guest, err = guest.Dial(ctx, targets[k%len(targets)], r.user); err == nil {
+			rs.all = append(rs.all, r)
+			err = r.guest.Join(ctx, r.room)
+		}
+		if err != nil {
+			rs.close()
+			return nil, err
+		}
+	}
+	return rs, nil
+}
+
+// start lets them ask until stop.
+func (rs *readers) start(ctx context.Context) {
+	ctx, rs.cancel = context.WithCancel(ctx)
+	for _, r := range rs.all {
+		rs.wg.Go(func() { r.ask(ctx, rs.now) })
+	}
+}
+
+// ask asks at fixed times; an answer that takes longer than the time between two delays the next one.
+func (r *reader) ask(ctx context.Context, now func() int64) {
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		call, cancel := context.WithTimeout(ctx, 30*time.Second)
+		a := answer{asked: now()}
+		_, a.err = r.guest.Presence(call, r.room)
+		a.took = time.Duration(now() - a.asked)
+		cancel()
+		if ctx.Err() != nil {
+			return // stopped while it asked
+		}
+		r.answers = append(r.answers, a)
+		select {
+		case <-r.guest.Gone():
+			return // the failure above says why
+		default:
+		}
+	}
+}
+
+// stop ends the questions.
+func (rs *readers) stop() {
+	rs.cancel()
+	rs.wg.Wait()
+}
+
+// close ends the connections; a second call does nothing.
+func (rs *readers) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for _, r := range rs.all {
+		r.guest.Close(ctx)
+	}
+	rs.all = nil
+}
+
+// split divides the answers by when they were asked for: in the measured time before the kill, and from
+// the kill until the end of watching.
+func (rs *readers) split(from, killed, until int64) (before, during report.Latency, failed map[string]int) {
+	var a, b hist.Histogram
+	failed = map[string]int{}
+	for _, r := range rs.all {
+		for _, answer := range r.answers {
+			switch {
+			case answer.err != nil:
+				failed[answer.err.Error()]++
+			case answer.asked >= from && answer.asked < killed:
+				a.Record(answer.took)
+			case answer.asked >= killed && answer.asked < until:
+				b.Record(answer.took)
+			}
+		}
+	}
+	return report.NewLatency(&a), report.NewLatency(&b), failed
+}
