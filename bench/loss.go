@@ -113,22 +113,26 @@ func (m *measurement) killAndWatch(ctx context.Context, plan load.Step, w *lossW
 	if err := pause(ctx, m.clock.Until(plan.MeasureFrom())); err != nil {
 		return nil, err
 	}
+	meter := startStallMeter()
 	from := w.part.snapshot(m.clock)
 	killAt := plan.MeasureFrom() + int64(m.cfg.duration)
-	if _, err := w.until(ctx, killAt, false); err != nil { // the looks are part of what is usual
+	_, err := w.until(ctx, killAt, false) // the looks are part of what is usual
+	stall := report.NewLatency(meter.end())
+	if err != nil {
 		return nil, err
 	}
 	before := w.part.snapshot(m.clock)
-	found := &lossFound{usual: use(from, before)}
+	found := &lossFound{usual: use(from, before), stallBefore: stall}
 	m.sampler.mark("kill")
 	m.stack.stopClients(m.cfg.processes)
-	meter := startStallMeter()
+	meter = startStallMeter()
 	found.killed = m.clock.Now()
 	w.reset(found.killed)
-	m.stack.killVictims(m.cfg.loss.victims)
+	ended := m.stack.killVictims(m.cfg.loss.victims, m.clock)
 	m.say("killed; waiting up to %v until the keys are right", m.cfg.loss.wait)
 	right, err := w.until(ctx, found.killed+int64(m.cfg.loss.wait), true)
 	found.stall = report.NewLatency(meter.end())
+	found.ended = <-ended // long ago, unless watching was interrupted
 	if err != nil {
 		return nil, err
 	}
@@ -152,27 +156,46 @@ func (s *stack) stopClients(n int) {
 	}
 }
 
-// killVictims ends the first n nodes at once, without warning.
-func (s *stack) killVictims(n int) {
+// killVictims ends the first n nodes at once, without warning. The channel gets the time at which the
+// kernel was done with them: closing tens of thousands of sockets takes it a while, on the processors
+// that the survivors need.
+func (s *stack) killVictims(n int, clock load.Clock) <-chan int64 {
 	for _, p := range s.nodes[:n] {
 		p.killed = true
 		_ = p.cmd.Process.Kill() // fails only if it has ended
 	}
-	for _, p := range s.nodes[:n] {
-		<-p.done
-	}
+	ended := make(chan int64, 1)
+	go func() {
+		for _, p := range s.nodes[:n] {
+			<-p.done
+		}
+		ended <- clock.Now()
+	}()
+	return ended
 }
 
 // lossFound is what was found out between the kill and the end of watching.
 type lossFound struct {
 	killed int64 // monotonic nanoseconds
+	ended  int64 // when the victims' processes had ended
 	until  int64 // when watching ended, or all keys were right
 	times  report.LossTimes
 	usual  perSecond
 	during perSecond
-	stall  report.Latency
 	looks  []report.Look
 	wrong  []string // keys that were wrong in the end
+
+	stallBefore, stall report.Latency
+}
+
+// removals returns when the first removal was seen, with the look before it, and when the last one was;
+// monotonic nanoseconds, the same time twice if there was none.
+func (f *lossFound) removals() (from, to int64) {
+	if f.times.First < 0 {
+		return f.killed, f.killed
+	}
+	at := func(s float64) int64 { return f.killed + int64(s*1e9) }
+	return at(f.times.First) - int64(countEvery), at(f.times.Last)
 }
 
 // perSecond is processor time by who used it, and how long that took.
@@ -199,13 +222,18 @@ func (m *measurement) lossFigures(plan load.Step, got *load.Settled, found *loss
 		Victims: m.cfg.loss.victims, Conns: m.sys.Connect.Done, Rooms: m.cfg.rooms, RoomsEach: m.cfg.loss.each,
 		Entries: m.sys.Connect.Done * (2 + m.cfg.loss.each), WaitSeconds: m.cfg.loss.wait.Seconds(), Right: found.times.Right >= 0, Times: found.times,
 		Keys: m.lossKeys(), Wrong: len(found.wrong), Examples: found.wrong[:min(len(found.wrong), 10)], Looks: found.looks,
-		UsualCPU: found.usual.cpu, UsualSeconds: found.usual.seconds, CPU: found.during.beyond(found.usual), Stall: found.stall,
+		UsualCPU: found.usual.cpu, UsualSeconds: found.usual.seconds, CPU: found.during.beyond(found.usual),
+		StallBefore: found.stallBefore, Stall: found.stall, EndedSeconds: float64(found.ended-found.killed) / 1e9,
 		Survivors: m.cfg.loss.conns, SurvivorRooms: m.cfg.loss.rooms, Sent: got.Sent, Refused: got.Refused,
 		Lost: got.Lost, Duplicated: got.Checks.Duplicated, Reordered: got.Checks.Reordered + got.Checks.Misrouted,
 		Disagreeing: load.Disagreeing(got.Orders), Dropped: got.Dropped,
 	}
-	l.Before, l.During = splitSeconds(plan, got.Seconds, found.killed, found.until)
-	l.ReadsBefore, l.ReadsDuring, l.ReadsFailed = readers.split(plan.MeasureFrom(), found.killed, found.until)
+	first, last := found.removals()
+	l.Before = secondsOf(plan, got.Seconds, plan.MeasureFrom(), found.killed, true)
+	l.During = secondsOf(plan, got.Seconds, found.killed, found.until, false)
+	l.Removing = secondsOf(plan, got.Seconds, first, last, false)
+	l.ReadsBefore, l.ReadsDuring = readers.between(plan.MeasureFrom(), found.killed), readers.between(found.killed, found.until)
+	l.ReadsRemoving, l.ReadsFailed = readers.between(first, last), readers.failed()
 	m.sys.Loss = l
 	got.Seconds = got.Seconds[:min(len(got.Seconds), int((found.until-plan.Start)/int64(time.Second))+1)]
 	step := m.lossStep(plan, got)
@@ -236,21 +264,18 @@ func (m *measurement) lossStep(plan load.Step, got *load.Settled) report.Step {
 	}
 }
 
-// splitSeconds adds up the latencies of the whole seconds before the kill, and of those from the kill
-// until the end of watching.
-func splitSeconds(plan load.Step, seconds []load.Second, killed, until int64) (before, during report.Latency) {
-	var a, b hist.Histogram
+// secondsOf adds up the latencies of the seconds of a step that lie in a stretch of time: those that lie
+// in it as a whole, or all that have a part in it.
+func secondsOf(plan load.Step, seconds []load.Second, from, to int64, whole bool) report.Latency {
+	var sum hist.Histogram
 	for i := range seconds {
-		from := plan.Start + int64(i)*int64(time.Second)
-		to := from + int64(time.Second)
-		switch {
-		case from >= plan.MeasureFrom() && to <= killed:
-			a.Add(&seconds[i].Latency)
-		case to > killed && from < until:
-			b.Add(&seconds[i].Latency)
+		begins := plan.Start + int64(i)*int64(time.Second)
+		ends := begins + int64(time.Second)
+		if whole && begins >= from && ends <= to || !whole && ends > from && begins < to {
+			sum.Add(&seconds[i].Latency)
 		}
 	}
-	return report.NewLatency(&a), report.NewLatency(&b)
+	return report.NewLatency(&sum)
 }
 
 // leaveSurvivors closes what is left and looks at the keys once more.

@@ -116,22 +116,28 @@ func (rs *readers) close() {
 	rs.all = nil
 }
 
-// split divides the answers by when they were asked for: in the measured time before the kill, and from
-// the kill until the end of watching.
-func (rs *readers) split(from, killed, until int64) (before, during report.Latency, failed map[string]int) {
-	var a, b hist.Histogram
-	failed = map[string]int{}
+// between returns how long the answers took to questions asked in a stretch of time.
+func (rs *readers) between(from, to int64) report.Latency {
+	var sum hist.Histogram
 	for _, r := range rs.all {
-		for _, answer := range r.answers {
-			switch {
-			case answer.err != nil:
-				failed[answer.err.Error()]++
-			case answer.asked >= from && answer.asked < killed:
-				a.Record(answer.took)
-			case answer.asked >= killed && answer.asked < until:
-				b.Record(answer.took)
+		for _, a := range r.answers {
+			if a.err == nil && a.asked >= from && a.asked < to {
+				sum.Record(a.took)
 			}
 		}
 	}
-	return report.NewLatency(&a), report.NewLatency(&b), failed
+	return report.NewLatency(&sum)
+}
+
+// failed returns why questions failed, with their numbers.
+func (rs *readers) failed() map[string]int {
+	failed := map[string]int{}
+	for _, r := range rs.all {
+		for _, a := range r.answers {
+			if a.err != nil {
+				failed[a.err.Error()]++
+			}
+		}
+	}
+	return failed
 }

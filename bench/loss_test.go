@@ -113,36 +113,51 @@ func TestUseBeyondTheUsual(t *testing.T) {
 	}
 }
 
-func TestSecondsBeforeAndDuring(t *testing.T) {
+func TestSecondsOfAStretch(t *testing.T) {
 	const second = int64(time.Second)
 	seconds := make([]load.Second, 8)
 	for i := range seconds {
 		seconds[i].Latency.Record(time.Duration(i+1) * time.Millisecond)
 	}
-	plan := load.Step{Start: 100 * second, Warmup: 2 * time.Second}
+	plan := load.Step{Start: 100 * second}
 	for name, tc := range map[string]struct {
-		killed, until int64
-		before, max   float64 // number before; the largest before, which is that of the second
-		during        float64
+		from, to int64
+		whole    bool
+		count    uint64
+		max      float64 // that of the last second
 	}{
-		"on the second":  {104 * second, 106 * second, 2, 4, 2},
-		"a bit later":    {104*second + 1e8, 106*second + 1e8, 2, 4, 3},
-		"all in one":     {104*second + 1e8, 104*second + 2e8, 2, 4, 1},
-		"until the last": {104 * second, 200 * second, 2, 4, 4},
+		"whole ones":                {102 * second, 104 * second, true, 2, 4},
+		"whole ones, a bit later":   {102 * second, 104*second + 1e8, true, 2, 4},
+		"whole ones, a bit earlier": {102 * second, 104*second - 1e8, true, 1, 3},
+		"on the second":             {104 * second, 106 * second, false, 2, 6},
+		"a bit later":               {104*second + 1e8, 106*second + 1e8, false, 3, 7},
+		"within one":                {104*second + 1e8, 104*second + 2e8, false, 1, 5},
+		"until the last":            {104 * second, 200 * second, false, 4, 8},
+		"nothing":                   {104 * second, 104 * second, false, 0, 0},
 	} {
-		before, during := splitSeconds(plan, seconds, tc.killed, tc.until)
-		if float64(before.Count) != tc.before || before.Max != tc.max || float64(during.Count) != tc.during {
-			t.Errorf("%s: %d up to %v ms before, %d during", name, before.Count, before.Max, during.Count)
+		if got := secondsOf(plan, seconds, tc.from, tc.to, tc.whole); got.Count != tc.count || got.Max != tc.max {
+			t.Errorf("%s: %d up to %v ms, want %d up to %v", name, got.Count, got.Max, tc.count, tc.max)
 		}
 	}
 }
 
-func TestAnswersBeforeAndDuring(t *testing.T) {
+func TestRemovalsBeginWithTheLookBefore(t *testing.T) {
+	f := lossFound{killed: 100e9, times: report.LossTimes{First: 10.5, Last: 13}}
+	if from, to := f.removals(); from != 110_400_000_000 || to != 113e9 {
+		t.Errorf("%d to %d", from, to)
+	}
+	f.times = report.LossTimes{First: -1, Last: -1}
+	if from, to := f.removals(); from != to {
+		t.Errorf("without a removal: %d to %d", from, to)
+	}
+}
+
+func TestAnswersOfAStretch(t *testing.T) {
 	rs := &readers{all: []*reader{
 		{answers: []answer{{1, 1e6, nil}, {2, 2e6, nil}, {3, 3e6, nil}}},
 		{answers: []answer{{4, 4e6, nil}, {5, 5e6, errors.New("gone")}, {6, 6e6, nil}, {9, 9e6, nil}}},
 	}}
-	before, during, failed := rs.split(2, 4, 9)
+	before, during, failed := rs.between(2, 4), rs.between(4, 9), rs.failed()
 	if before.Count != 2 || before.Max != 3 || during.Count != 2 || during.Max != 6 || failed["gone"] != 1 || len(failed) != 1 {
 		t.Errorf("before %+v, during %+v, failed %v", before, during, failed)
 	}

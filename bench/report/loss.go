@@ -15,6 +15,8 @@ type Loss struct {
 	Entries     int     `json:"entries"` // to be removed: presence:online, rooms and the user's key, for each connection
 	WaitSeconds float64 `json:"wait_seconds"`
 
+	EndedSeconds float64 `json:"victims_ended_s"` // when the kernel was done with the victims
+
 	Right    bool      `json:"right"` // every key, within the wait
 	Times    LossTimes `json:"times"`
 	Keys     int       `json:"keys"`
@@ -25,12 +27,14 @@ type Loss struct {
 	UsualCPU     CPU     `json:"usual_cpu"` // of the survivors and Redis, in the measured time before the kill
 	UsualSeconds float64 `json:"usual_seconds"`
 	CPU          CPU     `json:"cpu"` // beyond the usual, from the kill until the counts were right
-	Stall        Latency `json:"machine_stall"`
+	StallBefore  Latency `json:"machine_stall_before"`
+	Stall        Latency `json:"machine_stall"` // from the kill on
 
 	Survivors     int     `json:"survivor_conns"`
 	SurvivorRooms int     `json:"survivor_rooms"`
-	Before        Latency `json:"before"` // of the survivors' messages
-	During        Latency `json:"during"` // of those that arrived from the kill until the keys were right
+	Before        Latency `json:"before"`   // of the survivors' messages
+	During        Latency `json:"during"`   // of those that arrived from the kill until the keys were right
+	Removing      Latency `json:"removing"` // of those of them that arrived while entries were removed
 	Sent          uint64  `json:"sent"`
 	Refused       uint64  `json:"refused"`
 	Lost          uint64  `json:"lost"`
@@ -39,9 +43,10 @@ type Loss struct {
 	Disagreeing   int     `json:"members_with_another_order"`
 	Dropped       int     `json:"dropped_connections"`
 
-	ReadsBefore Latency        `json:"reads_before"` // presence of a room, asked through a survivor
-	ReadsDuring Latency        `json:"reads_during"`
-	ReadsFailed map[string]int `json:"reads_failed,omitempty"`
+	ReadsBefore   Latency        `json:"reads_before"` // presence of a room, asked through a survivor
+	ReadsDuring   Latency        `json:"reads_during"`
+	ReadsRemoving Latency        `json:"reads_removing"`
+	ReadsFailed   map[string]int `json:"reads_failed,omitempty"`
 }
 
 // Look is what one look at the keys of the lost connections counted.
@@ -129,30 +134,49 @@ func lossRows(t *table) {
 	each("  per removed entry", func(l *Loss) figure { return number(l.CPU.Redis/float64(max(l.Entries, 1))*1e6, "%.2f µs") })
 	each("  usual before, of a core", func(l *Loss) figure { return number(l.UsualCPU.Redis/l.UsualSeconds*100, "%.1f %%") })
 	each("survivors' CPU for it", func(l *Loss) figure { return number(l.CPU.Nodes, "%.2f s") })
+	each("victims' sockets closed by the kernel", func(l *Loss) figure { return number(l.EndedSeconds, "%.1f s") })
+	survivorRows(t, each)
+}
+
+// survivorRows shows what those noticed who stayed: before the kill, and from then on until the keys
+// were right, with a row for the part of that time in which entries were removed.
+func survivorRows(t *table, each func(string, func(*Loss) figure)) {
 	t.section("the survivors: before the kill / from then until the keys were right")
-	both := func(label string, get func(*Loss) (a, b float64)) {
+	both := func(label string, get func(*Loss) (a, b *Latency), value func(*Latency) float64) {
 		each(label, func(l *Loss) figure {
 			a, b := get(l)
-			return figure{0, millis(a).text + " / " + millis(b).text}
+			return figure{0, millis(value(a)).text + " / " + millis(value(b)).text}
 		})
 	}
-	both("message latency p50", func(l *Loss) (a, b float64) { return l.Before.P50, l.During.P50 })
-	both("message latency p99", func(l *Loss) (a, b float64) { return l.Before.P99, l.During.P99 })
-	both("message latency max", func(l *Loss) (a, b float64) { return l.Before.Max, l.During.Max })
-	each("worst stall of the machine, during", func(l *Loss) figure { return millis(l.Stall.Max) })
-	each("deliveries", func(l *Loss) figure {
-		return figure{0, thousands(float64(l.Before.Count)) + " / " + thousands(float64(l.During.Count))}
-	})
+	p50, p99 := func(l *Latency) float64 { return l.P50 }, func(l *Latency) float64 { return l.P99 }
+	most := func(l *Latency) float64 { return l.Max }
+	messages := func(l *Loss) (a, b *Latency) { return &l.Before, &l.During }
+	reads := func(l *Loss) (a, b *Latency) { return &l.ReadsBefore, &l.ReadsDuring }
+	counts := func(l *Loss, get func(*Loss) (a, b *Latency)) figure {
+		a, b := get(l)
+		return figure{0, thousands(float64(a.Count)) + " / " + thousands(float64(b.Count))}
+	}
+	removing := func(of *Latency) figure {
+		if of.Count == 0 {
+			return missing()
+		}
+		return millis(of.P99)
+	}
+	each("deliveries", func(l *Loss) figure { return counts(l, messages) })
+	both("message latency p50", messages, p50)
+	both("message latency p99", messages, p99)
+	each("  while entries were removed", func(l *Loss) figure { return removing(&l.Removing) })
+	both("message latency max", messages, most)
+	both("worst stall of the machine itself", func(l *Loss) (a, b *Latency) { return &l.StallBefore, &l.Stall }, most)
 	each("lost / duplicated / out of order", func(l *Loss) figure {
 		return figure{0, fmt.Sprintf("%d / %d / %d", l.Lost, l.Duplicated, l.Reordered)}
 	})
 	each("refused / dropped conns", func(l *Loss) figure { return figure{0, fmt.Sprintf("%d / %d", l.Refused, l.Dropped)} })
-	each("presence reads", func(l *Loss) figure {
-		return figure{0, thousands(float64(l.ReadsBefore.Count)) + " / " + thousands(float64(l.ReadsDuring.Count))}
-	})
-	both("presence read p50", func(l *Loss) (a, b float64) { return l.ReadsBefore.P50, l.ReadsDuring.P50 })
-	both("presence read p99", func(l *Loss) (a, b float64) { return l.ReadsBefore.P99, l.ReadsDuring.P99 })
-	both("presence read max", func(l *Loss) (a, b float64) { return l.ReadsBefore.Max, l.ReadsDuring.Max })
+	each("presence reads", func(l *Loss) figure { return counts(l, reads) })
+	both("presence read p50", reads, p50)
+	both("presence read p99", reads, p99)
+	each("  while entries were removed", func(l *Loss) figure { return removing(&l.ReadsRemoving) })
+	both("presence read max", reads, most)
 }
 
 // after shows seconds after the kill.
