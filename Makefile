@@ -115,6 +115,10 @@ bench-loss: ## 50,000 connections lost with three nodes killed at once: how pres
 bench-heartbeat: ## what an idle node sends to Redis with 1,000 and with 15,000 connections
 	$(GO) run ./bench -scenario heartbeat
 
+.PHONY: chaos-presence
+chaos-presence: ## kill and cut nodes and Redis, and see whether presence becomes right again (7 minutes)
+	$(GO) run ./bench -scenario chaos-presence
+
 ##@ Keep house
 .PHONY: tools
 tools: programs test/node_modules/.package-lock.json ## install what the tests need and this machine lacks

@@ -44,6 +44,7 @@ var scenarios = map[string]map[string]string{
 	scenarioIdle:      {"conns": "15000", "nodes": "1", "rooms": "0"},
 	scenarioLoss:      {"conns": "50000", "nodes": "6", "rooms": "1000", "duration": "20s"},
 	scenarioHeartbeat: {"nodes": "1", "warmup": "20s"},
+	scenarioChaos:     {"rooms": "60", "churn": "40"},
 }
 
 // config is what the flags say.
@@ -74,6 +75,7 @@ type config struct {
 	watch     watchFlags
 	loss      lossFlags
 	heartbeat heartbeatFlags
+	chaos     chaosFlags
 }
 
 // listFlag is a flag with commas.
@@ -91,11 +93,11 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	var rates, targets, env, headers string
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), loss (nodes are killed) or heartbeat (traffic of the leases)")
+	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), loss (nodes are killed), heartbeat (traffic of the leases) or chaos-presence (faults, one after the other)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
 	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000")
 	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle and heartbeat: 1, loss: 6")
-	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle: 0, which joins none; loss: 1000")
+	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle: 0, which joins none; loss: 1000, chaos-presence: 60")
 	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
 	fs.IntVar(&c.payload, "payload", 128, "bytes of a message")
 	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together")
@@ -115,6 +117,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	c.watch.register(fs)
 	c.loss.register(fs)
 	c.heartbeat.register(fs)
+	c.chaos.register(fs)
 	if err := fs.Parse(args); err != nil {
 		return c, err
 	}
@@ -185,7 +188,7 @@ func (c *config) validate() error {
 			return fmt.Errorf("-rate: %v messages per second", r)
 		}
 	}
-	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c)); err != nil {
+	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c)); err != nil {
 		return err
 	}
 	if c.scenario == scenarioHeartbeat {

@@ -54,6 +54,9 @@ func exit(err error) {
 
 // run measures each system after the other, prints the table and writes the files.
 func run(ctx context.Context, cfg config, out io.Writer) error {
+	if cfg.scenario == scenarioChaos {
+		return chaosPresence(ctx, cfg, out)
+	}
 	if err := cfg.checkFiles(); err != nil {
 		return err
 	}

@@ -102,11 +102,11 @@ const (
 	PresenceClaim
 	PresenceNominate
 	PresenceSnapshot
-	PresenceIndex   // rooms written down before they are held, or crossed out
+	PresenceIndex   // also when rooms are crossed out
 	PresenceAudit   // looking whether Redis still has what this node holds
 	PresenceScrub   // a page of the search for what dead incarnations left
 	PresenceRead    // any other read
-	presenceOpCount // of which the first PresenceIndex are scripts
+	presenceOpCount // of which those before PresenceAudit are scripts
 )
 
 var presenceOpNames = [presenceOpCount]string{

@@ -40,7 +40,8 @@ type audit struct {
 type auditChunk struct {
 	set     *presenceSet
 	members []*member
-	first   bool // of the set
+	all     []string // the users of members, before those were left out that are under way
+	first   bool     // of the set
 }
 
 // begin wants a pass at once.
@@ -98,7 +99,7 @@ func (p *Presence) auditDue(now time.Time) bool { return !now.Before(p.audit.nex
 func (p *Presence) auditStep(ctx context.Context, c *clients) bool {
 	a, now := &p.audit, time.Now()
 	p.mu.Lock()
-	if !p.lease.valid() || p.ending {
+	if !p.lease.valid() || p.ending && !p.ledger.gated {
 		p.mu.Unlock()
 		a.next = now.Add(auditWait)
 		return false
@@ -144,6 +145,12 @@ func (p *Presence) auditDone(now time.Time) {
 	}
 	if a.again {
 		a.next = now
+		return
+	}
+	if a.deep {
+		p.mu.Lock()
+		p.ledger.gated = false
+		p.mu.Unlock()
 	}
 }
 

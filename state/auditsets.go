@@ -19,6 +19,7 @@ func (p *Presence) auditChunks(ctx context.Context, c *clients, step []auditChun
 	p.mu.Lock()
 	for i := range step {
 		chunk := &step[i]
+		chunk.all = chunk.users()
 		chunk.members = slices.DeleteFunc(chunk.members, func(m *member) bool {
 			return !(m.desired && m.stored == held && m.life == p.ledger.life())
 		})

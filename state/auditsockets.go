@@ -15,14 +15,14 @@ import (
 // auditSockets looks at the sockets of the chunk's users: whether each user has
 // an active socket, and one with an owner; in a deep pass whether we own ours.
 func (p *Presence) auditSockets(ctx context.Context, c *clients, chunk auditChunk, incarnation string) error {
+	if p.audit.deep {
+		if err := p.auditOwners(ctx, c, chunk.all, incarnation); err != nil {
+			return err
+		}
+	}
 	users := chunk.users()
 	if len(users) == 0 {
 		return nil
-	}
-	if p.audit.deep {
-		if err := p.auditOwners(ctx, c, users, incarnation); err != nil {
-			return err
-		}
 	}
 	keys := make([]string, len(users))
 	for i, user := range users {

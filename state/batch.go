@@ -96,6 +96,10 @@ func (l *ledger) takeMembers(set *presenceSet, ops []operation, leased bool) []o
 			}
 			continue
 		}
+		if !m.desired && !m.settled() && set == l.online && l.gated {
+			kept = append(kept, m)
+			continue
+		}
 		op, life := l.operationOf(m)
 		k := slices.IndexFunc(ops[first:], func(o operation) bool { return o.op == op && o.life == life })
 		if k >= 0 && len(ops[first+k].members) == batchMembers {
@@ -206,6 +210,10 @@ func (l *ledger) settle(o operation, err error, now time.Time) {
 func (l *ledger) settleIndex(set *presenceSet, dropped bool, err error, now time.Time) {
 	f := &set.index
 	f.inflight = false
+	if errors.Is(err, errExpired) {
+		l.touchIndex(set)
+		return
+	}
 	if err != nil {
 		f.queued = true
 		l.waiting++

@@ -54,7 +54,8 @@ func (p *Presence) command(c rueidis.CommandClient, o *operation, epoch string, 
 		if o.drop {
 			return c.B().Srem().Key(indexKey(incarnation)).Member(rooms...).Build()
 		}
-		return c.B().Sadd().Key(indexKey(incarnation)).Member(rooms...).Build()
+		ends := []string{strconv.FormatInt(until, 10), strconv.Itoa(int(indexTTL.Seconds()))}
+		return p.scripts.call(c, o.op, []string{indexKey(incarnation)}, append(ends, rooms...))
 	case metrics.PresenceAttach, metrics.PresenceDetach:
 		return p.socketsCommand(c, o, incarnation, until)
 	}

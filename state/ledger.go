@@ -71,7 +71,7 @@ type socket struct {
 	backoff    time.Duration
 }
 
-// operation is one script call, or for PresenceIndex one command.
+// operation is one script call, or the command that crosses out rooms.
 type operation struct {
 	op      metrics.PresenceOp
 	life    uint32
@@ -119,6 +119,7 @@ type ledger struct {
 	delayed     []delayed
 	slowMembers []*member // to be stored again, at a pace
 	slowSockets []*socket
+	gated       bool         // Redis may have gone back in time: nobody goes offline until an audit has looked for sockets
 	waiting     int          // facts queued
 	unsettled   int          // facts not as desired
 	finished    []completion // for the owner to call

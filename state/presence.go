@@ -38,20 +38,28 @@ type Presence struct {
 	wake    chan struct{} // capacity 1: the ledger changed
 	term    time.Duration // length of a lease
 
-	mu       sync.Mutex // guards the rest; never held across I/O or a callback
-	ledger   *ledger
-	lease    lease
-	nodes    int                 // incarnations registered, as of the last heartbeat
-	rooms    recent[writtenRoom] // changed by this node: a cached read might not know yet
-	users    recent[struct{}]    // their sockets were, likewise
-	ending   bool                // Flush was called
-	ended    bool                // run has returned, or will not run
-	idle     []chan struct{}     // closed when nothing is unsettled
-	signs    map[string]struct{} // why a scrub is wanted; for the janitor
-	audit    audit               // run only, but for what mu guards of the ledger
-	pace     pace                // run only
-	prepared uint64              // the link's generation whose Redis knows the scripts; run only
-	redis    string              // of the Redis before; run only
+	mu        sync.Mutex // guards the rest; never held across I/O or a callback
+	ledger    *ledger
+	lease     lease
+	renounced []renounced         // incarnations to be nominated
+	nodes     int                 // incarnations registered, as of the last heartbeat
+	rooms     recent[writtenRoom] // changed by this node: a cached read might not know yet
+	users     recent[struct{}]    // their sockets were, likewise
+	ending    bool                // Flush was called
+	ended     bool                // run has returned, or will not run
+	idle      []chan struct{}     // closed when nothing is unsettled
+	signs     map[string]struct{} // why a scrub is wanted; for the janitor
+	audit     audit               // run only, but for what mu guards of the ledger
+	pace      pace                // run only
+	prepared  uint64              // the link's generation whose Redis knows the scripts; run only
+	redis     string              // of the Redis before; run only
+}
+
+// renounced is an incarnation that this node gave up.
+type renounced struct {
+	incarnation string
+	rooms       []string // written down once more: where Redis lost them, what was under way came after
+	reapable    int64    // the earliest time for it, milliseconds of Redis's clock
 }
 
 // writtenRoom is where a room's events were after this node changed it.

@@ -128,6 +128,9 @@ func (p *Presence) prepare(ctx context.Context, c *clients) error {
 		p.ledger.hurry()
 		p.mu.Unlock()
 		if p.prepared > 0 {
+			p.mu.Lock()
+			p.ledger.gated = true
+			p.mu.Unlock()
 			p.audit.begin(true, time.Now())
 			if c.run != p.redis {
 				p.wantScrub("another redis")
@@ -179,37 +182,49 @@ func (p *Presence) beat(ctx context.Context, c *clients) error {
 			if left != 0 {
 				p.metrics.PresenceLeaseMargin.Set(left.Seconds())
 			}
-			return nil
+			return p.nominateRenounced(ctx, c)
 		}
-		if err := p.restart(ctx, c, redis); err != nil {
-			return err
-		}
+		p.restart(redis)
 	}
 }
 
-// restart ends the present incarnation and begins another. The rooms are
-// written down again for whoever reaps the old one: where Redis lost them, what
-// was under way to it may have come after.
-func (p *Presence) restart(ctx context.Context, c *clients, redis int64) error {
+// restart ends the present incarnation and begins another.
+func (p *Presence) restart(redis int64) {
 	p.mu.Lock()
 	known := p.lease.known
-	old := p.ledger.incarnation()
-	var rooms []string
+	old := renounced{incarnation: p.ledger.incarnation()}
 	for room, set := range p.ledger.rooms {
 		if set.index.stored != absent {
-			rooms = append(rooms, room)
+			old.rooms = append(old.rooms, room)
 		}
 	}
-	reapable := p.lease.renounce(redis)
+	old.reapable = p.lease.renounce(redis)
 	p.ledger.restart(newIncarnation())
+	if known { // else it never held anything
+		p.renounced = append(p.renounced, old)
+	}
 	p.mu.Unlock()
 	p.metrics.PresenceIncarnations.Inc()
-	if !known {
-		return nil // it never held anything
+	if known {
+		p.log.Warn("redis does not know this node any more; presence is stored again as a new incarnation", "incarnation", old.incarnation)
+		p.wantScrub("unknown")
 	}
-	p.log.Warn("redis does not know this node any more; presence is stored again as a new incarnation", "incarnation", old)
-	p.wantScrub("unknown")
-	return p.nominate(ctx, c, old, rooms, reapable)
+}
+
+// nominateRenounced has the incarnations reaped that this node gave up.
+func (p *Presence) nominateRenounced(ctx context.Context, c *clients) error {
+	p.mu.Lock()
+	todo := p.renounced
+	p.mu.Unlock()
+	for i, r := range todo {
+		if err := p.nominate(ctx, c, r.incarnation, r.rooms, r.reapable); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.renounced = todo[i+1:]
+		p.mu.Unlock()
+	}
+	return nil
 }
 
 // nominate has an incarnation reaped that Redis does not know, with these rooms.

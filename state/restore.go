@@ -4,11 +4,25 @@ import "time"
 
 // restart goes on as another incarnation: Redis does not know the present one
 // any more, or takes it for dead. What is wanted is stored again under the new
-// name, at the pace of refill; what is not wanted any more is released from the
-// old one.
+// name, at the pace of refill. Of what is not wanted any more, memberships are
+// released from the old one, because somebody may wait for that; the rest is
+// left to whoever reaps it.
 func (l *ledger) restart(incarnation string) {
 	l.lives = append(l.lives, incarnation)
 	l.hurry()
+	l.gated = false
+	for _, s := range l.sockets {
+		if !s.desired {
+			s.stored = absent
+			s.user.attached--
+			l.touchSocket(s)
+		}
+	}
+	for _, m := range l.online.members {
+		if !m.desired {
+			m.stored = absent
+		}
+	}
 	l.doubtMembers(l.online)
 	for _, set := range l.rooms {
 		l.doubtMembers(set)
@@ -20,10 +34,7 @@ func (l *ledger) restart(incarnation string) {
 		if s.stored == held {
 			s.stored = unknown
 		}
-		switch {
-		case !s.desired:
-			l.touchSocket(s)
-		case !s.queued && !s.slow:
+		if s.desired && !s.queued && !s.slow {
 			l.account(&s.fact)
 			s.slow = true
 			l.slowSockets = append(l.slowSockets, s)

@@ -38,6 +38,8 @@ var (
 	nominateLua string
 	//go:embed scripts/snapshot.lua
 	snapshotLua string
+	//go:embed scripts/index.lua
+	indexLua string
 )
 
 // script is a Lua script and the name Redis gives it.
@@ -54,7 +56,7 @@ func newScript(parts ...string) script {
 }
 
 // scripts are the presence scripts by operation.
-type scripts [metrics.PresenceIndex]script
+type scripts [metrics.PresenceAudit]script
 
 func newScripts() scripts {
 	return scripts{
@@ -68,6 +70,7 @@ func newScripts() scripts {
 		metrics.PresenceClaim:     newScript(claimLua),
 		metrics.PresenceNominate:  newScript(nominateLua),
 		metrics.PresenceSnapshot:  newScript(snapshotLua),
+		metrics.PresenceIndex:     newScript(indexLua),
 	}
 }
 

@@ -80,7 +80,7 @@ func (s *scrubber) run(ctx context.Context, c *clients, now time.Time) error {
 func (p *Presence) scrub(ctx context.Context, c *clients, pause time.Duration) (found int, err error) {
 	for cursor := uint64(0); ; {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		page, err := c.cmd.Do(call, c.cmd.B().Scan().Cursor(cursor).Match("{*}:[no]").Count(scrubPage).Build()).AsScanEntry()
+		page, err := c.cmd.Do(call, c.cmd.B().Scan().Cursor(cursor).Match("{*}:[nor]*").Count(scrubPage).Build()).AsScanEntry()
 		cancel()
 		if err != nil {
 			return found, fmt.Errorf("SCAN: %w", err)
@@ -104,22 +104,26 @@ func (p *Presence) scrub(ctx context.Context, c *clients, pause time.Duration) (
 // trace is a name found beside a presence key.
 type trace struct {
 	incarnation string
-	room        string // of a holder; "" is presence:online
-	user        string // of an owner; "" for a holder
+	room        string // of a holder; "" is presence:online, or a list of rooms
+	user        string // of an owner; "" for others
 }
 
-// scrubKeys looks at the holders and owners that the keys name.
+// scrubKeys looks at the holders, owners and lists of rooms that the keys name.
 func (p *Presence) scrubKeys(ctx context.Context, c *clients, keys []string) (found int, err error) {
 	var commands rueidis.Commands
-	var about []trace
+	var about, traces []trace
 	for _, key := range keys {
-		base, kind := key[1:len(key)-3], key[len(key)-1]
+		end := strings.LastIndex(key, "}:")
+		base, kind := key[1:end], key[end+len("}:"):]
 		switch {
-		case kind == 'n' && base == onlineKey:
+		case kind == "rooms" && strings.HasPrefix(base, "edge:"):
+			traces = append(traces, trace{incarnation: strings.TrimPrefix(base, "edge:")})
+			continue
+		case kind == "n" && base == onlineKey:
 			about = append(about, trace{})
-		case kind == 'n' && strings.HasPrefix(base, "room:") && strings.HasSuffix(base, ":users"):
+		case kind == "n" && strings.HasPrefix(base, "room:") && strings.HasSuffix(base, ":users"):
 			about = append(about, trace{room: base[len("room:") : len(base)-len(":users")]})
-		case kind == 'o' && strings.HasPrefix(base, "user:") && strings.HasSuffix(base, ":socket"):
+		case kind == "o" && strings.HasPrefix(base, "user:") && strings.HasSuffix(base, ":socket"):
 			about = append(about, trace{user: base[len("user:") : len(base)-len(":socket")]})
 			commands = append(commands, c.cmd.B().Hvals().Key(key).Build())
 			continue
@@ -132,7 +136,6 @@ func (p *Presence) scrubKeys(ctx context.Context, c *clients, keys []string) (fo
 	if err != nil {
 		return 0, err
 	}
-	var traces []trace
 	for i, t := range about {
 		names, err := answers[i].AsStrSlice()
 		if err != nil {

@@ -1,0 +1,138 @@
+package chaos
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestObserver plays events and answers to an observer that joined with ada and bob.
+func TestObserver(t *testing.T) {
+	type step struct {
+		event string // payload of an event, or
+		reply *ack   // an answer to presence
+		ask   bool   // it wants to ask
+	}
+	users := func(list ...string) *ack { return &ack{OK: true, Users: list} }
+	tests := []struct {
+		name  string
+		steps []step
+		list  string
+		lefts map[string]int
+	}{
+		{"joined and left", []step{{event: `{"room":"r","joined":["eve"],"left":["bob"],"count":2,"seq":3}`}}, "ada eve", map[string]int{"bob": 1}},
+		{"known already", []step{{event: `{"room":"r","joined":["ada"],"left":["zoe"],"count":2,"seq":3}`}}, "ada bob", map[string]int{"zoe": 1}},
+		{"fields of a later version", []step{{event: `{"joined":["eve"],"left":[],"count":3,"seq":3,"epoch":"K7","prev":2,"more":{}}`}}, "ada bob eve", nil},
+		{"left twice", []step{{event: `{"joined":[],"left":["bob"],"count":1}`}, {event: `{"joined":["bob"],"left":[],"count":2}`},
+			{event: `{"joined":[],"left":["bob"],"count":1}`}}, "ada", map[string]int{"bob": 2}},
+		{"a list replaces", []step{{event: `{"users":["bob","eve"],"count":2}`}}, "bob eve", map[string]int{"ada": 1}},
+		{"an empty list replaces", []step{{event: `{"users":[],"count":0}`}}, "", map[string]int{"ada": 1, "bob": 1}},
+		{"size differs", []step{{event: `{"joined":["eve"],"left":[],"count":4}`, ask: true}, {reply: users("ada", "eve", "max", "zoe")}}, "ada eve max zoe", nil},
+		{"one question at a time", []step{{event: `{"joined":["eve"],"count":4}`, ask: true}, {event: `{"joined":["max"],"count":5}`},
+			{reply: users("ada", "eve", "max", "zoe", "tom")}}, "ada eve max tom zoe", nil},
+		{"answer from before an update", []step{{event: `{"joined":["eve"],"count":4}`, ask: true}, {event: `{"joined":["max"],"count":5}`},
+			{reply: users("ada", "bob", "eve", "zoe"), ask: true}, {reply: users("ada", "bob", "eve", "max", "zoe")}}, "ada bob eve max zoe", nil},
+		{"refused", []step{{event: `{"joined":["eve"],"count":4}`, ask: true}, {reply: &ack{Code: "unavailable"}}}, "ada bob eve", nil},
+		{"numbers only", []step{{event: `{"count":2000,"seq":9}`, ask: true}}, "ada bob", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := &observer{}
+			o.joined([]string{"ada", "bob"})
+			o.begin()
+			for i, s := range tt.steps {
+				var ask bool
+				if s.reply != nil {
+					ask = o.answered(*s.reply)
+				} else {
+					var err error
+					if ask, err = o.update([]byte(s.event)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if ask != s.ask {
+					t.Errorf("step %d: asks %v", i, ask)
+				}
+			}
+			list, ok := o.users()
+			if !ok || strings.Join(list, " ") != tt.list {
+				t.Errorf("list %v, want %v", list, tt.list)
+			}
+			seen := o.seen()
+			if len(seen) != len(tt.lefts) {
+				t.Errorf("saw %v leave, want %v", seen, tt.lefts)
+			}
+			for user, n := range tt.lefts {
+				if seen[user] != n {
+					t.Errorf("saw %v leave, want %v", seen, tt.lefts)
+				}
+			}
+		})
+	}
+}
+
+func TestObserverThatWasAwayCountsNothing(t *testing.T) {
+	o := &observer{}
+	o.joined([]string{"ada"})
+	o.begin()
+	o.away()
+	if _, err := o.update([]byte(`{"joined":["eve"],"left":["ada"],"count":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := o.users(); ok {
+		t.Error("it has a list without having joined")
+	}
+	o.joined([]string{"eve"})
+	if o.seen() != nil {
+		t.Error("it claims to have seen everything")
+	}
+}
+
+func TestJudgeLeaves(t *testing.T) {
+	pairs := []Pair{
+		{Room: 0, User: "ada"}, {Room: 0, User: "bob", Elsewhere: true}, {Room: 1, User: "ada"}, {Room: 0, User: "eve", Late: true},
+	}
+	rooms := []string{"kitchen", "attic"}
+	judge := func(due bool, kitchen, attic map[string]int) Leaves {
+		return JudgeLeaves(pairs, []Seen{{0, "one", kitchen}, {1, "two", attic}}, due, rooms)
+	}
+	tests := []struct {
+		name           string
+		due            bool
+		kitchen, attic map[string]int
+		want           Leaves
+		right          bool
+	}{
+		{"each once", true, map[string]int{"ada": 1, "max": 1}, map[string]int{"ada": 1}, Leaves{Observers: 2, Expected: 2, Once: 2, Silent: 1}, true},
+		{"missed", true, map[string]int{}, map[string]int{"ada": 1}, Leaves{Observers: 2, Expected: 2, Once: 1, Missed: 1, Silent: 1}, false},
+		{"twice", true, map[string]int{"ada": 2}, map[string]int{"ada": 1}, Leaves{Observers: 2, Expected: 2, Once: 1, More: 1, Silent: 1}, false},
+		{"has another device", true, map[string]int{"ada": 1, "bob": 1}, map[string]int{"ada": 1},
+			Leaves{Observers: 2, Expected: 2, Once: 2, Silent: 1, Uncalled: 1}, false},
+		{"all returned", false, map[string]int{"eve": 1}, map[string]int{}, Leaves{Observers: 2, Silent: 3}, true},
+		{"seen although returned", false, map[string]int{"ada": 1}, map[string]int{}, Leaves{Observers: 2, Silent: 3, Uncalled: 1}, false},
+		{"interrupted", true, nil, map[string]int{"ada": 1}, Leaves{Observers: 1, Broken: 1, Expected: 1, Once: 1}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := judge(tt.due, tt.kitchen, tt.attic)
+			if got.Right() != tt.right || (len(got.Examples) == 0) != tt.right {
+				t.Errorf("right is %v, examples %v", got.Right(), got.Examples)
+			}
+			tt.want.Pairs, tt.want.Late, got.Examples = 4, 1, nil
+			if got.Pairs != tt.want.Pairs || got.Late != tt.want.Late || got.Observers != tt.want.Observers || got.Broken != tt.want.Broken ||
+				got.Expected != tt.want.Expected || got.Once != tt.want.Once || got.More != tt.want.More ||
+				got.Missed != tt.want.Missed || got.Silent != tt.want.Silent || got.Uncalled != tt.want.Uncalled {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestListsNameWhatDiffers(t *testing.T) {
+	var l Lists
+	l.compare("one", "kitchen", []string{"ada", "bob"}, true, []string{"bob", "ada"})
+	l.compare("two", "kitchen", []string{"ada", "max"}, true, []string{"bob", "ada"})
+	l.compare("three", "kitchen", nil, false, nil)
+	if l.Observers != 3 || l.Wrong != 2 || len(l.Examples) != 2 || !strings.Contains(l.Examples[0], "[max]") || !strings.Contains(l.Examples[0], "[bob]") {
+		t.Errorf("%+v", l)
+	}
+}
