@@ -12,7 +12,7 @@ func (l *ledger) restart(incarnation string) {
 	l.hurry()
 	l.gated = false
 	for _, s := range l.sockets {
-		if !s.desired {
+		if !s.desired && s.stored != absent {
 			s.stored = absent
 			s.user.attached--
 			l.touchSocket(s)
