@@ -52,6 +52,8 @@ type ack struct {
 	Code  string   `json:"code"`
 	Error string   `json:"error"`
 	Users []string `json:"users"` // nil if not listed
+	Seq   uint64   `json:"seq"`
+	Epoch string   `json:"epoch"` // empty if the server does not tell
 }
 
 // errEnded is the end of a connection while something waited for it.

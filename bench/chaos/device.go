@@ -165,8 +165,8 @@ func (c *Crowd) join(d *device, k *conn, room int) error {
 	var seen func(ack)
 	if d.observer != nil {
 		seen = func(a ack) {
-			if a.OK {
-				d.observer.joined(a.Users)
+			if a.OK && d.observer.joined(a) {
+				c.askList(d.observer, k)
 			}
 		}
 	}
@@ -286,7 +286,7 @@ func (c *Crowd) watcher(d *device, k *conn) func([]byte) {
 	}
 }
 
-// retryAsk is how long an observer waits after its question was refused.
+// retryAsk is how long an observer waits after its question was not answered.
 const retryAsk = 500 * time.Millisecond
 
 // askList asks for the users of an observer's room, as a client does whose list cannot be right.
@@ -298,8 +298,7 @@ func (c *Crowd) askList(o *observer, k *conn) {
 	_ = k.emit("presence", c.Roster.Rooms[o.room], func(a ack) {
 		if o.answered(a) {
 			c.askList(o, k)
-		}
-		if !a.OK {
+		} else if !a.OK || a.Users == nil {
 			time.AfterFunc(retryAsk, func() {
 				if o.again() {
 					c.askList(o, k)

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"maps"
 	"strings"
 	"testing"
 )
@@ -21,7 +22,7 @@ func TestObserver(t *testing.T) {
 	}{
 		{"joined and left", []step{{event: `{"room":"r","joined":["eve"],"left":["bob"],"count":2,"seq":3}`}}, "ada eve", map[string]int{"bob": 1}},
 		{"known already", []step{{event: `{"room":"r","joined":["ada"],"left":["zoe"],"count":2,"seq":3}`}}, "ada bob", map[string]int{"zoe": 1}},
-		{"fields of a later version", []step{{event: `{"joined":["eve"],"left":[],"count":3,"seq":3,"epoch":"K7","prev":2,"more":{}}`}}, "ada bob eve", nil},
+		{"fields of a later version", []step{{event: `{"joined":["eve"],"left":[],"count":3,"seq":3,"more":{}}`}}, "ada bob eve", nil},
 		{"left twice", []step{{event: `{"joined":[],"left":["bob"],"count":1}`}, {event: `{"joined":["bob"],"left":[],"count":2}`},
 			{event: `{"joined":[],"left":["bob"],"count":1}`}}, "ada", map[string]int{"bob": 2}},
 		{"a list replaces", []step{{event: `{"users":["bob","eve"],"count":2}`}}, "bob eve", map[string]int{"ada": 1}},
@@ -37,7 +38,7 @@ func TestObserver(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			o := &observer{}
-			o.joined([]string{"ada", "bob"})
+			o.joined(ack{OK: true, Users: []string{"ada", "bob"}})
 			o.begin()
 			for i, s := range tt.steps {
 				var ask bool
@@ -57,22 +58,110 @@ func TestObserver(t *testing.T) {
 			if !ok || strings.Join(list, " ") != tt.list {
 				t.Errorf("list %v, want %v", list, tt.list)
 			}
-			seen := o.seen()
-			if len(seen) != len(tt.lefts) {
+			if seen := o.seen(); !maps.Equal(seen, tt.lefts) {
 				t.Errorf("saw %v leave, want %v", seen, tt.lefts)
-			}
-			for user, n := range tt.lefts {
-				if seen[user] != n {
-					t.Errorf("saw %v leave, want %v", seen, tt.lefts)
-				}
 			}
 		})
 	}
 }
 
+// TestObserverWithPositions does the same where the server tells where lists and updates are in the
+// room's history: the observer joined at change 5 of epoch A.
+func TestObserverWithPositions(t *testing.T) {
+	type step struct {
+		event string
+		reply *ack
+		ask   bool
+	}
+	at := func(epoch string, seq uint64, list ...string) *ack {
+		return &ack{OK: true, Users: list, Seq: seq, Epoch: epoch}
+	}
+	tests := []struct {
+		name  string
+		steps []step
+		list  string
+		lefts map[string]int
+	}{
+		{"follows", []step{{event: `{"joined":["eve"],"left":["bob"],"count":2,"prev":5,"seq":7,"epoch":"A"}`}}, "ada eve", map[string]int{"bob": 1}},
+		{"overlaps", []step{{event: `{"joined":["eve"],"left":[],"count":3,"prev":3,"seq":7,"epoch":"A"}`}}, "ada bob eve", nil},
+		{"known already", []step{{event: `{"joined":[],"left":["bob"],"count":1,"prev":3,"seq":5,"epoch":"A"}`}}, "ada bob", nil},
+		{"gap", []step{{event: `{"joined":["eve"],"left":[],"count":2,"prev":6,"seq":7,"epoch":"A"}`, ask: true}, {reply: at("A", 7, "ada", "eve")}},
+			"ada eve", map[string]int{"bob": 1}},
+		{"gap while asking", []step{{event: `{"joined":["eve"],"count":2,"prev":6,"seq":7,"epoch":"A"}`, ask: true},
+			{event: `{"joined":["max"],"count":3,"prev":8,"seq":9,"epoch":"A"}`},
+			{reply: at("A", 7, "ada", "eve"), ask: true}, {reply: at("A", 9, "ada", "eve", "max")}}, "ada eve max", map[string]int{"bob": 1}},
+		{"another epoch", []step{{event: `{"joined":["eve"],"count":2,"prev":0,"seq":1,"epoch":"B"}`, ask: true}, {reply: at("B", 1, "ada", "eve")},
+			{event: `{"joined":["max"],"left":["ada"],"count":2,"prev":1,"seq":3,"epoch":"B"}`}}, "eve max", map[string]int{"ada": 1, "bob": 1}},
+		{"a list replaces", []step{{event: `{"users":["bob","eve"],"count":2,"seq":9,"epoch":"A"}`},
+			{event: `{"joined":[],"left":["ada"],"count":2,"prev":7,"seq":8,"epoch":"A"}`}}, "bob eve", map[string]int{"ada": 1}},
+		{"an older list does not", []step{{event: `{"users":["zoe"],"count":1,"seq":4,"epoch":"A"}`}}, "ada bob", nil},
+		{"refused", []step{{event: `{"joined":["eve"],"count":2,"prev":6,"seq":7,"epoch":"A"}`, ask: true}, {reply: &ack{}}}, "ada bob", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := &observer{}
+			if o.joined(*at("A", 5, "ada", "bob")) {
+				t.Error("it asks after the join")
+			}
+			o.begin()
+			for i, s := range tt.steps {
+				var ask bool
+				if s.reply != nil {
+					ask = o.answered(*s.reply)
+				} else {
+					var err error
+					if ask, err = o.update([]byte(s.event)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if ask != s.ask {
+					t.Errorf("step %d: asks %v", i, ask)
+				}
+			}
+			if list, _ := o.users(); strings.Join(list, " ") != tt.list {
+				t.Errorf("list %v, want %v", list, tt.list)
+			}
+			if seen := o.seen(); !maps.Equal(seen, tt.lefts) {
+				t.Errorf("saw %v leave, want %v", seen, tt.lefts)
+			}
+		})
+	}
+}
+
+func TestObserverWhoseFirstListWasOvertaken(t *testing.T) {
+	o := &observer{}
+	if ask, err := o.update([]byte(`{"joined":["eve"],"left":[],"count":3,"prev":5,"seq":6,"epoch":"A"}`)); ask || err != nil {
+		t.Errorf("before its join it asks %v, %v", ask, err)
+	}
+	if !o.joined(ack{OK: true, Users: []string{"ada", "bob"}, Seq: 5, Epoch: "A"}) {
+		t.Error("it takes a list from before an update it had")
+	}
+	if o.answered(ack{OK: true, Users: []string{"ada", "bob", "eve"}, Seq: 6, Epoch: "A"}) {
+		t.Error("it asks again")
+	}
+	if list, _ := o.users(); len(list) != 3 {
+		t.Errorf("list %v", list)
+	}
+}
+
+func TestObserverWithoutAListAsks(t *testing.T) {
+	o := &observer{}
+	if !o.joined(ack{OK: true}) {
+		t.Error("it does not ask after a join without a list")
+	}
+	o.answered(ack{Code: "unavailable"})
+	if !o.again() {
+		t.Error("it does not ask again after a refusal")
+	}
+	o.answered(ack{OK: true, Users: []string{"ada"}})
+	if o.again() {
+		t.Error("it asks although it has a list")
+	}
+}
+
 func TestObserverThatWasAwayCountsNothing(t *testing.T) {
 	o := &observer{}
-	o.joined([]string{"ada"})
+	o.joined(ack{OK: true, Users: []string{"ada"}})
 	o.begin()
 	o.away()
 	if _, err := o.update([]byte(`{"joined":["eve"],"left":["ada"],"count":1}`)); err != nil {
@@ -81,7 +170,7 @@ func TestObserverThatWasAwayCountsNothing(t *testing.T) {
 	if _, ok := o.users(); ok {
 		t.Error("it has a list without having joined")
 	}
-	o.joined([]string{"eve"})
+	o.joined(ack{OK: true, Users: []string{"eve"}})
 	if o.seen() != nil {
 		t.Error("it claims to have seen everything")
 	}
