@@ -27,13 +27,14 @@ const (
 // or gone back in time (a lost connection, a flushed cache), at once, and every
 // auditDeep-th light pass.
 type audit struct {
-	deep  bool
-	again bool           // a deep pass is wanted as soon as the lease is valid
-	steps [][]auditChunk // what is left of the pass
-	every time.Duration  // between steps
-	next  time.Time      // when the next step is due
-	count int            // passes begun
-	found int            // differences in this pass
+	deep   bool
+	again  bool           // a deep pass is wanted as soon as the lease is valid
+	sets   []*presenceSet // that the pass still has to look at
+	chunks []auditChunk   // of the set before them
+	every  time.Duration  // between steps
+	next   time.Time      // when the next step is due
+	count  int            // passes begun
+	found  int            // differences in this pass
 }
 
 // auditChunk is up to batchMembers members of a set.
@@ -47,49 +48,64 @@ type auditChunk struct {
 // begin wants a pass at once.
 func (a *audit) begin(deep bool, now time.Time) {
 	a.again = a.again || deep
-	a.steps, a.next = nil, now
+	a.sets, a.chunks, a.next = nil, nil, now
 }
 
-// start collects what a pass looks at.
+// over reports whether the pass has looked at everything.
+func (a *audit) over() bool { return len(a.sets)+len(a.chunks) == 0 }
+
+// start begins a pass over everything in the ledger.
 func (a *audit) start(l *ledger, now time.Time) {
 	a.deep = a.again || a.count%auditDeep == auditDeep-1
 	a.again = false
 	a.count++
 	a.found = 0
-	var step []auditChunk
-	size := 0
-	add := func(c auditChunk) {
-		if len(step) == auditChunks || size+len(c.members) > auditMembers {
-			a.steps = append(a.steps, step)
-			step, size = nil, 0
-		}
-		step, size = append(step, c), size+len(c.members)
-	}
-	a.collect(l.online, add)
+	steps := 1 + len(l.online.members)/auditMembers
+	a.sets = append(a.sets, l.online)
+	members := 0
 	for _, set := range l.rooms {
-		a.collect(set, add)
+		a.sets = append(a.sets, set)
+		members += len(set.members)
 	}
-	if len(step) > 0 {
-		a.steps = append(a.steps, step)
-	}
+	steps += max(members/auditMembers, len(l.rooms)/auditChunks)
 	if a.every = 0; !a.deep {
-		a.every = auditPeriod / time.Duration(len(a.steps)+1)
+		a.every = auditPeriod / time.Duration(steps+1)
 	}
 	a.next = now
 }
 
-func (a *audit) collect(set *presenceSet, add func(auditChunk)) {
+// step returns what is to be looked at next: auditChunks chunks or auditMembers
+// members. Sets are taken apart as their turn comes, so that the ledger is
+// never held up for all of them.
+func (a *audit) step() (step []auditChunk) {
+	for size := 0; len(step) < auditChunks && !a.over(); {
+		if len(a.chunks) == 0 {
+			a.chunks = a.split(a.sets[0])
+			a.sets = a.sets[1:]
+			continue
+		}
+		c := a.chunks[0]
+		if size += len(c.members); size > auditMembers && len(step) > 0 {
+			break
+		}
+		step, a.chunks = append(step, c), a.chunks[1:]
+	}
+	return step
+}
+
+// split takes a set apart. An empty one is of interest to a deep pass only.
+func (a *audit) split(set *presenceSet) (chunks []auditChunk) {
 	chunk := auditChunk{set: set, first: true}
 	for _, m := range set.members {
-		chunk.members = append(chunk.members, m)
-		if len(chunk.members) == batchMembers {
-			add(chunk)
+		if chunk.members = append(chunk.members, m); len(chunk.members) == batchMembers {
+			chunks = append(chunks, chunk)
 			chunk = auditChunk{set: set}
 		}
 	}
 	if len(chunk.members) > 0 || chunk.first && a.deep {
-		add(chunk)
+		chunks = append(chunks, chunk)
 	}
+	return chunks
 }
 
 // auditDue reports whether a step is due.
@@ -104,15 +120,12 @@ func (p *Presence) auditStep(ctx context.Context, c *clients) bool {
 		a.next = now.Add(auditWait)
 		return false
 	}
-	begun := len(a.steps) == 0
+	begun := a.over()
 	if begun {
 		a.start(p.ledger, now)
 		p.ledger.prune()
 	}
-	var step []auditChunk
-	if len(a.steps) > 0 {
-		step, a.steps = a.steps[0], a.steps[1:]
-	}
+	step := a.step()
 	incarnation := p.ledger.incarnation()
 	p.mu.Unlock()
 
@@ -128,7 +141,7 @@ func (p *Presence) auditStep(ctx context.Context, c *clients) bool {
 		a.begin(a.deep, now.Add(auditWait))
 		return false
 	}
-	if a.next = now.Add(a.every); len(a.steps) == 0 {
+	if a.next = now.Add(a.every); a.over() {
 		p.auditDone(now)
 	}
 	return len(step) > 0

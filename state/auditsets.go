@@ -206,7 +206,7 @@ func (p *Presence) auditIndex(ctx context.Context, c *clients, incarnation strin
 		if p.ledger.rooms[room] == nil {
 			set := p.ledger.room(room)
 			set.index.desired, set.index.stored, set.index.life = true, held, p.ledger.life()
-			p.audit.steps = append(p.audit.steps, []auditChunk{{set: set, first: true}})
+			p.audit.sets = append(p.audit.sets, set)
 		}
 	}
 	for room, set := range p.ledger.rooms {

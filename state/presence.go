@@ -69,6 +69,7 @@ type writtenRoom struct {
 }
 
 func newPresence(cfg Config, l *link, incarnation string, u *updates, m *metrics.Metrics) *Presence {
+	m.PresenceIncarnations.Inc()
 	return &Presence{
 		link: l, log: cfg.Log, metrics: m, scripts: newScripts(), updates: u,
 		term: cfg.Lease, wake: make(chan struct{}, 1),

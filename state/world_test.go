@@ -291,7 +291,7 @@ func (w *world) audit(n *simNode, deep bool) {
 	if deep {
 		n.p.audit.begin(deep, time.Now())
 	}
-	for n.p.auditStep(w.t.Context(), w.c); len(n.p.audit.steps) > 0; {
+	for n.p.auditStep(w.t.Context(), w.c); !n.p.audit.over(); {
 		n.p.auditStep(w.t.Context(), w.c)
 	}
 }

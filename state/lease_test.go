@@ -1,0 +1,253 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+const shortLease = 400 * time.Millisecond
+
+func short(c *Config) { c.Lease = shortLease }
+
+func TestLease(t *testing.T) {
+	l := newLease(10 * time.Second)
+	now := time.Unix(50, 0)
+	if l.valid() || l.margin() != time.Second {
+		t.Error("a new lease is none")
+	}
+	if left := l.renewed(110_000, 100_000, now); left != 0 || !l.valid() || l.steady != 100_000 || !l.next.Equal(now.Add(2500*time.Millisecond)) {
+		t.Errorf("first heartbeat: %v left, %+v", left, l)
+	}
+	if left := l.renewed(112_500, 102_500, now); left != 7500*time.Millisecond || l.steady != 100_000 {
+		t.Errorf("second heartbeat: %v left, %+v", left, l)
+	}
+	if l.refused(); l.valid() || !l.next.IsZero() {
+		t.Errorf("refused: %+v", l)
+	}
+	// The row has a hole as long as a lease.
+	if left := l.renewed(122_600, 112_600, now); left != -100*time.Millisecond || !l.valid() || l.steady != 112_600 {
+		t.Errorf("late heartbeat: %v left, %+v", left, l)
+	}
+	if l.broken(now); l.steady != 0 || !l.valid() || !l.next.Equal(now.Add(beatRetry)) {
+		t.Errorf("broken: %+v", l)
+	}
+	l.renewed(130_000, 120_000, now)
+	if l.renewed(100_000, 90_000, now); l.steady != 90_000 {
+		t.Errorf("Redis's clock went back: %+v", l)
+	}
+	if at := l.renounce(95_000); at != 101_000 || l.valid() || l.known {
+		t.Errorf("renounced: reapable at %d, %+v", at, l)
+	}
+	if at := l.renounce(95_000); at != 95_000 {
+		t.Errorf("renounced without a lease: reapable at %d", at)
+	}
+}
+
+// crash ends a node as kill -9 does: nothing is released, nobody is told.
+func (n *node) crash(t *testing.T) { n.stop(t) }
+
+func TestDeadNodeIsReaped(t *testing.T) {
+	backends(t, func(t *testing.T, b *backend) {
+		watch := b.start(t, "listener", short)
+		subscribe(t, watch, "/", "r", 1)
+		nodeA, nodeB := b.start(t, "nodeAAAA", short), b.start(t, "nodeBBBB", short)
+		for i := range 300 {
+			user := fmt.Sprintf("u%03d", i)
+			nodeA.Presence().Connect(user, user+"-a", 0, nil)
+			nodeA.Presence().Join(user, user+"-a", "r", nil)
+			nodeA.Presence().Join(user, user+"-a", "own"+user, nil)
+		}
+		nodeA.settled(t)
+		nodeB.connect(t, "u000", "u000-b") // two devices
+		nodeB.join(t, "u000", "u000-b", "r")
+		nodeB.connect(t, "moved", "u001-a") // its id begins anyhow
+		joined := 0
+		for joined < 300 {
+			joined += len(nextUpdate(t, watch).Joined)
+		}
+		nodeA.crash(t)
+		left := map[string]int{}
+		for len(left) < 299 {
+			u := nextUpdate(t, watch)
+			for _, user := range u.Left {
+				left[user]++
+			}
+			if len(u.Joined) > 0 {
+				t.Errorf("%q joined", u.Joined)
+			}
+		}
+		for user, n := range left {
+			if n != 1 || user == "u000" {
+				t.Errorf("%s left %d times", user, n)
+			}
+		}
+		eventually(t, "the dead node is forgotten", func() error {
+			if dead := b.list(t, "ZRANGE", deadKey, "0", "-1"); len(dead) > 0 {
+				return fmt.Errorf("dead are %q", dead)
+			}
+			return nil
+		})
+		b.expectSet(t, onlineKey, "u000", "moved")
+		b.expectSet(t, roomKey("r"), "u000")
+		if got := b.list(t, "KEYS", "*"+nodeA.incarnation()+"*"); len(got) > 0 {
+			t.Errorf("keys of the dead node: %q", got)
+		}
+		if got := b.text(t, "GET", socketKey("u000")); got != "u000-b" {
+			t.Errorf("the socket of the user with two devices is %q", got)
+		}
+		if got := b.number(t, "EXISTS", socketKey("u002")); got != 0 {
+			t.Error("a dead user has a socket")
+		}
+		reaped := testutil.ToFloat64(nodeB.metrics.PresenceReaped) + testutil.ToFloat64(watch.metrics.PresenceReaped)
+		if reaped != 1 {
+			t.Errorf("%v nodes reaped", reaped)
+		}
+	})
+}
+
+// A node that was given up while its sockets live goes on as another incarnation.
+func TestUnknownNodeGoesOn(t *testing.T) {
+	backends(t, func(t *testing.T, b *backend) {
+		n := b.start(t, "nodeAAAA", short)
+		n.connect(t, "u", "s")
+		n.join(t, "u", "s", "r")
+		old := n.incarnation()
+		b.do(t, "ZREM", instKey, old)
+		b.do(t, "ZADD", deadKey, "1", old) // as CLAIM does
+		eventually(t, "another incarnation begins", func() error {
+			if n.incarnation() == old {
+				return errNotYet
+			}
+			return nil
+		})
+		n.settled(t)
+		eventually(t, "the old one is reaped", func() error {
+			if keys := b.list(t, "KEYS", "*"+old+"*"); len(keys) > 0 {
+				return fmt.Errorf("left: %q", keys)
+			}
+			return nil
+		})
+		b.expectOnline(t, "u", "s")
+		b.expectSet(t, roomKey("r"), "u")
+		if got := testutil.ToFloat64(n.metrics.PresenceIncarnations); got != 2 {
+			t.Errorf("%v incarnations counted", got)
+		}
+		if n.log.count("does not know this node any more") != 1 {
+			t.Error("the log does not say it once")
+		}
+		n.Presence().Disconnect("u", "s")
+		n.settled(t)
+		b.expectEmpty(t)
+	})
+}
+
+func TestFlushStrikesTheNodeOff(t *testing.T) {
+	backends(t, func(t *testing.T, b *backend) {
+		n := b.start(t, "nodeAAAA", nil)
+		n.connect(t, "u", "s")
+		n.join(t, "u", "s", "r")
+		if got := b.list(t, "ZRANGE", instKey, "0", "-1"); !slices.Equal(got, []string{n.incarnation()}) {
+			t.Errorf("registered are %q", got)
+		}
+		if err := n.Presence().Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range b.list(t, "KEYS", "*") {
+			if key != "{room:r:users}:m" {
+				t.Errorf("%s is left", key)
+			}
+		}
+	})
+}
+
+// What others do to the public keys is repaired by the next pass of an audit.
+func TestForeignRemovalsAreRepaired(t *testing.T) {
+	backends(t, func(t *testing.T, b *backend) {
+		n := b.start(t, "nodeAAAA", nil)
+		for _, user := range []string{"u", "v", "w"} {
+			n.connect(t, user, user+"-1")
+			n.join(t, user, user+"-1", "r")
+		}
+		b.do(t, "SREM", onlineKey, "u")
+		b.do(t, "SREM", roomKey("r"), "u", "v")
+		b.do(t, "DEL", socketKey("u"))
+		b.do(t, "SET", socketKey("v"), "of a server that died since")
+		n.presence.link.flushed <- struct{}{} // audit now
+		eventually(t, "all is as before", func() error {
+			var errs []error
+			for key, want := range map[string]int64{onlineKey: 3, roomKey("r"): 3} {
+				if got := b.number(t, "SCARD", key); got != want {
+					errs = append(errs, fmt.Errorf("%s has %d", key, got))
+				}
+			}
+			for _, user := range []string{"u", "v", "w"} {
+				if got := b.text(t, "GET", socketKey(user)); got != user+"-1" {
+					errs = append(errs, fmt.Errorf("socket of %s is %q", user, got))
+				}
+			}
+			return errors.Join(errs...)
+		})
+		if got := testutil.ToFloat64(n.metrics.PresenceDrift[0]); got != 5 {
+			t.Errorf("%v differences counted, want 5", got)
+		}
+	})
+}
+
+// While Redis refuses, nothing is lost and nothing is added; the lease comes first.
+func TestExpiredLeaseRefuses(t *testing.T) {
+	backends(t, func(t *testing.T, b *backend) {
+		n := b.start(t, "nodeAAAA", nil)
+		n.presence.mu.Lock()
+		n.presence.lease.until = 1 // long ago
+		n.presence.mu.Unlock()
+		n.connect(t, "u", "s") // refused once, then renewed
+		b.expectOnline(t, "u", "s")
+		if got := testutil.ToFloat64(n.metrics.PresenceExpired); got != 1 {
+			t.Errorf("%v refusals counted", got)
+		}
+	})
+}
+
+// Who missed events is told who is there.
+func TestMissedEventsAreMadeUpFor(t *testing.T) {
+	modes(t, func(t *testing.T, b *backend, pattern bool) {
+		n := b.start(t, "nodeAAAA", func(c *Config) { c.Pattern, c.PresenceWindow = pattern, 10*time.Millisecond })
+		other := b.start(t, "nodeBBBB", nil)
+		subscribe(t, n, "/", "r", 1)
+		subscribe(t, n, "/", "quiet", 1)
+		n.connect(t, "u", "s")
+		n.join(t, "u", "s", "r")
+		n.join(t, "u", "s", "quiet")
+		nextUpdate(t, n)
+		nextUpdate(t, n)
+		other.connect(t, "v", "s2")
+		if b.redis != nil {
+			// The Pub/Sub connection breaks, and before it is back somebody joins.
+			b.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+			n.bus.subsMu.Lock() // holds the confirmations up
+			other.join(t, "v", "s2", "r")
+			n.bus.subsMu.Unlock()
+		} else {
+			b.do(t, "HINCRBY", "{room:r:users}:m", "s", "1") // as if an event had been lost
+			other.join(t, "v", "s2", "r")
+		}
+		for {
+			u := nextUpdate(t, n)
+			if u.Room != "r" {
+				t.Fatalf("told %+v of a room where nothing happened", u)
+			}
+			if !u.Full {
+				continue // the event came through, or the one after the gap
+			}
+			if !slices.Equal(u.Users, []string{"u", "v"}) || u.Count != 2 || u.Prev != u.Seq || u.Seq < 2 {
+				t.Errorf("told %+v", u)
+			}
+			return
+		}
+	})
+}
