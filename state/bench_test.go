@@ -1,9 +1,18 @@
 package state
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stellara/edge/metrics"
 )
 
 // BenchmarkPublish is the cost of one message through the queue, Redis and back.
@@ -63,4 +72,55 @@ func benchmarkNode(b *testing.B, kind string) *node {
 		backend = realRedis
 	}
 	return backend(b).start(b, "nodeAAAA", nil)
+}
+
+// BenchmarkScripts is what the presence scripts cost Redis itself, per member or
+// socket, in batches as a busy node sends them, beside other holders of the same set.
+func BenchmarkScripts(b *testing.B) {
+	for _, others := range []int{0, 2, 19} {
+		b.Run(fmt.Sprintf("others=%d", others), func(b *testing.B) {
+			back := realRedis(b)
+			m := metrics.New(prometheus.NewRegistry(), "test")
+			cfg := Config{Lease: time.Hour, Log: slog.New(slog.DiscardHandler)}
+			p := newPresence(cfg, newLink(back.options, false, "bench", cfg.Log, m), "I", newUpdates(0), m)
+			c := &clients{gen: 1, cmd: back.observer}
+			if err := errors.Join(p.scripts.load(b.Context(), c.cmd), p.beat(b.Context(), c)); err != nil {
+				b.Fatal(err)
+			}
+			for i := range others { // each holds everybody, which is the worst
+				holder := fmt.Sprint("other", i)
+				for from := 0; from < 20*batchMembers; from += 1000 {
+					hold := []string{"HSET", "{room:r:users}:i:" + holder}
+					for k := from; k < from+1000; k++ {
+						hold = append(hold, "user"+strconv.Itoa(k), "1")
+					}
+					back.do(b, hold...)
+				}
+				back.do(b, "SADD", "{room:r:users}:n", holder)
+			}
+			set := &presenceSet{room: "r"}
+			done := 0
+			back.do(b, "CONFIG", "RESETSTAT")
+			for b.Loop() {
+				o := operation{op: metrics.PresenceHold, set: set}
+				for k := range batchMembers {
+					o.members = append(o.members, &member{user: "user" + strconv.Itoa(done%20*batchMembers+k)})
+				}
+				for _, op := range []metrics.PresenceOp{metrics.PresenceHold, metrics.PresenceAssert, metrics.PresenceRelease} {
+					o.op = op
+					if r := p.send(b.Context(), c, []operation{o}, p.lease.until)[0]; r.err != nil {
+						b.Fatal(r.err)
+					}
+				}
+				done++
+			}
+			info := back.text(b, "INFO", "commandstats")
+			_, after, _ := strings.Cut(info, "cmdstat_evalsha:")
+			var calls, usec int
+			if _, err := fmt.Sscanf(after, "calls=%d,usec=%d", &calls, &usec); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(usec)/float64(done*batchMembers), "redis-us/hold+assert+release")
+		})
+	}
 }

@@ -202,6 +202,9 @@ func TestForeignRemovalsAreRepaired(t *testing.T) {
 func TestExpiredLeaseRefuses(t *testing.T) {
 	backends(t, func(t *testing.T, b *backend) {
 		n := b.start(t, "nodeAAAA", nil)
+		n.connect(t, "first", "s0") // there is a lease
+		n.Presence().Disconnect("first", "s0")
+		n.settled(t)
 		n.presence.mu.Lock()
 		n.presence.lease.until = 1 // long ago
 		n.presence.mu.Unlock()
