@@ -4,6 +4,8 @@
 //
 //	go run ./bench                        5,000 connections in 50 rooms on 3 edge nodes
 //	go run ./bench -system both           the same, on the Node.js system and on the edge
+//	go run ./bench -scenario loss         50,000 connections lost with the nodes that held them
+//	go run ./bench -scenario heartbeat    traffic of an idle node and Redis
 //	go run ./bench -scenario idle         15,000 idle connections on one process: memory
 //	go run ./bench -scenario chaos-presence   faults of nodes and Redis: presence
 //	go run ./bench -target HOST:PORT,...  servers that run already

@@ -20,7 +20,7 @@ type watchFlags struct {
 func (w *watchFlags) register(fs *flag.FlagSet) {
 	fs.BoolVar(&w.observer, "observer", true,
 		"steady, on servers of its own: a Node.js process compares the presence keys with the truth all the time")
-	fs.Float64Var(&w.churn, "churn", 5,
+	fs.Float64Var(&w.churn, "churn", 2,
 		"steady, on servers of its own: changes of presence per second by further users (connect, join, leave, move, disconnect); 0: none")
 }
 
