@@ -17,12 +17,12 @@ import (
 // Disconnect, Join and Leave record what shall be and never wait; their done
 // functions are called when Redis has it. The reads wait for Redis.
 type presence interface {
-	Connect(user, socket string, done func(error))
+	Connect(user, socket string, generation uint64, done func(error))
 	Disconnect(user, socket string)
 	Join(user, socket, room string, done func(error))
 	Leave(user, socket, room string, done func(error))
 	Online(ctx context.Context, users []string) ([]bool, error)
-	Members(ctx context.Context, room string, limit int) (users []string, count int, err error)
+	Snapshot(ctx context.Context, room string) (state.Snapshot, error)
 }
 
 // socket is what the application needs of *engine.Socket.
@@ -147,7 +147,7 @@ func (i *identity) whileConnected(f func()) bool { return i.while(phaseConnected
 func (a *app) connected(s socket) {
 	who := identityOf(s)
 	who.while(phaseNew, phaseConnected, func() {
-		a.presence.Connect(who.User, s.ID(), func(err error) {
+		a.presence.Connect(who.User, s.ID(), 0, func(err error) {
 			if err != nil {
 				a.log.Debug("presence of a socket not stored", "socket", s.ID(), "error", err)
 			}

@@ -17,7 +17,7 @@ func TestPresenceFollowsTheSocket(t *testing.T) {
 	s := a.socket("u1")
 	a.disconnected(s)
 	a.disconnected(s)
-	if got, want := a.presence.recorded(), []string{"connect u1 " + testSocket, "disconnect u1 " + testSocket}; !slices.Equal(got, want) {
+	if got, want := a.presence.recorded(), []string{"connect u1 " + testSocket + " 0", "disconnect u1 " + testSocket}; !slices.Equal(got, want) {
 		t.Errorf("presence was asked for %q, want %q", got, want)
 	}
 	never := &fakeSocket{id: testSocket, data: &identity{User: "u2"}} // disconnects before its connection handler ran
@@ -104,7 +104,7 @@ func TestJoinWaitsForSubscriptionAndPresence(t *testing.T) {
 				e.open(t, "with presence alone")
 				s.live[0](nil)
 			}
-			if got, want := e.ack(t), `[{"ok":true,"room":"r1","count":2,"users":["u1","u2"]}]`; got != want {
+			if got, want := e.ack(t), `[{"ok":true,"room":"r1","count":2,"users":["u1","u2"],"seq":7,"epoch":"E"}]`; got != want {
 				t.Errorf("ack %s, want %s", got, want)
 			}
 			e.waitReleased(t)
@@ -153,7 +153,7 @@ func TestJoinThenGone(t *testing.T) {
 	a.join(s, late)
 	s.live[1](engine.ErrDisconnected)
 	late.waitReleased(t)
-	want := []string{"connect u1 " + testSocket, "join u1 " + testSocket + " r1", "disconnect u1 " + testSocket}
+	want := []string{"connect u1 " + testSocket + " 0", "join u1 " + testSocket + " r1", "disconnect u1 " + testSocket}
 	if got := a.presence.recorded(); !slices.Equal(got, want) {
 		t.Errorf("presence was asked for %q, want %q", got, want)
 	}

@@ -42,6 +42,7 @@ type Config struct {
 	MaxPayload     int           `env:"MAX_PAYLOAD" envDefault:"1000000" help:"largest message from a client, in bytes"`
 
 	PresenceWindow time.Duration `env:"PRESENCE_WINDOW" envDefault:"250ms" help:"time over which presence updates to a room are merged; 0s: not at all"`
+	PresenceLease  time.Duration `env:"PRESENCE_LEASE" envDefault:"10s" help:"time without a sign of life after which other nodes remove this node's presence; the same on all nodes"`
 	ShutdownGrace  time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" help:"longest time from SIGTERM to the end of the process"`
 
 	LogLevel  logLevel  `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
@@ -112,6 +113,7 @@ const minSecret = 32
 const (
 	minTimer, maxTimer     = 100 * time.Millisecond, time.Hour
 	maxPresenceWindow      = time.Minute
+	minLease, maxLease     = 2 * time.Second, 5 * time.Minute
 	minGrace, maxGrace     = 100 * time.Millisecond, time.Hour
 	minPayload, maxPayload = 1_000, 64 << 20
 	maxKey                 = 200
@@ -205,6 +207,7 @@ func (c *Config) checkNumbers(p *problems) {
 		{"PING_TIMEOUT", c.PingTimeout, minTimer, maxTimer},
 		{"CONNECT_TIMEOUT", c.ConnectTimeout, minTimer, maxTimer},
 		{"PRESENCE_WINDOW", c.PresenceWindow, 0, maxPresenceWindow},
+		{"PRESENCE_LEASE", c.PresenceLease, minLease, maxLease},
 		{"SHUTDOWN_GRACE", c.ShutdownGrace, minGrace, maxGrace},
 	}
 	for _, d := range durations {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ type fakePresence struct {
 	online  map[string]bool
 	members map[string][]string
 	counts  map[string]int // if not the length of members
+	seqs    []uint64       // of the snapshots to come; 7 when there are none
 	err     error          // of reads
 	gate    chan struct{}  // reads wait for it if not nil
 	began   chan struct{}  // hears of each read that began, if not nil
@@ -39,8 +41,8 @@ func (p *fakePresence) record(call string, done func(error)) {
 	}
 }
 
-func (p *fakePresence) Connect(user, socket string, done func(error)) {
-	p.record("connect "+user+" "+socket, nil)
+func (p *fakePresence) Connect(user, socket string, generation uint64, done func(error)) {
+	p.record(fmt.Sprintf("connect %s %s %d", user, socket, generation), nil)
 	done(nil)
 }
 func (p *fakePresence) Disconnect(user, socket string) { p.record("disconnect "+user+" "+socket, nil) }
@@ -100,15 +102,20 @@ func (p *fakePresence) Online(ctx context.Context, users []string) ([]bool, erro
 	return out, nil
 }
 
-func (p *fakePresence) Members(ctx context.Context, room string, limit int) ([]string, int, error) {
+func (p *fakePresence) Snapshot(ctx context.Context, room string) (state.Snapshot, error) {
 	if err := p.wait(ctx); err != nil {
-		return nil, 0, err
+		return state.Snapshot{}, err
 	}
-	users, count := p.members[room], len(p.members[room])
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	snap := state.Snapshot{Room: room, Users: p.members[room], Count: len(p.members[room]), Seq: 7, Epoch: "E"}
 	if n, ok := p.counts[room]; ok {
-		count = n
+		snap.Count = n
 	}
-	return users[:min(len(users), limit)], count, nil
+	if len(p.seqs) > 0 {
+		snap.Seq, p.seqs = p.seqs[0], p.seqs[1:]
+	}
+	return snap, nil
 }
 
 // fakeSocket is a socket whose subscriptions become live when the test says so.

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// join puts the socket into a room. The ack {ok, room, count, users} comes
-// when the subscription is live and presence is stored; until then the
-// socket's later packets wait, so a message right behind a join finds the
+// join puts the socket into a room. The ack {ok, room, count, users, seq,
+// epoch} comes when the subscription is live and presence is stored; until then
+// the socket's later packets wait, so a message right behind a join finds the
 // membership. Joining twice is no error and answers with a new snapshot.
 func (a *app) join(s socket, e event) {
 	room, f := a.room(e)

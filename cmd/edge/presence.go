@@ -10,8 +10,8 @@ import (
 )
 
 // askPresence answers who is there: for a room the socket is in, {ok, room,
-// count, users}; for an array of user ids, {ok, online} with those that are
-// online, in the order asked. The socket's later packets wait for the answer,
+// count, users, seq, epoch}; for an array of user ids, {ok, online} with those
+// that are online, in the order asked. The socket's later packets wait for the answer,
 // so a client has one question open at a time.
 func (a *app) askPresence(s socket, e event) {
 	if e.Len() > 0 && len(e.Raw(0)) > 0 && e.Raw(0)[0] == '[' {
@@ -77,15 +77,30 @@ func roomOnly(room string) *snapshot {
 	return &snapshot{&engine.Payload{JSON: append(b, `}]`...)}}
 }
 
-// roomSnapshot lists the users if they are few enough; count always holds.
-func roomSnapshot(room string, users []string, count int) *snapshot {
-	b := socketio.AppendString([]byte(`[{"ok":true,"room":`), room)
-	b = append(b, `,"count":`...)
-	b = strconv.AppendInt(b, int64(count), 10)
-	if count <= maxListed && len(users) == count && listable(users) {
-		b = appendStrings(append(b, `,"users":`...), users)
+// roomSnapshot lists the users if they are few enough; count, and where in the
+// room's history it is, always hold.
+func roomSnapshot(m state.Snapshot) *snapshot {
+	b := socketio.AppendString([]byte(`[{"ok":true,"room":`), m.Room)
+	b = appendCount(b, m.Count)
+	if listed(m.Count, m.Users) {
+		b = appendStrings(append(b, `,"users":`...), m.Users)
 	}
-	return &snapshot{&engine.Payload{JSON: append(b, `}]`...)}}
+	return &snapshot{&engine.Payload{JSON: append(appendPosition(b, m.Epoch, m.Seq), `}]`...)}}
+}
+
+// listed reports whether all of a room's users are there and fit into one packet.
+func listed(count int, users []string) bool {
+	return count <= maxListed && len(users) == count && listable(users)
+}
+
+func appendCount(b []byte, count int) []byte {
+	return strconv.AppendInt(append(b, `,"count":`...), int64(count), 10)
+}
+
+// appendPosition says after which change of the room something holds.
+func appendPosition(b []byte, epoch string, seq uint64) []byte {
+	b = strconv.AppendUint(append(b, `,"seq":`...), seq, 10)
+	return socketio.AppendString(append(b, `,"epoch":`...), epoch)
 }
 
 // onlineSnapshot lists those of users that are online.
@@ -103,24 +118,31 @@ func onlineSnapshot(users []string, online []bool) *snapshot {
 // presenceUpdated tells the room's members on this node. Every node hears
 // every update of the rooms it has members in, so each tells its own.
 func (a *app) presenceUpdated(u state.PresenceUpdate) {
-	if err := a.local(u.Room, &engine.Payload{JSON: updatePayload(u)}); err != nil {
-		a.log.Debug("presence update not delivered", "error", err)
-	}
+	p := &engine.Payload{JSON: updatePayload(u)}
+	a.reads.update(u, func() {
+		if err := a.local(u.Room, p); err != nil {
+			a.log.Debug("presence update not delivered", "error", err)
+		}
+	})
 }
 
-// updatePayload is ["presence", {room, joined, left, count, seq}]; in large
-// rooms joined and left are omitted and only the numbers remain.
+// updatePayload is ["presence", {room, joined, left, count, prev, seq, epoch}],
+// or with a snapshot ["presence", {room, users, count, seq, epoch}]; in large
+// rooms the names are omitted and only the numbers remain.
 func updatePayload(u state.PresenceUpdate) []byte {
 	b := socketio.AppendString([]byte(`["presence",{"room":`), u.Room)
-	if u.Count <= maxListed && listable(u.Joined, u.Left) {
+	switch {
+	case u.Full && listed(u.Count, u.Users):
+		b = appendStrings(append(b, `,"users":`...), u.Users)
+	case !u.Full && u.Count <= maxListed && listable(u.Joined, u.Left):
 		b = appendStrings(append(b, `,"joined":`...), u.Joined)
 		b = appendStrings(append(b, `,"left":`...), u.Left)
 	}
-	b = append(b, `,"count":`...)
-	b = strconv.AppendInt(b, int64(u.Count), 10)
-	b = append(b, `,"seq":`...)
-	b = strconv.AppendUint(b, u.Seq, 10)
-	return append(b, `}]`...)
+	b = appendCount(b, u.Count)
+	if !u.Full {
+		b = strconv.AppendUint(append(b, `,"prev":`...), u.Prev, 10)
+	}
+	return append(appendPosition(b, u.Epoch, u.Seq), `}]`...)
 }
 
 // listable reports whether the names fit into one packet.
