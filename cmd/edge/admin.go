@@ -18,13 +18,16 @@ const adminIndex = `<!doctype html><title>Stellara Edge</title><h1>Stellara Edge
 <ul><li><a href="/metrics">/metrics</a> for Prometheus
 <li><a href="/healthz">/healthz</a> the process answers
 <li><a href="/readyz">/readyz</a> the node takes traffic, or what is missing
+<li>/presence/users/&lt;user&gt;, /presence/users?id=&lt;user&gt;, /presence/rooms/&lt;room&gt;,
+<a href="/presence/online">/presence/online</a>, <a href="/presence/counts">/presence/counts</a> who is online, and where
 <li><a href="/debug/pprof/">/debug/pprof/</a> profiles</ul>
 `
 
-// adminHandler serves the operators' listener. With a token, profiles need it:
-// they show memory contents and cost CPU time. Without one, the listener is on
-// a loopback address (the configuration sees to that).
-func adminHandler(token secret, reg *prometheus.Registry, ready *readiness) http.Handler {
+// adminHandler serves the operators' listener. With a token, profiles and
+// presence need it: profiles show memory contents and cost CPU time, presence
+// names users. Without one, the listener is on a loopback address (the
+// configuration sees to that).
+func adminHandler(token secret, reg *prometheus.Registry, ready *readiness, presence http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -33,6 +36,8 @@ func adminHandler(token secret, reg *prometheus.Registry, ready *readiness) http
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", ready.serve)
+
+	mux.Handle("/presence/", requireToken(token, presence))
 
 	profiles := http.NewServeMux()
 	profiles.HandleFunc("/debug/pprof/", pprof.Index)

@@ -37,7 +37,7 @@ func okState() error { return nil }
 func TestAdminRoutes(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	metrics.New(reg, "test")
-	h := adminHandler("", reg, &readiness{state: okState})
+	h := adminHandler("", reg, &readiness{state: okState}, presenceHandler(&fakeReader{}, quiet))
 	for path, want := range map[string]struct {
 		status   int
 		contains string
@@ -46,6 +46,9 @@ func TestAdminRoutes(t *testing.T) {
 		"/metrics":              {200, "edge_ready 0"},
 		"/healthz":              {200, "ok\n"},
 		"/readyz":               {200, `{"ready":true}`},
+		"/presence/online":      {200, `"users":[]`},
+		"/presence/other":       {404, "/presence/rooms/"},
+		"/presence/":            {404, "/presence/rooms/"},
 		"/debug/pprof/":         {200, "goroutine"},
 		"/debug/pprof/cmdline":  {200, ""},
 		"/debug/pprof/heap":     {200, ""},
@@ -56,8 +59,11 @@ func TestAdminRoutes(t *testing.T) {
 			t.Errorf("GET %s: %d %.80q, want %d with %q", path, status, body, want.status, want.contains)
 		}
 	}
-	if _, _, index := get(h, "/"); !strings.Contains(index, "/healthz") || !strings.Contains(index, "/readyz") || !strings.Contains(index, "/debug/pprof/") {
-		t.Errorf("the index does not list every page: %s", index)
+	_, _, index := get(h, "/")
+	for _, page := range []string{"/metrics", "/healthz", "/readyz", "/presence/users", "/presence/rooms", "/presence/online", "/presence/counts", "/debug/pprof/"} {
+		if !strings.Contains(index, page) {
+			t.Errorf("the index does not list %s: %s", page, index)
+		}
 	}
 	if _, ct, body := get(h, "/metrics", "Accept", "application/openmetrics-text; version=1.0.0"); !strings.Contains(ct, "openmetrics") || !strings.HasSuffix(body, "# EOF\n") {
 		t.Errorf("OpenMetrics asked for, got %s", ct)
@@ -69,7 +75,7 @@ func TestAdminRoutes(t *testing.T) {
 }
 
 func TestAdminToken(t *testing.T) {
-	h := adminHandler("the-token", prometheus.NewRegistry(), &readiness{state: okState})
+	h := adminHandler("the-token", prometheus.NewRegistry(), &readiness{state: okState}, presenceHandler(&fakeReader{}, quiet))
 	for _, tt := range []struct {
 		path, authorization string
 		status              int
@@ -78,6 +84,10 @@ func TestAdminToken(t *testing.T) {
 		{"/healthz", "", 200},
 		{"/readyz", "", 200},
 		{"/", "", 200},
+		{"/presence/online", "", 401},
+		{"/presence/nonsense", "", 401},
+		{"/presence/users/ada", "Bearer wrong", 401},
+		{"/presence/users/ada", "Bearer the-token", 200},
 		{"/debug/pprof/", "", 401},
 		{"/debug/pprof/heap", "", 401},
 		{"/debug/pprof/cmdline", "Bearer wrong", 401},

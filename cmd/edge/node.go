@@ -72,7 +72,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	n := &node{
 		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready,
 		public: newPublicServer(publicHandler(srv, ready), log),
-		admin:  newAdminServer(adminHandler(cfg.AdminToken, registry, ready), log),
+		admin:  newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
 	}
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
