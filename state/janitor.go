@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	reapUsers = 128                    // of one step
-	reapRooms = 16                     // of one step
+	reapUsers = 256                    // of one step
+	reapRooms = 8                     // of one step
 	reapPause = 500 * time.Microsecond // between steps: what clients want comes first
 )
 
