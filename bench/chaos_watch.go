@@ -76,7 +76,11 @@ func (w *watch) tell(blind bool) {
 		w.r.say("%s: Redis does not answer", w.name)
 		return
 	}
-	w.r.say("%s: %d ghosts, %d missing, %d operations under way", w.name, w.last.Ghosts(), w.last.Missing(), w.pending)
+	example := ""
+	if w.pending == 0 && len(w.last.Examples) > 0 {
+		example = ", such as: " + w.last.Examples[0]
+	}
+	w.r.say("%s: %d ghosts, %d missing, %d operations under way%s", w.name, w.last.Ghosts(), w.last.Missing(), w.pending, example)
 }
 
 // during looks for some time.
