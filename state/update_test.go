@@ -134,6 +134,10 @@ func TestWindows(t *testing.T) {
 		{"two reads, the older ends last", "0 begin, 0 begin, 1 end=12, 2 end=10, 3 +a, 4 +c", "+a+c(e1 10-12)"},
 		{"read in a window that cancelled", "0 begin, 1 end, 2 +a, 3 -a, 150 begin, 151 end, 152 +c", "+c(e1 10-13)"},
 
+		{"read in the middle of a window that cancelled", "0 begin, 1 end, 2 +a, 3 -a, 150 begin, 151 end=11, 152 +c", "stale +c(e1 10-13)"},
+		{"what the first snapshot has is told all the same", "0 begin, 1 end=11, 2 +a", "+a(e1 10-11)"},
+		{"and does not cancel with what comes after", "0 begin, 1 end=11, 2 +a, 3 -a", "-a(e1 10-12)"},
+
 		{"gap", "0 +a, 150 skip, 151 +c", "+a(e1 10-11) +c(e1 12-13)"},
 		{"gap, and read again", "0 +a, 150 skip, 151 +c, 160 full", "+a(e1 10-11) =a=b=c=lost(e1 13-13)"},
 		{"gap within a window", "0 +a, 10 skip, 11 -a", "-a(e1 12-13)"},

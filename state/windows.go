@@ -22,6 +22,7 @@ type position struct {
 type roomHistory struct {
 	at      position // the last event merged; of the open window, if there is one
 	told    uint64   // in at's epoch: everything up to here the members know
+	closed  uint64   // likewise: windows up to here are closed; what cancelled in them is never told
 	known   bool     // at means something
 	heard   bool     // at is from an event, not only from a snapshot
 	gone    bool     // forgotten, but for snapshots under way
@@ -107,7 +108,7 @@ func (w *windows) endRead(room string, at position, ok bool) (stale bool) {
 			h.reads = append(h.reads, h.at.seq)
 		}
 		h.at, h.told, h.known = at, at.seq, true
-	case same && at.seq < h.told:
+	case same && at.seq < max(h.told, h.closed):
 		stale = true
 	case same && at.seq > h.told && !slices.Contains(h.reads, at.seq):
 		h.reads = append(h.reads, at.seq)
@@ -126,12 +127,15 @@ func (w *windows) add(room string, e presenceEvent, now time.Time) {
 	switch {
 	case !h.known:
 		h.told = e.Seq - 1
+	case !h.heard && e.Epoch == h.at.epoch && e.Seq <= h.at.seq:
+		// A member's snapshot has it already; others may have none.
+		h.told, h.reads = e.Seq-1, append(h.reads, h.at.seq)
 	case e.Epoch == h.at.epoch && e.Seq <= h.at.seq:
 		return
 	case e.Epoch != h.at.epoch || e.Seq != h.at.seq+1:
 		gap = true
 		// What the members know ends before the gap: they see it, too.
-		h.told, h.reads = e.Seq-1, nil
+		h.told, h.closed, h.reads = e.Seq-1, 0, nil
 		w.want(room, h)
 	}
 	h.at, h.known, h.heard = position{e.Epoch, e.Seq}, true, true
@@ -203,7 +207,7 @@ func (w *windows) replace(room string, at position, users []string, count int, n
 			w.order = without(w.order, h.window)
 			h.window = nil
 		}
-		h.at, h.reads, h.since = at, nil, time.Time{}
+		h.at, h.closed, h.reads, h.since = at, at.seq, nil, time.Time{}
 	case h.window != nil && at.seq >= h.window.from:
 		h.reads = append(h.reads, at.seq) // the window goes beyond it, and nothing in it may cancel
 	default:
@@ -239,7 +243,7 @@ func (w *windows) due(now time.Time) []PresenceUpdate {
 // nothing, and know as much as before.
 func (w *windows) close(h *roomHistory) (PresenceUpdate, bool) {
 	r := h.window
-	h.window = nil
+	h.window, h.closed = nil, h.at.seq
 	seen := h.reading > 0 || slices.ContainsFunc(h.reads, func(seq uint64) bool { return h.told < seq && seq < h.at.seq })
 	u := PresenceUpdate{Room: r.room, Count: r.count, Prev: h.told, Seq: h.at.seq, Epoch: h.at.epoch}
 	for user, c := range r.changes {
