@@ -48,12 +48,10 @@ type conn struct {
 
 // ack is the acknowledgement of the built-in application.
 type ack struct {
-	OK    bool     `json:"ok"`
-	Code  string   `json:"code"`
-	Error string   `json:"error"`
-	Users []string `json:"users"` // nil if not listed
-	Seq   uint64   `json:"seq"`
-	Epoch string   `json:"epoch"` // empty if the server does not tell
+	OK    bool   `json:"ok"`
+	Code  string `json:"code"`
+	Error string `json:"error"`
+	told
 }
 
 // errEnded is the end of a connection while something waited for it.

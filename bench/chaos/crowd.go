@@ -58,7 +58,7 @@ type Events struct {
 	Lost     map[string]int `json:"connections_lost,omitempty"` // by what ended them
 	Refused  map[string]int `json:"refused,omitempty"`          // by event and code
 	Failed   map[string]int `json:"connects_failed,omitempty"`  // by error
-	Asked    int            `json:"lists_asked_for"`            // by observers whose list could not be right
+	Asked    int            `json:"lists_asked_for"`            // by observers that had missed something
 	Unparsed int            `json:"updates_unreadable"`
 }
 

@@ -165,7 +165,7 @@ func (c *Crowd) join(d *device, k *conn, room int) error {
 	var seen func(ack)
 	if d.observer != nil {
 		seen = func(a ack) {
-			if a.OK && d.observer.joined(a) {
+			if a.OK && d.observer.joined(a.told) {
 				c.askList(d.observer, k)
 			}
 		}
@@ -274,7 +274,7 @@ func (c *Crowd) watcher(d *device, k *conn) func([]byte) {
 		return nil
 	}
 	return func(payload []byte) {
-		ask, err := o.update(payload)
+		ask, err := o.event(payload)
 		if err != nil {
 			c.mu.Lock()
 			c.events.Unparsed++
@@ -286,24 +286,20 @@ func (c *Crowd) watcher(d *device, k *conn) func([]byte) {
 	}
 }
 
-// retryAsk is how long an observer waits after its question was not answered.
-const retryAsk = 500 * time.Millisecond
-
-// askList asks for the users of an observer's room, as a client does whose list cannot be right.
+// askList asks for the users of an observer's room, as a client does that has missed something.
 func (c *Crowd) askList(o *observer, k *conn) {
 	c.mu.Lock()
 	c.events.Asked++
 	c.mu.Unlock()
 	// An error is the end of the connection, and the observer comes back with a new list.
 	_ = k.emit("presence", c.Roster.Rooms[o.room], func(a ack) {
-		if o.answered(a) {
+		if !a.OK {
+			c.mu.Lock()
+			c.events.Refused["presence "+a.Code]++
+			c.mu.Unlock()
+		}
+		if o.answered(a.told, a.OK) {
 			c.askList(o, k)
-		} else if !a.OK || a.Users == nil {
-			time.AfterFunc(retryAsk, func() {
-				if o.again() {
-					c.askList(o, k)
-				}
-			})
 		}
 	})
 }

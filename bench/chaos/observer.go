@@ -2,111 +2,121 @@ package chaos
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
 )
 
 // observer is a socket that stays in one room, keeps the list of its users by the rules of
-// docs/protocol.md, and counts who it was told has left. Servers that do not tell where in the room's
-// history a list or an update is leave a client only the size of its list to notice a loss.
+// docs/protocol.md and no better, and counts who it was told has left.
 type observer struct {
 	room int
 
 	mu       sync.Mutex
 	list     map[string]bool // nil until there is one
-	at       position        // in the room's history, of what is known
-	asking   bool            // presence was asked for, and not answered yet
-	wants    bool            // the list cannot be right
-	count    int             // users as of the last update
-	heard    bool            // an update came while asking
-	missed   position        // of an update that did not fit, while asking
-	lefts    map[string]int  // how often a user left since counting began
-	unbroken bool            // since counting began the socket was open and in the room
+	epoch    string          // with seq: where in the room's history the list is
+	seq      uint64
+	asking   bool           // presence was asked for, and not answered yet
+	lefts    map[string]int // how often a user left since counting began
+	unbroken bool           // since counting began the socket was open and in the room
 }
 
-// position is a place in the history of a room's changes; without an epoch there is none.
-type position struct {
-	epoch string
-	seq   uint64
+// told is what a client is told of a room: the payload of a presence event, and the acknowledgement of
+// join and presence. Fields that are not known are ignored.
+type told struct {
+	Joined []string `json:"joined"`
+	Left   []string `json:"left"`
+	Users  []string `json:"users"` // in a snapshot; nil if they are too many to list
+	Prev   *uint64  `json:"prev"`  // in an update: it tells the changes after this one
+	Seq    uint64   `json:"seq"`
+	Epoch  string   `json:"epoch"`
 }
 
-// before reports whether p is known to be earlier than q.
-func (p position) before(q position) bool { return p.epoch == q.epoch && p.seq < q.seq }
-
-// update is the payload of a presence event. Fields that are not known are ignored.
-type update struct {
-	Joined []string  `json:"joined"`
-	Left   []string  `json:"left"`
-	Users  *[]string `json:"users"` // replaces the list
-	Count  int       `json:"count"`
-	Prev   *uint64   `json:"prev"` // the update tells the changes after this one
-	Seq    uint64    `json:"seq"`
-	Epoch  string    `json:"epoch"`
-}
-
-// update applies an event. ask means that the list cannot be right, and that presence must be asked
-// for; its acknowledgement goes to answered.
-func (o *observer) update(payload []byte) (ask bool, err error) {
-	var u update
-	if err := json.Unmarshal(payload, &u); err != nil {
+// event applies the payload of an event. ask means that something was missed and that presence must be
+// asked for; its acknowledgement goes to answered.
+func (o *observer) event(payload []byte) (ask bool, err error) {
+	var t told
+	if err := json.Unmarshal(payload, &t); err != nil {
 		return false, err
+	}
+	if t.Epoch == "" {
+		return false, fmt.Errorf("no epoch in %s", payload)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.count, o.heard = u.Count, true
-	at := position{u.Epoch, u.Seq}
-	switch {
-	case u.Users != nil:
-		return o.snapshot(*u.Users, at, true), nil
-	case u.Epoch == "":
-		o.apply(&u)
-		o.wants = o.list != nil && len(o.list) != o.count
-	case o.list == nil:
-		o.at = at // nothing to apply it to, but a list from before will not do
-		return false, nil
-	case u.Prev == nil || u.Epoch != o.at.epoch || *u.Prev > o.at.seq:
-		o.wants, o.missed = true, at
-	case u.Seq > o.at.seq: // else it is known already
-		o.apply(&u)
-		o.at = at
-	}
-	return o.ask(), nil
+	return o.ask(o.follow(&t)), nil
 }
 
-func (o *observer) apply(u *update) {
-	for _, user := range u.Left {
+// joined takes the acknowledgement of a join, which has no list if that could not be read.
+func (o *observer) joined(t told) (ask bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ask(o.follow(&t))
+}
+
+// answered takes the answer to presence. After a refusal the next update shows again that something
+// was missed.
+func (o *observer) answered(t told, ok bool) (ask bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asking = false
+	return ok && o.ask(o.follow(&t))
+}
+
+// ask keeps to one question at a time.
+func (o *observer) ask(needed bool) bool {
+	if !needed || o.asking {
+		return false
+	}
+	o.asking = true
+	return true
+}
+
+// follow is the function of that name in docs/protocol.md.
+func (o *observer) follow(t *told) (ask bool) {
+	first := o.list == nil
+	switch {
+	case t.Epoch == "":
+		return first
+	case t.Prev == nil:
+		older := t.Epoch == o.epoch && t.Seq < o.seq
+		if first || !older {
+			o.replace(t.Users)
+			o.epoch, o.seq = t.Epoch, t.Seq
+		}
+		return first && older
+	case first:
+		o.epoch, o.seq = t.Epoch, t.Seq // nothing to add it to
+		return false
+	case t.Epoch != o.epoch || *t.Prev > o.seq:
+		return true
+	case t.Seq <= o.seq:
+		return false
+	}
+	o.seq = t.Seq
+	for _, user := range t.Joined {
+		o.list[user] = true
+	}
+	for _, user := range t.Left {
 		o.saw(user)
 		delete(o.list, user)
 	}
-	for _, user := range u.Joined {
-		if o.list != nil {
-			o.list[user] = true
-		}
-	}
+	return false
 }
 
-// snapshot takes a list, unless a later one is known; an update that overtook the first list means
-// that it must be asked for again. Who is gone from it was seen to leave, if told.
-func (o *observer) snapshot(users []string, at position, told bool) (ask bool) {
-	first, older := o.list == nil, at.before(o.at)
-	o.wants = first && older
-	if older && !first {
-		return false
-	}
+// replace takes a new list. Who is not in it any more was seen to leave.
+func (o *observer) replace(users []string) {
 	now := make(map[string]bool, len(users))
 	for _, u := range users {
 		now[u] = true
 	}
-	if told {
-		for user := range o.list {
-			if !now[user] {
-				o.saw(user)
-			}
+	for user := range o.list {
+		if !now[user] {
+			o.saw(user)
 		}
 	}
-	o.list, o.at = now, at
-	return o.ask()
+	o.list = now
 }
 
 func (o *observer) saw(user string) {
@@ -115,61 +125,11 @@ func (o *observer) saw(user string) {
 	}
 }
 
-// ask decides whether to ask now, and takes it that the caller does.
-func (o *observer) ask() bool {
-	if !o.wants || o.asking {
-		return false
-	}
-	o.asking, o.heard, o.missed = true, false, position{}
-	return true
-}
-
-// joined takes the acknowledgement of a join. It has no list if that could not be read.
-func (o *observer) joined(a ack) (ask bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if a.Users == nil {
-		o.wants = true
-		return o.ask()
-	}
-	o.count = len(a.Users)
-	return o.snapshot(a.Users, position{a.Epoch, a.Seq}, false)
-}
-
-// answered takes the answer to presence; ask means to ask again, because something that came meanwhile
-// does not fit. After a refusal the caller calls again later.
-func (o *observer) answered(a ack) (ask bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.asking = false
-	if !a.OK || a.Users == nil {
-		return false
-	}
-	// Without positions an update that is already in this list may still come and tell of a leave again.
-	ask = o.snapshot(a.Users, position{a.Epoch, a.Seq}, a.Epoch != "")
-	switch {
-	case ask:
-		return true
-	case a.Epoch == "":
-		o.wants = o.heard && len(o.list) != o.count
-	default:
-		o.wants = o.missed.epoch != "" && (o.missed.epoch != o.at.epoch || o.at.before(o.missed))
-	}
-	return o.ask()
-}
-
-// again is for some time after a refusal.
-func (o *observer) again() (ask bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.ask()
-}
-
 // away forgets what is known, because the socket is gone.
 func (o *observer) away() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.list, o.at, o.asking, o.wants, o.unbroken = nil, position{}, false, false, false
+	o.list, o.epoch, o.seq, o.asking, o.unbroken = nil, "", 0, false, false
 }
 
 // begin counts from now.

@@ -6,75 +6,18 @@ import (
 	"testing"
 )
 
-// TestObserver plays events and answers to an observer that joined with ada and bob.
-func TestObserver(t *testing.T) {
-	type step struct {
-		event string // payload of an event, or
-		reply *ack   // an answer to presence
-		ask   bool   // it wants to ask
-	}
-	users := func(list ...string) *ack { return &ack{OK: true, Users: list} }
-	tests := []struct {
-		name  string
-		steps []step
-		list  string
-		lefts map[string]int
-	}{
-		{"joined and left", []step{{event: `{"room":"r","joined":["eve"],"left":["bob"],"count":2,"seq":3}`}}, "ada eve", map[string]int{"bob": 1}},
-		{"known already", []step{{event: `{"room":"r","joined":["ada"],"left":["zoe"],"count":2,"seq":3}`}}, "ada bob", map[string]int{"zoe": 1}},
-		{"fields of a later version", []step{{event: `{"joined":["eve"],"left":[],"count":3,"seq":3,"more":{}}`}}, "ada bob eve", nil},
-		{"left twice", []step{{event: `{"joined":[],"left":["bob"],"count":1}`}, {event: `{"joined":["bob"],"left":[],"count":2}`},
-			{event: `{"joined":[],"left":["bob"],"count":1}`}}, "ada", map[string]int{"bob": 2}},
-		{"a list replaces", []step{{event: `{"users":["bob","eve"],"count":2}`}}, "bob eve", map[string]int{"ada": 1}},
-		{"an empty list replaces", []step{{event: `{"users":[],"count":0}`}}, "", map[string]int{"ada": 1, "bob": 1}},
-		{"size differs", []step{{event: `{"joined":["eve"],"left":[],"count":4}`, ask: true}, {reply: users("ada", "eve", "max", "zoe")}}, "ada eve max zoe", nil},
-		{"one question at a time", []step{{event: `{"joined":["eve"],"count":4}`, ask: true}, {event: `{"joined":["max"],"count":5}`},
-			{reply: users("ada", "eve", "max", "zoe", "tom")}}, "ada eve max tom zoe", nil},
-		{"answer from before an update", []step{{event: `{"joined":["eve"],"count":4}`, ask: true}, {event: `{"joined":["max"],"count":5}`},
-			{reply: users("ada", "bob", "eve", "zoe"), ask: true}, {reply: users("ada", "bob", "eve", "max", "zoe")}}, "ada bob eve max zoe", nil},
-		{"refused", []step{{event: `{"joined":["eve"],"count":4}`, ask: true}, {reply: &ack{Code: "unavailable"}}}, "ada bob eve", nil},
-		{"numbers only", []step{{event: `{"count":2000,"seq":9}`, ask: true}}, "ada bob", nil},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			o := &observer{}
-			o.joined(ack{OK: true, Users: []string{"ada", "bob"}})
-			o.begin()
-			for i, s := range tt.steps {
-				var ask bool
-				if s.reply != nil {
-					ask = o.answered(*s.reply)
-				} else {
-					var err error
-					if ask, err = o.update([]byte(s.event)); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if ask != s.ask {
-					t.Errorf("step %d: asks %v", i, ask)
-				}
-			}
-			list, ok := o.users()
-			if !ok || strings.Join(list, " ") != tt.list {
-				t.Errorf("list %v, want %v", list, tt.list)
-			}
-			if seen := o.seen(); !maps.Equal(seen, tt.lefts) {
-				t.Errorf("saw %v leave, want %v", seen, tt.lefts)
-			}
-		})
-	}
+func at(epoch string, seq uint64, users ...string) told {
+	return told{Users: users, Epoch: epoch, Seq: seq}
 }
 
-// TestObserverWithPositions does the same where the server tells where lists and updates are in the
-// room's history: the observer joined at change 5 of epoch A.
-func TestObserverWithPositions(t *testing.T) {
+// TestObserver plays events and answers to an observer that has the list of change 5 in epoch A.
+func TestObserver(t *testing.T) {
+	refused := told{}
+	answer := func(t told) *told { return &t }
 	type step struct {
-		event string
-		reply *ack
-		ask   bool
-	}
-	at := func(epoch string, seq uint64, list ...string) *ack {
-		return &ack{OK: true, Users: list, Seq: seq, Epoch: epoch}
+		event string // payload of an event, or
+		reply *told  // an answer to presence
+		ask   bool   // it wants to ask
 	}
 	tests := []struct {
 		name  string
@@ -82,35 +25,42 @@ func TestObserverWithPositions(t *testing.T) {
 		list  string
 		lefts map[string]int
 	}{
-		{"follows", []step{{event: `{"joined":["eve"],"left":["bob"],"count":2,"prev":5,"seq":7,"epoch":"A"}`}}, "ada eve", map[string]int{"bob": 1}},
-		{"overlaps", []step{{event: `{"joined":["eve"],"left":[],"count":3,"prev":3,"seq":7,"epoch":"A"}`}}, "ada bob eve", nil},
-		{"known already", []step{{event: `{"joined":[],"left":["bob"],"count":1,"prev":3,"seq":5,"epoch":"A"}`}}, "ada bob", nil},
-		{"gap", []step{{event: `{"joined":["eve"],"left":[],"count":2,"prev":6,"seq":7,"epoch":"A"}`, ask: true}, {reply: at("A", 7, "ada", "eve")}},
+		{"follows", []step{{event: `{"room":"r","joined":["eve"],"left":["bob"],"count":2,"prev":5,"seq":7,"epoch":"A","more":{}}`}},
 			"ada eve", map[string]int{"bob": 1}},
-		{"gap while asking", []step{{event: `{"joined":["eve"],"count":2,"prev":6,"seq":7,"epoch":"A"}`, ask: true},
-			{event: `{"joined":["max"],"count":3,"prev":8,"seq":9,"epoch":"A"}`},
-			{reply: at("A", 7, "ada", "eve"), ask: true}, {reply: at("A", 9, "ada", "eve", "max")}}, "ada eve max", map[string]int{"bob": 1}},
-		{"another epoch", []step{{event: `{"joined":["eve"],"count":2,"prev":0,"seq":1,"epoch":"B"}`, ask: true}, {reply: at("B", 1, "ada", "eve")},
-			{event: `{"joined":["max"],"left":["ada"],"count":2,"prev":1,"seq":3,"epoch":"B"}`}}, "eve max", map[string]int{"ada": 1, "bob": 1}},
+		{"overlaps", []step{{event: `{"joined":["eve"],"left":[],"prev":3,"seq":7,"epoch":"A"}`}}, "ada bob eve", nil},
+		{"names known", []step{{event: `{"joined":["ada"],"left":["zoe"],"prev":5,"seq":6,"epoch":"A"}`}}, "ada bob", map[string]int{"zoe": 1}},
+		{"known already", []step{{event: `{"joined":[],"left":["bob"],"prev":3,"seq":5,"epoch":"A"}`}}, "ada bob", nil},
+		{"left twice", []step{{event: `{"joined":[],"left":["bob"],"prev":5,"seq":6,"epoch":"A"}`},
+			{event: `{"joined":["bob"],"left":[],"prev":6,"seq":7,"epoch":"A"}`}, {event: `{"joined":[],"left":["bob"],"prev":7,"seq":8,"epoch":"A"}`}},
+			"ada", map[string]int{"bob": 2}},
+		{"gap", []step{{event: `{"joined":["eve"],"left":[],"prev":6,"seq":7,"epoch":"A"}`, ask: true}, {reply: answer(at("A", 7, "ada", "eve"))}},
+			"ada eve", map[string]int{"bob": 1}},
+		{"one question at a time", []step{{event: `{"joined":["eve"],"prev":6,"seq":7,"epoch":"A"}`, ask: true},
+			{event: `{"joined":["max"],"prev":8,"seq":9,"epoch":"A"}`}, {reply: answer(at("A", 9, "ada", "eve", "max"))}},
+			"ada eve max", map[string]int{"bob": 1}},
+		{"another epoch", []step{{event: `{"joined":["eve"],"prev":0,"seq":1,"epoch":"B"}`, ask: true}, {reply: answer(at("B", 1, "ada", "eve"))},
+			{event: `{"joined":["max"],"left":["ada"],"prev":1,"seq":3,"epoch":"B"}`}}, "eve max", map[string]int{"ada": 1, "bob": 1}},
 		{"a list replaces", []step{{event: `{"users":["bob","eve"],"count":2,"seq":9,"epoch":"A"}`},
-			{event: `{"joined":[],"left":["ada"],"count":2,"prev":7,"seq":8,"epoch":"A"}`}}, "bob eve", map[string]int{"ada": 1}},
+			{event: `{"joined":[],"left":["ada"],"prev":7,"seq":8,"epoch":"A"}`}}, "bob eve", map[string]int{"ada": 1}},
+		{"an empty list replaces", []step{{event: `{"users":[],"count":0,"seq":9,"epoch":"A"}`}}, "", map[string]int{"ada": 1, "bob": 1}},
 		{"an older list does not", []step{{event: `{"users":["zoe"],"count":1,"seq":4,"epoch":"A"}`}}, "ada bob", nil},
-		{"refused", []step{{event: `{"joined":["eve"],"count":2,"prev":6,"seq":7,"epoch":"A"}`, ask: true}, {reply: &ack{}}}, "ada bob", nil},
+		{"refused", []step{{event: `{"joined":["eve"],"prev":6,"seq":7,"epoch":"A"}`, ask: true}, {reply: &refused},
+			{event: `{"joined":["eve"],"prev":7,"seq":8,"epoch":"A"}`, ask: true}}, "ada bob", nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			o := &observer{}
-			if o.joined(*at("A", 5, "ada", "bob")) {
+			if o.joined(at("A", 5, "ada", "bob")) {
 				t.Error("it asks after the join")
 			}
 			o.begin()
 			for i, s := range tt.steps {
 				var ask bool
 				if s.reply != nil {
-					ask = o.answered(*s.reply)
+					ask = o.answered(*s.reply, s.reply.Epoch != "")
 				} else {
 					var err error
-					if ask, err = o.update([]byte(s.event)); err != nil {
+					if ask, err = o.event([]byte(s.event)); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -118,7 +68,7 @@ func TestObserverWithPositions(t *testing.T) {
 					t.Errorf("step %d: asks %v", i, ask)
 				}
 			}
-			if list, _ := o.users(); strings.Join(list, " ") != tt.list {
+			if list, ok := o.users(); !ok || strings.Join(list, " ") != tt.list {
 				t.Errorf("list %v, want %v", list, tt.list)
 			}
 			if seen := o.seen(); !maps.Equal(seen, tt.lefts) {
@@ -130,13 +80,13 @@ func TestObserverWithPositions(t *testing.T) {
 
 func TestObserverWhoseFirstListWasOvertaken(t *testing.T) {
 	o := &observer{}
-	if ask, err := o.update([]byte(`{"joined":["eve"],"left":[],"count":3,"prev":5,"seq":6,"epoch":"A"}`)); ask || err != nil {
+	if ask, err := o.event([]byte(`{"joined":["eve"],"left":[],"prev":5,"seq":6,"epoch":"A"}`)); ask || err != nil {
 		t.Errorf("before its join it asks %v, %v", ask, err)
 	}
-	if !o.joined(ack{OK: true, Users: []string{"ada", "bob"}, Seq: 5, Epoch: "A"}) {
+	if !o.joined(at("A", 5, "ada", "bob")) {
 		t.Error("it takes a list from before an update it had")
 	}
-	if o.answered(ack{OK: true, Users: []string{"ada", "bob", "eve"}, Seq: 6, Epoch: "A"}) {
+	if o.answered(at("A", 6, "ada", "bob", "eve"), true) {
 		t.Error("it asks again")
 	}
 	if list, _ := o.users(); len(list) != 3 {
@@ -146,33 +96,35 @@ func TestObserverWhoseFirstListWasOvertaken(t *testing.T) {
 
 func TestObserverWithoutAListAsks(t *testing.T) {
 	o := &observer{}
-	if !o.joined(ack{OK: true}) {
+	if !o.joined(told{}) {
 		t.Error("it does not ask after a join without a list")
 	}
-	o.answered(ack{Code: "unavailable"})
-	if !o.again() {
-		t.Error("it does not ask again after a refusal")
-	}
-	o.answered(ack{OK: true, Users: []string{"ada"}})
-	if o.again() {
+	if o.answered(at("A", 1, "ada"), true) {
 		t.Error("it asks although it has a list")
 	}
 }
 
 func TestObserverThatWasAwayCountsNothing(t *testing.T) {
 	o := &observer{}
-	o.joined(ack{OK: true, Users: []string{"ada"}})
+	o.joined(at("A", 5, "ada"))
 	o.begin()
 	o.away()
-	if _, err := o.update([]byte(`{"joined":["eve"],"left":["ada"],"count":1}`)); err != nil {
+	if _, err := o.event([]byte(`{"joined":["eve"],"left":["ada"],"prev":5,"seq":6,"epoch":"A"}`)); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := o.users(); ok {
 		t.Error("it has a list without having joined")
 	}
-	o.joined(ack{OK: true, Users: []string{"eve"}})
+	o.joined(at("A", 6, "eve"))
 	if o.seen() != nil {
 		t.Error("it claims to have seen everything")
+	}
+}
+
+func TestUpdatesWithoutAnEpochAreUnreadable(t *testing.T) {
+	o := &observer{}
+	if _, err := o.event([]byte(`{"joined":["eve"],"left":[],"count":1}`)); err == nil {
+		t.Error("it was taken")
 	}
 }
 
