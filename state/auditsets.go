@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -37,11 +36,11 @@ func (p *Presence) auditChunks(ctx context.Context, c *clients, step []auditChun
 				commands = append(commands, b().Hmget().Key(aside+"i:"+incarnation).Field(users...).Build())
 			}
 		}
-		if chunk.first && p.audit.deep {
-			commands = append(commands, b().Hlen().Key(aside+"i:"+incarnation).Build())
+		if chunk.whole() && p.audit.deep {
+			commands = append(commands, b().Hkeys().Key(aside+"i:"+incarnation).Build())
 		}
 		if chunk.first && chunk.set.room != "" {
-			commands = append(commands, b().Hmget().Key(aside+"m").Field("e", "s").Build())
+			commands = append(commands, b().Hmget().Key(aside+"m").Field("e", "s", "r").Build())
 		}
 	}
 	answers, err := p.ask(ctx, c, metrics.PresenceAudit, commands)
@@ -107,78 +106,82 @@ func (p *Presence) auditSet(ctx context.Context, c *clients, chunk auditChunk, i
 		p.mu.Unlock()
 	}
 	if chunk.first && p.audit.deep {
-		size := take()
-		n, err := size.AsInt64()
-		if err != nil {
-			return nil, fmt.Errorf("HLEN: %w", err)
-		}
-		if int(n) > p.stored(chunk.set) {
-			if err := p.auditExtra(ctx, c, chunk.set, incarnation); err != nil {
-				return nil, err
-			}
+		if err := p.auditHolds(ctx, c, chunk, incarnation, take); err != nil {
+			return nil, err
 		}
 	}
 	if chunk.first && chunk.set.room != "" {
 		meta := take()
-		if fields, err := meta.AsStrSlice(); err == nil && len(fields) == 2 {
-			seq, _ := strconv.ParseUint(fields[1], 10, 64) // "" before the first event
-			p.updates.watermark(chunk.set.room, position{fields[0], seq}, time.Now())
+		fields, err := meta.AsStrSlice()
+		if at, err := parsePosition(fields, err, c.run); err == nil {
+			p.updates.watermark(chunk.set.room, at, time.Now())
 		}
 	}
 	return answers, nil
 }
 
-// stored counts the members of a set that Redis may have.
-func (p *Presence) stored(set *presenceSet) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := 0
-	for _, m := range set.members {
-		if m.stored != absent {
-			n++
-		}
-	}
-	return n
-}
+// whole reports whether the chunk is all of its set.
+func (c *auditChunk) whole() bool { return c.first && len(c.all) < batchMembers }
 
-// auditExtra finds members that Redis has as held by us and we do not hold.
-func (p *Presence) auditExtra(ctx context.Context, c *clients, set *presenceSet, incarnation string) error {
-	key := onlineKey
-	if set.room != "" {
-		key = roomKey(set.room)
+// auditHolds finds members that Redis has as held by us and we do not hold. How
+// many there are says nothing: one may be missing for each that is too much.
+func (p *Presence) auditHolds(ctx context.Context, c *clients, chunk auditChunk, incarnation string, take func() rueidis.RedisMessage) error {
+	if chunk.whole() {
+		holds := take()
+		users, err := holds.AsStrSlice()
+		if err != nil {
+			return fmt.Errorf("HKEYS: %w", err)
+		}
+		return p.auditExtra(ctx, c, chunk.set, users, incarnation)
 	}
+	keys, _ := setCall(metrics.PresenceHold, chunk.set.room, incarnation, epochs{}, 0, nil)
 	for cursor := uint64(0); ; {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		page, err := c.cmd.Do(call, c.cmd.B().Hscan().Key("{"+key+"}:i:"+incarnation).Cursor(cursor).Count(scanPage).Build()).AsScanEntry()
+		page, err := c.cmd.Do(call, c.cmd.B().Hscan().Key(keys[1]).Cursor(cursor).Count(scanPage).Build()).AsScanEntry()
 		cancel()
 		if err != nil {
 			return fmt.Errorf("HSCAN: %w", err)
 		}
-		var unknown []string
-		p.mu.Lock()
+		users := make([]string, 0, len(page.Elements)/2)
 		for i := 0; i < len(page.Elements); i += 2 {
-			if m := set.members[page.Elements[i]]; m == nil || m.stored == absent {
-				unknown = append(unknown, page.Elements[i])
-			}
+			users = append(users, page.Elements[i])
 		}
-		p.mu.Unlock()
-		if set.room == "" {
-			// Their sockets first: a user goes offline after the last of them.
-			if err := p.auditOwners(ctx, c, unknown, incarnation); err != nil {
-				return err
-			}
+		if err := p.auditExtra(ctx, c, chunk.set, users, incarnation); err != nil {
+			return err
 		}
-		p.mu.Lock()
-		for _, user := range unknown {
-			if p.ledger.extraMember(set, user) {
-				p.drift(metrics.DriftExtra, 1)
-			}
-		}
-		p.mu.Unlock()
 		if cursor = page.Cursor; cursor == 0 {
 			return nil
 		}
 	}
+}
+
+// auditExtra releases those of the users that Redis has as held by us and we do not hold.
+func (p *Presence) auditExtra(ctx context.Context, c *clients, set *presenceSet, users []string, incarnation string) error {
+	var unknown []string
+	p.mu.Lock()
+	for _, user := range users {
+		if m := set.members[user]; m == nil || m.stored == absent {
+			unknown = append(unknown, user)
+		}
+	}
+	p.mu.Unlock()
+	if len(unknown) == 0 {
+		return nil
+	}
+	if set.room == "" {
+		// Their sockets first: a user goes offline after the last of them.
+		if err := p.auditOwners(ctx, c, unknown, incarnation); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, user := range unknown {
+		if p.ledger.extraMember(set, user) {
+			p.drift(metrics.DriftExtra, 1)
+		}
+	}
+	return nil
 }
 
 // auditIndex keeps the list of our rooms alive and, in a deep pass, looks for

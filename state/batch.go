@@ -50,7 +50,7 @@ func (l *ledger) takeIndexes(ops []operation, limit int, leased bool) []operatio
 	for ; i < len(l.indexes) && len(ops) < limit; i++ {
 		set := l.indexes[i]
 		f := &set.index
-		if f.desired && !leased {
+		if f.desired && !leased || !f.desired && l.gated {
 			kept = append(kept, set)
 			continue
 		}

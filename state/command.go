@@ -43,7 +43,8 @@ func (p *Presence) calls(ctx context.Context, c *clients, op metrics.PresenceOp,
 }
 
 // command builds the call of an operation.
-func (p *Presence) command(c rueidis.CommandClient, o *operation, epoch string, until int64) rueidis.Completed {
+func (p *Presence) command(cl *clients, o *operation, epoch string, until int64) rueidis.Completed {
+	c := cl.cmd
 	incarnation := p.ledger.lives[o.life] // lives are only ever added, by the goroutine that sends
 	switch o.op {
 	case metrics.PresenceIndex:
@@ -63,23 +64,29 @@ func (p *Presence) command(c rueidis.CommandClient, o *operation, epoch string, 
 	for i, m := range o.members {
 		users[i] = m.user
 	}
-	keys, args := setCall(o.op, o.set.room, incarnation, epoch, until, users)
+	keys, args := setCall(o.op, o.set.room, incarnation, epochs{epoch, cl.run}, until, users)
 	return p.scripts.call(c, o.op, keys, args)
 }
 
+// epochs is how a script that changes a room tells in which epoch it does.
+type epochs struct {
+	fresh string // begins if there is none, or if the present one was begun in another run of Redis
+	run   string
+}
+
 // setCall is a HOLD, ASSERT or RELEASE of users in a room, "" being presence:online.
-func setCall(op metrics.PresenceOp, room, incarnation, epoch string, until int64, users []string) (keys, args []string) {
+func setCall(op metrics.PresenceOp, room, incarnation string, e epochs, until int64, users []string) (keys, args []string) {
 	key, channel := onlineKey, ""
 	if room != "" {
 		key, channel = roomKey(room), presenceChannel(room)
 	}
 	aside := "{" + key + "}:"
 	keys = []string{key, aside + "i:" + incarnation, aside + "n", aside + "m"}
-	args = make([]string, 0, 4+len(users))
+	args = make([]string, 0, 5+len(users))
 	if args = append(args, incarnation); op != metrics.PresenceRelease {
 		args = append(args, strconv.FormatInt(until, 10))
 	}
-	return keys, append(append(args, channel, epoch), users...)
+	return keys, append(append(args, channel, e.fresh, e.run), users...)
 }
 
 // socketKeys are the keys of a user's sockets.

@@ -14,7 +14,7 @@ import (
 
 const (
 	reapUsers = 256                    // of one step
-	reapRooms = 8                     // of one step
+	reapRooms = 8                      // of one step
 	reapPause = 500 * time.Microsecond // between steps: what clients want comes first
 )
 
@@ -227,7 +227,7 @@ func (r *reaper) stepRooms(ctx context.Context) (done bool, err error) {
 func (r *reaper) held(ctx context.Context, rooms []string) ([][]string, error) {
 	var commands rueidis.Commands
 	for _, room := range rooms {
-		keys, _ := setCall(metrics.PresenceRelease, room, r.incarnation, "", 0, nil)
+		keys, _ := setCall(metrics.PresenceRelease, room, r.incarnation, epochs{}, 0, nil)
 		commands = append(commands, r.c.cmd.B().Hrandfield().Key(keys[1]).Count(max(1, int64(reapUsers/len(rooms)))).Build())
 	}
 	answers, err := r.p.ask(ctx, r.c, metrics.PresenceScrub, commands)
@@ -245,11 +245,11 @@ func (r *reaper) held(ctx context.Context, rooms []string) ([][]string, error) {
 
 // release releases users of rooms and returns how many really left.
 func (r *reaper) release(ctx context.Context, rooms []string, users [][]string) (left int, err error) {
-	epoch := newEpoch()
+	e := epochs{newEpoch(), r.c.run}
 	var each [][2][]string
 	for i, room := range rooms {
 		if len(users[i]) > 0 {
-			keys, args := setCall(metrics.PresenceRelease, room, r.incarnation, epoch, 0, users[i])
+			keys, args := setCall(metrics.PresenceRelease, room, r.incarnation, e, 0, users[i])
 			each = append(each, [2][]string{keys, args})
 			r.p.metrics.PresenceBatch[metrics.PresenceRelease].Observe(float64(len(users[i])))
 		}

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -253,4 +254,83 @@ func TestMissedEventsAreMadeUpFor(t *testing.T) {
 			return
 		}
 	})
+}
+
+// A Redis that comes back with old data has lost the last changes, and would
+// give their numbers again. Members learn what is so.
+func TestRedisGoesBackInTime(t *testing.T) {
+	b := realRedis(t)
+	n := b.start(t, "nodeAAAA", func(c *Config) { c.PresenceWindow = 10 * time.Millisecond })
+	subscribe(t, n, "/", "r", 1)
+	for _, user := range []string{"old1", "old2", "stays"} {
+		n.connect(t, user, user+"-1")
+		n.join(t, user, user+"-1", "r")
+	}
+	n.join(t, "stays", "stays-1", "gone")
+	snap, err := n.Presence().Snapshot(t.Context(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.do(t, "SAVE")
+	n.connect(t, "new1", "new1-1")
+	n.join(t, "new1", "new1-1", "r")
+	n.Presence().Disconnect("old1", "old1-1")
+	n.leave(t, "old2", "old2-1", "r") // as many came as went, so that numbers of members say nothing
+	n.connect(t, "new2", "new2-1")
+	n.join(t, "new2", "new2-1", "r")
+	n.leave(t, "stays", "stays-1", "gone")
+	n.settled(t)
+	list := map[string]bool{}
+	last := position{snap.Epoch, 0}
+	follow := func(want ...string) {
+		t.Helper()
+		for {
+			u := nextUpdate(t, n)
+			if u.Room != "r" {
+				continue
+			}
+			if u.Full {
+				clear(list)
+			}
+			for _, user := range append(u.Joined, u.Users...) {
+				list[user] = true
+			}
+			for _, user := range u.Left {
+				delete(list, user)
+			}
+			if u.Epoch == last.epoch && u.Seq < last.seq {
+				t.Errorf("number %d comes after %d in one epoch", u.Seq, last.seq)
+			}
+			last = position{u.Epoch, u.Seq}
+			if got := slices.Sorted(maps.Keys(list)); slices.Equal(got, want) {
+				return
+			}
+		}
+	}
+	follow("new1", "new2", "stays")
+	b.redis.stop()
+	b.redis.start(t)
+	b.observe(t)
+	eventually(t, "the keys are right", func() error {
+		users := b.list(t, "SMEMBERS", roomKey("r"))
+		online := b.list(t, "SMEMBERS", onlineKey)
+		gone := b.list(t, "SMEMBERS", roomKey("gone"))
+		slices.Sort(users)
+		slices.Sort(online)
+		if !slices.Equal(users, []string{"new1", "new2", "stays"}) || !slices.Equal(online, []string{"new1", "new2", "old2", "stays"}) || len(gone) > 0 ||
+			b.number(t, "EXISTS", socketKey("old1")) == 1 || b.text(t, "GET", socketKey("new1")) != "new1-1" {
+			return fmt.Errorf("in the room %q, online %q, in the other room %q", users, online, gone)
+		}
+		return nil
+	})
+	list["old1"] = true // whatever was told before: a list is replaced
+	for {
+		u := nextUpdate(t, n)
+		if u.Room == "r" && u.Full && slices.Equal(u.Users, []string{"new1", "new2", "stays"}) {
+			if u.Epoch == snap.Epoch {
+				t.Error("the epoch is the old one")
+			}
+			return
+		}
+	}
 }

@@ -119,7 +119,7 @@ type ledger struct {
 	delayed     []delayed
 	slowMembers []*member // to be stored again, at a pace
 	slowSockets []*socket
-	gated       bool         // Redis may have gone back in time: nobody goes offline until an audit has looked for sockets
+	gated       bool         // Redis may have gone back in time: nobody goes offline and no room is crossed out until an audit has looked
 	waiting     int          // facts queued
 	unsettled   int          // facts not as desired
 	finished    []completion // for the owner to call

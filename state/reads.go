@@ -185,23 +185,23 @@ func (p *Presence) Room(ctx context.Context, room string) (Snapshot, error) {
 // snapshot reads a room through the cache, or past it: if fresh is set, or if
 // the cached answer lacks what this node stored.
 func (p *Presence) snapshot(ctx context.Context, room string, fresh bool) (Snapshot, error) {
-	c, err := p.reader()
-	if err != nil {
-		return Snapshot{}, err
+	c, _ := p.link.get()
+	if c == nil {
+		return Snapshot{}, ErrUnavailable
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	defer p.observeRead(metrics.PresenceSnapshot, time.Now())
 	if !fresh && p.link.caches() {
-		args := c.B().EvalshaRo().Sha1(p.scripts[metrics.PresenceSnapshot].sha).Numkeys(1).Key(roomKey(room)).Arg(strconv.Itoa(smallRoom))
-		r := c.DoCache(ctx, args.Cache().ToStaticTTL(), clientTTL)
+		args := c.read.B().EvalshaRo().Sha1(p.scripts[metrics.PresenceSnapshot].sha).Numkeys(1).Key(roomKey(room)).Arg(strconv.Itoa(smallRoom), c.run)
+		r := c.read.DoCache(ctx, args.Cache().ToStaticTTL(), clientTTL)
 		snap, err := parseSnapshot(room, r)
 		if err == nil && p.current(snap) {
 			p.count(r)
 			return snap, nil
 		}
 	}
-	r := c.Do(ctx, p.snapshotCommand(c, room))
+	r := c.read.Do(ctx, p.snapshotCommand(c, room))
 	p.metrics.CacheReads[metrics.CacheMiss].Inc()
 	return parseSnapshot(room, r)
 }
@@ -216,8 +216,8 @@ func (p *Presence) current(snap Snapshot) bool {
 
 // snapshotCommand reads a room past the cache. The source goes along: a read
 // cannot wait for a Redis that forgot the scripts to be told again.
-func (p *Presence) snapshotCommand(c *client, room string) rueidis.Completed {
-	return c.B().Eval().Script(p.scripts[metrics.PresenceSnapshot].source).Numkeys(1).Key(roomKey(room)).Arg(strconv.Itoa(smallRoom)).Build()
+func (p *Presence) snapshotCommand(c *clients, room string) rueidis.Completed {
+	return c.read.B().Eval().Script(p.scripts[metrics.PresenceSnapshot].source).Numkeys(1).Key(roomKey(room)).Arg(strconv.Itoa(smallRoom), c.run).Build()
 }
 
 func parseSnapshot(room string, r rueidis.RedisResult) (Snapshot, error) {

@@ -375,7 +375,7 @@ func (p *Presence) send(ctx context.Context, c *clients, ops []operation, until 
 	for try := 0; ; try++ {
 		commands := make(rueidis.Commands, len(todo))
 		for k, i := range todo {
-			commands[k] = p.command(c.cmd, &ops[i], epoch, until)
+			commands[k] = p.command(c, &ops[i], epoch, until)
 			if try == 0 {
 				p.metrics.PresenceBatch[ops[i].op].Observe(float64(ops[i].size()))
 			}

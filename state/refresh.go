@@ -31,8 +31,8 @@ func (p *Presence) refreshLoop(ctx context.Context) {
 		case <-u.missed:
 		case <-tick.C:
 		}
-		c, err := p.reader()
-		if err != nil {
+		c, _ := p.link.get()
+		if c == nil {
 			continue // with the connection comes the next try
 		}
 		if err := p.checkAgain(ctx, c); err != nil {
@@ -59,7 +59,7 @@ func (p *Presence) refreshLoop(ctx context.Context) {
 
 // checkAgain asks how far the rooms are whose subscriptions are live again, and
 // wants those that moved on meanwhile.
-func (p *Presence) checkAgain(ctx context.Context, c *client) error {
+func (p *Presence) checkAgain(ctx context.Context, c *clients) error {
 	u := p.updates
 	for {
 		u.mu.Lock()
@@ -75,19 +75,20 @@ func (p *Presence) checkAgain(ctx context.Context, c *client) error {
 		}
 		gets := make(rueidis.Commands, len(rooms))
 		for i, room := range rooms {
-			gets[i] = c.B().Hmget().Key("{"+roomKey(room)+"}:m").Field("e", "s").Build()
+			gets[i] = c.read.B().Hmget().Key("{"+roomKey(room)+"}:m").Field("e", "s", "r").Build()
 		}
 		call, cancel := context.WithTimeout(ctx, readTimeout)
-		results := c.DoMulti(call, gets...)
+		results := c.read.DoMulti(call, gets...)
 		cancel()
 		for i, r := range results {
-			at, err := parsePosition(r)
+			fields, err := r.AsStrSlice()
+			at, err := parsePosition(fields, err, c.run)
 			if err != nil {
 				return err
 			}
 			u.mu.Lock()
 			delete(u.check, rooms[i])
-			// Everything published from before the answer on arrives: being behind is no delay.
+			// Nothing that the answer counts is still to come: being elsewhere is no delay.
 			if h := u.windows.rooms[rooms[i]]; h != nil && h.known && (at.epoch != h.at.epoch || at.seq > h.at.seq) {
 				u.windows.want(rooms[i], h)
 			}
@@ -96,26 +97,29 @@ func (p *Presence) checkAgain(ctx context.Context, c *client) error {
 	}
 }
 
-// parsePosition reads HMGET e s.
-func parsePosition(r rueidis.RedisResult) (position, error) {
-	fields, err := r.AsStrSlice()
-	if err != nil || len(fields) != 2 {
+// parsePosition reads HMGET e s r as snapshot.lua does.
+func parsePosition(fields []string, err error, run string) (position, error) {
+	if err != nil || len(fields) != 3 {
 		return position{}, fmt.Errorf("state: a room's position is %d values: %w", len(fields), err)
 	}
-	seq, _ := strconv.ParseUint(fields[1], 10, 64) // "" before the first event
-	return position{fields[0], seq}, nil
+	at := position{epoch: fields[0]}
+	at.seq, _ = strconv.ParseUint(fields[1], 10, 64) // "" before the first event
+	if at.epoch != "" && fields[2] != run {
+		at.epoch += "~" + run[:min(8, len(run))]
+	}
+	return at, nil
 }
 
 // refresh reads the rooms past the cache and hands them to their members. Rooms
 // that could not be read are wanted again.
-func (p *Presence) refresh(ctx context.Context, c *client, rooms []string) error {
+func (p *Presence) refresh(ctx context.Context, c *clients, rooms []string) error {
 	reads := make(rueidis.Commands, len(rooms))
 	for i, room := range rooms {
 		reads[i] = p.snapshotCommand(c, room)
 	}
 	started := time.Now()
 	call, cancel := context.WithTimeout(ctx, readTimeout)
-	results := c.DoMulti(call, reads...)
+	results := c.read.DoMulti(call, reads...)
 	cancel()
 	p.metrics.Presence[metrics.PresenceSnapshot].Observe(time.Since(started).Seconds())
 	var failed error

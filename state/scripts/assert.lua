@@ -7,7 +7,7 @@
 -- or its events can tell them from others.
 if now() >= tonumber(ARGV[2]) then return -1 end
 local joined, back = {}, 0
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   local new = redis.call('HSETNX', KEYS[2], ARGV[i], '1')
   if redis.call('SADD', KEYS[1], ARGV[i]) == 1 then
     joined[#joined + 1] = ARGV[i]
@@ -15,5 +15,5 @@ for i = 5, #ARGV do
   end
 end
 redis.call('SADD', KEYS[3], ARGV[1])
-local epoch, seq = publish(KEYS[1], KEYS[4], ARGV[3], ARGV[4], joined, {})
+local epoch, seq = publish(KEYS[1], KEYS[4], ARGV[3], ARGV[4], ARGV[5], joined, {})
 return {#joined, back, epoch, seq}

@@ -13,14 +13,18 @@ local function integer(n) return string.format('%.0f', n) end
 -- holder is the hash of what an incarnation holds in a set; it is in the set's slot.
 local function holder(set, incarnation) return '{' .. set .. '}:i:' .. incarnation end
 
--- publish(set, meta, channel, epoch, joined, left) tells the room's listeners
--- which users really came or went, once per script call with transitions:
+-- publish(set, meta, channel, epoch, run, joined, left) tells the room's
+-- listeners which users really came or went, once per script call with
+-- transitions:
 --   PUBLISH channel {"epoch":"…","seq":7,"joined":["u1"],"left":[],"count":3}
 -- seq counts the calls with transitions within an epoch; both live in the hash
 -- meta (fields e and s), which is given a day once the room is empty. Whoever
 -- reads the set together with them (snapshot.lua) has all changes up to seq and
--- none after. channel '' (presence:online has no listeners) publishes nothing.
--- Arrays are put together by hand because cjson writes an empty table as {}.
+-- none after. A Redis that was restarted or has taken over (field r: another run,
+-- its run_id) may have gone back in time and would give numbers a second time,
+-- so that another epoch begins. channel '' (presence:online has no listeners)
+-- publishes nothing. Arrays are put together by hand because cjson writes an
+-- empty table as {}.
 --
 -- Returns epoch and seq as they are now: '' and 0 without a channel, or before
 -- the first transition.
@@ -30,13 +34,15 @@ local function quote(ids)
   return '[' .. table.concat(out, ',') .. ']'
 end
 
-local function publish(set, meta, channel, epoch, joined, left)
+local function publish(set, meta, channel, epoch, run, joined, left)
   if channel == '' then return '', 0 end
-  if #joined == 0 and #left == 0 then
-    local at = redis.call('HMGET', meta, 'e', 's')
-    return at[1] or '', tonumber(at[2] or 0)
+  local at = redis.call('HMGET', meta, 'e', 's', 'r')
+  if #joined == 0 and #left == 0 then return at[1] or '', tonumber(at[2] or 0) end
+  if at[1] and at[3] == run then
+    epoch = at[1]
+  else
+    redis.call('HSET', meta, 'e', epoch, 'r', run)
   end
-  redis.call('HSETNX', meta, 'e', epoch)
   local seq = redis.call('HINCRBY', meta, 's', 1)
   local count = redis.call('SCARD', set)
   if count == 0 then
@@ -44,7 +50,6 @@ local function publish(set, meta, channel, epoch, joined, left)
   else
     redis.call('PERSIST', meta)
   end
-  epoch = redis.call('HGET', meta, 'e')
   redis.call('PUBLISH', channel, '{"epoch":' .. cjson.encode(epoch)
     .. ',"seq":' .. integer(seq) .. ',"joined":' .. quote(joined)
     .. ',"left":' .. quote(left) .. ',"count":' .. integer(count) .. '}')
