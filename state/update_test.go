@@ -72,6 +72,10 @@ func story(t *testing.T, steps string) (told []string, w *windows) {
 			move("lost", true)
 		case what == "epoch":
 			at = position{"e2", 0}
+		case what == "empty":
+			at = position{}
+			clear(users)
+			w.want("r", w.history("r"))
 		case what == "begin":
 			w.beginRead("r")
 		case strings.HasPrefix(what, "end"):
@@ -143,6 +147,7 @@ func TestWindows(t *testing.T) {
 		{"gap within a window", "0 +a, 10 skip, 11 -a", "-a(e1 12-13)"},
 		{"read again while events come", "0 +a, 150 skip, 151 +c, 160 full, 161 -c", "+a(e1 10-11) =a=b=c=lost(e1 13-13) -c(e1 13-14)"},
 		{"another epoch", "0 +a, 150 epoch, 151 +c, 160 full, 170 +d", "+a(e1 10-11) =a=b=c(e2 1-1) +d(e2 1-2)"},
+		{"Redis was emptied", "0 +a, 150 empty, 151 full, 152 epoch, 153 +a, 1200 full", "+a(e1 10-11) +a(e2 0-1) =a(e2 1-1)"},
 		{"read again once a second", "0 +a, 150 skip, 151 +c, 160 full, 170 skip, 171 +d, 180 full, 1200 full", "+a(e1 10-11) =a=b=c=lost(e1 13-13) +d(e1 14-15) =a=b=c=d=lost(e1 15-15)"},
 
 		{"lost tail", "0 +a, 150 skip, 160 see, 500 look, 600 full, 2200 look, 2201 full", "+a(e1 10-11) =a=b=lost(e1 12-12)"},

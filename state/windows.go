@@ -200,6 +200,9 @@ func (w *windows) replace(room string, at position, users []string, count int, n
 		return // nobody is here any more
 	}
 	h.refresh = now
+	if at.epoch == "" {
+		return // Redis lost the room: what nodes store again will be told, in another epoch
+	}
 	switch older := h.known && at.epoch == h.at.epoch && at.seq < h.at.seq; {
 	case !older:
 		// All that was merged is in the snapshot.
