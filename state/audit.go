@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	auditPeriod  = 40 * time.Second // of one pass over everything held; foreign removals are repaired within 60 s
-	auditDeep    = 8                // every so many passes is a deep one
+	auditPeriod  = 30 * time.Second // of one pass over everything held; foreign removals are repaired within 60 s
+	auditDeep    = 10               // every so many passes is a deep one
 	auditMembers = 1024             // of one step
 	auditChunks  = 64
 	auditWait    = time.Second // before the next try when Redis does not answer
@@ -25,16 +25,21 @@ const (
 // goes on for ever, spread over auditPeriod. A deep pass also looks at the
 // holders and owners. It follows every sign that Redis may have lost something
 // or gone back in time (a lost connection, a flushed cache), at once, and every
-// auditDeep-th light pass.
+// auditDeep-th light pass. A key that Redis refuses to look at is passed over.
 type audit struct {
-	deep   bool
-	again  bool           // a deep pass is wanted as soon as the lease is valid
-	sets   []*presenceSet // that the pass still has to look at
-	chunks []auditChunk   // of the set before them
-	every  time.Duration  // between steps
-	next   time.Time      // when the next step is due
-	count  int            // passes begun
-	found  int            // differences in this pass
+	deep    bool
+	again   bool         // a deep pass is wanted as soon as the lease is valid
+	online  bool         // presence:online is still to be looked at
+	rooms   int          // so many of ledger.list are still to be looked at
+	chunks  []auditChunk // of the set before them
+	every   time.Duration
+	next    time.Time // when the next step is due
+	count   int       // passes begun
+	steps   int       // in this pass
+	before  int       // in the pass before
+	found   int       // differences in this pass
+	refused int       // keys passed over in this pass
+	why     error     // the first of them
 }
 
 // auditChunk is up to batchMembers members of a set.
@@ -48,26 +53,21 @@ type auditChunk struct {
 // begin wants a pass at once.
 func (a *audit) begin(deep bool, now time.Time) {
 	a.again = a.again || deep
-	a.sets, a.chunks, a.next = nil, nil, now
+	a.online, a.rooms, a.chunks, a.next = false, 0, nil, now
 }
 
 // over reports whether the pass has looked at everything.
-func (a *audit) over() bool { return len(a.sets)+len(a.chunks) == 0 }
+func (a *audit) over() bool { return !a.online && a.rooms <= 0 && len(a.chunks) == 0 }
 
 // start begins a pass over everything in the ledger.
 func (a *audit) start(l *ledger, now time.Time) {
 	a.deep = a.again || a.count%auditDeep == auditDeep-1
 	a.again = false
 	a.count++
-	a.found = 0
-	steps := 1 + len(l.online.members)/auditMembers
-	a.sets = append(a.sets, l.online)
-	members := 0
-	for _, set := range l.rooms {
-		a.sets = append(a.sets, set)
-		members += len(set.members)
-	}
-	steps += max(members/auditMembers, len(l.rooms)/auditChunks)
+	a.before, a.steps, a.found, a.refused, a.why = a.steps, 0, 0, 0, nil
+	a.online, a.rooms = true, len(l.list)
+	// As many steps as last time, or as there must be at least.
+	steps := max(a.before, 1+len(l.online.members)/auditMembers+len(l.list)/auditChunks)
 	if a.every = 0; !a.deep {
 		a.every = auditPeriod / time.Duration(steps+1)
 	}
@@ -75,21 +75,32 @@ func (a *audit) start(l *ledger, now time.Time) {
 }
 
 // step returns what is to be looked at next: auditChunks chunks or auditMembers
-// members. Sets are taken apart as their turn comes, so that the ledger is
-// never held up for all of them.
-func (a *audit) step() (step []auditChunk) {
+// members. Sets are taken as their turn comes, so that the ledger is never held
+// up for all of them: from the end of its list, where new ones are added, and
+// the last takes the place of one that goes, so that none is missed. Rooms that
+// are empty are crossed out by the way.
+func (a *audit) step(l *ledger) (step []auditChunk) {
 	for size := 0; len(step) < auditChunks && !a.over(); {
-		if len(a.chunks) == 0 {
-			a.chunks = a.split(a.sets[0])
-			a.sets = a.sets[1:]
+		if len(a.chunks) > 0 {
+			c := a.chunks[0]
+			if size += len(c.members); size > auditMembers && len(step) > 0 {
+				break
+			}
+			step, a.chunks = append(step, c), a.chunks[1:]
 			continue
 		}
-		c := a.chunks[0]
-		if size += len(c.members); size > auditMembers && len(step) > 0 {
-			break
+		if a.online {
+			a.online = false
+			a.chunks = a.split(l.online)
+			continue
 		}
-		step, a.chunks = append(step, c), a.chunks[1:]
+		if a.rooms = min(a.rooms, len(l.list)) - 1; a.rooms >= 0 {
+			set := l.list[a.rooms]
+			a.chunks = a.split(set)
+			l.prune(set)
+		}
 	}
+	a.steps++
 	return step
 }
 
@@ -108,6 +119,13 @@ func (a *audit) split(set *presenceSet) (chunks []auditChunk) {
 	return chunks
 }
 
+// refuse notes a key that Redis refuses to look at.
+func (a *audit) refuse(err error) {
+	if a.refused++; a.why == nil {
+		a.why = err
+	}
+}
+
 // auditDue reports whether a step is due.
 func (p *Presence) auditDue(now time.Time) bool { return !now.Before(p.audit.next) }
 
@@ -123,9 +141,8 @@ func (p *Presence) auditStep(ctx context.Context, c *clients) bool {
 	begun := a.over()
 	if begun {
 		a.start(p.ledger, now)
-		p.ledger.prune()
 	}
-	step := a.step()
+	step := a.step(p.ledger)
 	incarnation := p.ledger.incarnation()
 	p.mu.Unlock()
 
@@ -134,7 +151,7 @@ func (p *Presence) auditStep(ctx context.Context, c *clients) bool {
 		err = p.auditIndex(ctx, c, incarnation)
 	}
 	if err != nil {
-		p.log.Debug("audit of presence failed; it begins again", "error", err)
+		p.failing("audit", err)
 		if lostConnection(err) {
 			p.link.suspect()
 		}
@@ -150,17 +167,12 @@ func (p *Presence) auditStep(ctx context.Context, c *clients) bool {
 // auditDone ends a pass.
 func (p *Presence) auditDone(now time.Time) {
 	a := &p.audit
+	p.failing("audit", a.why)
 	if a.found > 0 {
 		p.log.Warn("redis had lost or kept presence against this node's word; repaired", "differences", a.found, "deep", a.deep)
 	}
-	if a.deep || a.every == 0 {
-		a.next = now.Add(auditPeriod)
-	}
-	if a.again {
-		a.next = now
-		return
-	}
 	if a.deep {
+		a.next = now.Add(auditPeriod)
 		p.mu.Lock()
 		p.ledger.gated = false
 		p.mu.Unlock()
@@ -173,8 +185,9 @@ func (p *Presence) drift(d metrics.Drift, n int) {
 	p.metrics.PresenceDrift[d].Add(float64(n))
 }
 
-// ask runs reads of an audit as one pipeline.
-func (p *Presence) ask(ctx context.Context, c *clients, op metrics.PresenceOp, commands rueidis.Commands) ([]rueidis.RedisMessage, error) {
+// ask runs reads as one pipeline. Errors of single reads are in the results; the
+// error is that of the connection.
+func (p *Presence) ask(ctx context.Context, c *clients, op metrics.PresenceOp, commands rueidis.Commands) ([]rueidis.RedisResult, error) {
 	if len(commands) == 0 {
 		return nil, nil
 	}
@@ -183,13 +196,10 @@ func (p *Presence) ask(ctx context.Context, c *clients, op metrics.PresenceOp, c
 	defer cancel()
 	results := c.cmd.DoMulti(call, commands...)
 	p.metrics.Presence[op].Observe(time.Since(started).Seconds())
-	messages := make([]rueidis.RedisMessage, len(results))
-	for i, r := range results {
-		m, err := r.ToMessage()
-		if err != nil && !rueidis.IsRedisNil(err) {
+	for i := range results {
+		if err := results[i].Error(); lostConnection(err) && !rueidis.IsRedisNil(err) {
 			return nil, err
 		}
-		messages[i] = m
 	}
-	return messages, nil
+	return results, nil
 }

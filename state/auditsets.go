@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,12 +17,20 @@ func (p *Presence) auditChunks(ctx context.Context, c *clients, step []auditChun
 	b := c.cmd.B
 	var commands rueidis.Commands
 	p.mu.Lock()
+	l := p.ledger
+	step = slices.DeleteFunc(step, func(c auditChunk) bool {
+		return c.set.room != "" && l.rooms[c.set.room] != c.set // forgotten meanwhile, and perhaps made anew
+	})
+	var listed []*presenceSet // that must be on the list of our rooms
 	for i := range step {
 		chunk := &step[i]
 		chunk.all = chunk.users()
 		chunk.members = slices.DeleteFunc(chunk.members, func(m *member) bool {
-			return !(m.desired && m.stored == held && m.life == p.ledger.life())
+			return !(m.desired && m.stored == held && m.life == l.life())
 		})
+		if chunk.first && p.audit.deep && chunk.set.room != "" && chunk.set.indexed(l.life()) {
+			listed = append(listed, chunk.set)
+		}
 	}
 	p.mu.Unlock()
 	for _, chunk := range step {
@@ -43,6 +52,9 @@ func (p *Presence) auditChunks(ctx context.Context, c *clients, step []auditChun
 			commands = append(commands, b().Hmget().Key(aside+"m").Field("e", "s", "r").Build())
 		}
 	}
+	if len(listed) > 0 {
+		commands = append(commands, b().Smismember().Key(indexKey(incarnation)).Member(names(listed)...).Build())
+	}
 	answers, err := p.ask(ctx, c, metrics.PresenceAudit, commands)
 	if err != nil {
 		return err
@@ -51,6 +63,9 @@ func (p *Presence) auditChunks(ctx context.Context, c *clients, step []auditChun
 		if answers, err = p.auditSet(ctx, c, chunk, incarnation, answers); err != nil {
 			return err
 		}
+	}
+	if len(listed) > 0 {
+		p.auditListed(listed, answers[0])
 	}
 	for _, chunk := range step {
 		if chunk.set.room == "" {
@@ -70,40 +85,41 @@ func (c *auditChunk) users() []string {
 	return users
 }
 
-// auditSet compares one chunk with its answers and returns the other answers.
-func (p *Presence) auditSet(ctx context.Context, c *clients, chunk auditChunk, incarnation string, answers []rueidis.RedisMessage) ([]rueidis.RedisMessage, error) {
-	take := func() (m rueidis.RedisMessage) {
-		m, answers = answers[0], answers[1:]
-		return m
+// names are the rooms of sets.
+func names(sets []*presenceSet) []string {
+	rooms := make([]string, len(sets))
+	for i, set := range sets {
+		rooms[i] = set.room
 	}
-	if n := len(chunk.members); n > 0 {
-		public := take()
-		there, err := public.AsIntSlice()
-		if err != nil || len(there) != n {
-			return nil, fmt.Errorf("SMISMEMBER answered %d of %d: %w", len(there), n, err)
+	return rooms
+}
+
+// auditListed sees that rooms are on the list in Redis.
+func (p *Presence) auditListed(sets []*presenceSet, answer rueidis.RedisResult) {
+	there, err := answer.AsIntSlice()
+	if err != nil || len(there) != len(sets) {
+		p.audit.refuse(fmt.Errorf("SMISMEMBER answered %d of %d: %w", len(there), len(sets), err))
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, set := range sets {
+		if there[i] == 0 && set.index.stored == held {
+			set.index.stored = unknown // written down again before anything else
+			p.ledger.touchIndex(set)
+			p.drift(metrics.DriftMissing, 1)
 		}
-		lost := make([]bool, n)
-		for i := range there {
-			lost[i] = there[i] == 0
-		}
-		if p.audit.deep {
-			holds := take()
-			fields, err := holds.ToArray()
-			if err != nil || len(fields) != n {
-				return nil, fmt.Errorf("HMGET answered %d of %d: %w", len(fields), n, err)
-			}
-			for i := range fields {
-				lost[i] = lost[i] || fields[i].IsNil()
-			}
-		}
-		p.mu.Lock()
-		for i, m := range chunk.members {
-			if lost[i] && m.stored == held {
-				p.ledger.lost(m)
-				p.drift(metrics.DriftMissing, 1)
-			}
-		}
-		p.mu.Unlock()
+	}
+}
+
+// auditSet compares one chunk with its answers and returns the other answers.
+func (p *Presence) auditSet(ctx context.Context, c *clients, chunk auditChunk, incarnation string, answers []rueidis.RedisResult) ([]rueidis.RedisResult, error) {
+	take := func() (r rueidis.RedisResult) {
+		r, answers = answers[0], answers[1:]
+		return r
+	}
+	if len(chunk.members) > 0 {
+		p.auditMembers(chunk, take)
 	}
 	if chunk.first && p.audit.deep {
 		if err := p.auditHolds(ctx, c, chunk, incarnation, take); err != nil {
@@ -111,8 +127,7 @@ func (p *Presence) auditSet(ctx context.Context, c *clients, chunk auditChunk, i
 		}
 	}
 	if chunk.first && chunk.set.room != "" {
-		meta := take()
-		fields, err := meta.AsStrSlice()
+		fields, err := take().AsStrSlice()
 		if at, err := parsePosition(fields, err, c.run); err == nil {
 			p.updates.watermark(chunk.set.room, at, time.Now())
 		}
@@ -120,17 +135,46 @@ func (p *Presence) auditSet(ctx context.Context, c *clients, chunk auditChunk, i
 	return answers, nil
 }
 
+// auditMembers sees that the chunk's users are in the public set and, in a deep
+// pass, held by us.
+func (p *Presence) auditMembers(chunk auditChunk, take func() rueidis.RedisResult) {
+	n := len(chunk.members)
+	there, err := take().AsIntSlice()
+	if err != nil || len(there) != n {
+		err = fmt.Errorf("SMISMEMBER answered %d of %d: %w", len(there), n, err)
+	}
+	var held []rueidis.RedisMessage
+	if p.audit.deep {
+		var errHolds error
+		if held, errHolds = take().ToArray(); errHolds != nil || len(held) != n {
+			err = errors.Join(err, fmt.Errorf("HMGET answered %d of %d: %w", len(held), n, errHolds))
+		}
+	}
+	if err != nil {
+		p.audit.refuse(err)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, m := range chunk.members {
+		if there[i] == 0 || held != nil && held[i].IsNil() {
+			p.ledger.lost(m)
+			p.drift(metrics.DriftMissing, 1)
+		}
+	}
+}
+
 // whole reports whether the chunk is all of its set.
 func (c *auditChunk) whole() bool { return c.first && len(c.all) < batchMembers }
 
 // auditHolds finds members that Redis has as held by us and we do not hold. How
 // many there are says nothing: one may be missing for each that is too much.
-func (p *Presence) auditHolds(ctx context.Context, c *clients, chunk auditChunk, incarnation string, take func() rueidis.RedisMessage) error {
+func (p *Presence) auditHolds(ctx context.Context, c *clients, chunk auditChunk, incarnation string, take func() rueidis.RedisResult) error {
 	if chunk.whole() {
-		holds := take()
-		users, err := holds.AsStrSlice()
+		users, err := take().AsStrSlice()
 		if err != nil {
-			return fmt.Errorf("HKEYS: %w", err)
+			p.audit.refuse(fmt.Errorf("HKEYS: %w", err))
+			return nil
 		}
 		return p.auditExtra(ctx, c, chunk.set, users, incarnation)
 	}
@@ -139,8 +183,12 @@ func (p *Presence) auditHolds(ctx context.Context, c *clients, chunk auditChunk,
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		page, err := c.cmd.Do(call, c.cmd.B().Hscan().Key(keys[1]).Cursor(cursor).Count(scanPage).Build()).AsScanEntry()
 		cancel()
-		if err != nil {
+		if lostConnection(err) {
 			return fmt.Errorf("HSCAN: %w", err)
+		}
+		if err != nil {
+			p.audit.refuse(fmt.Errorf("HSCAN: %w", err))
+			return nil
 		}
 		users := make([]string, 0, len(page.Elements)/2)
 		for i := 0; i < len(page.Elements); i += 2 {
@@ -189,34 +237,31 @@ func (p *Presence) auditExtra(ctx context.Context, c *clients, set *presenceSet,
 // members there.
 func (p *Presence) auditIndex(ctx context.Context, c *clients, incarnation string) error {
 	key := indexKey(incarnation)
-	commands := rueidis.Commands{c.cmd.B().Expire().Key(key).Seconds(int64(indexTTL.Seconds())).Build()}
-	if p.audit.deep {
-		commands = append(commands, c.cmd.B().Smembers().Key(key).Build())
-	}
-	answers, err := p.ask(ctx, c, metrics.PresenceIndex, commands)
-	if err != nil || !p.audit.deep {
+	if _, err := p.do(ctx, c, c.cmd.B().Expire().Key(key).Seconds(int64(indexTTL.Seconds())).Build()); lostConnection(err) {
 		return err
 	}
-	rooms, err := answers[1].AsStrSlice()
-	if err != nil {
-		return fmt.Errorf("SMEMBERS: %w", err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	listed := make(map[string]bool, len(rooms))
-	for _, room := range rooms {
-		listed[room] = true
-		if p.ledger.rooms[room] == nil {
-			set := p.ledger.room(room)
-			set.index.desired, set.index.stored, set.index.life = true, held, p.ledger.life()
-			p.audit.sets = append(p.audit.sets, set)
+	for cursor := uint64(0); p.audit.deep; {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		page, err := c.cmd.Do(call, c.cmd.B().Sscan().Key(key).Cursor(cursor).Count(scanPage).Build()).AsScanEntry()
+		cancel()
+		if lostConnection(err) {
+			return fmt.Errorf("SSCAN: %w", err)
 		}
-	}
-	for room, set := range p.ledger.rooms {
-		if set.index.stored == held && !listed[room] {
-			set.index.stored = unknown // written down again before anything else
-			p.ledger.touchIndex(set)
-			p.drift(metrics.DriftMissing, 1)
+		if err != nil {
+			p.audit.refuse(fmt.Errorf("SSCAN: %w", err))
+			return nil
+		}
+		p.mu.Lock()
+		for _, room := range page.Elements {
+			if p.ledger.rooms[room] == nil {
+				set := p.ledger.room(room)
+				set.index.desired, set.index.stored, set.index.life = true, held, p.ledger.life()
+				p.audit.chunks = append(p.audit.chunks, auditChunk{set: set, first: true})
+			}
+		}
+		p.mu.Unlock()
+		if cursor = page.Cursor; cursor == 0 {
+			break
 		}
 	}
 	return nil

@@ -34,7 +34,8 @@ func (p *Presence) auditSockets(ctx context.Context, c *clients, chunk auditChun
 	}
 	active, err := answers[0].ToArray()
 	if err != nil || len(active) != len(users) {
-		return fmt.Errorf("MGET answered %d of %d: %w", len(active), len(users), err)
+		p.audit.refuse(fmt.Errorf("MGET answered %d of %d: %w", len(active), len(users), err))
+		return nil
 	}
 	var elsewhere []int // whose active socket is not ours
 	p.mu.Lock()
@@ -102,7 +103,8 @@ func (p *Presence) auditOwners(ctx context.Context, c *clients, users []string, 
 	for i, user := range users {
 		owners, err := answers[i].AsStrMap()
 		if err != nil {
-			return fmt.Errorf("HGETALL: %w", err)
+			p.audit.refuse(fmt.Errorf("HGETALL: %w", err))
+			continue
 		}
 		if u := p.ledger.online.members[user]; u != nil {
 			for _, s := range u.sockets {

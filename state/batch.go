@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	batchMembers = 256 // of one HOLD, ASSERT or RELEASE, and rooms of one index command
-	batchSockets = 64  // of one ATTACH or DETACH
+	batchMembers = 256  // of one HOLD, ASSERT or RELEASE, and rooms of one index command
+	batchSockets = 64   // of one ATTACH or DETACH
+	batchFacts   = 4096 // of one batch: some 10 ms of Redis's time
 	retryMin     = 100 * time.Millisecond
 	retryMax     = 10 * time.Second
 )
@@ -26,7 +27,8 @@ var errExpired = errors.New("state: the lease is over")
 func (l *ledger) next(now time.Time, limit int, leased bool) []operation {
 	l.resume(now)
 	var ops []operation
-	for n := len(l.sets); n > 0 && len(ops)+3 <= max(3, limit/2); n-- {
+	l.taken = 0
+	for n := len(l.sets); n > 0 && len(ops)+3 <= max(3, limit/2) && l.taken < batchFacts; n-- {
 		set := l.sets[0]
 		l.sets = l.sets[1:]
 		set.queued = false
@@ -46,8 +48,8 @@ func (l *ledger) next(now time.Time, limit int, leased bool) []operation {
 // takeIndexes appends the commands that write rooms down or cross them out.
 func (l *ledger) takeIndexes(ops []operation, limit int, leased bool) []operation {
 	var kept []*presenceSet
-	i := 0
-	for ; i < len(l.indexes) && len(ops) < limit; i++ {
+	first, i := len(ops), 0
+	for ; i < len(l.indexes) && len(ops) < limit && l.taken < batchFacts; i++ {
 		set := l.indexes[i]
 		f := &set.index
 		if f.desired && !leased || !f.desired && l.gated {
@@ -64,14 +66,15 @@ func (l *ledger) takeIndexes(ops []operation, limit int, leased bool) []operatio
 		if !f.desired {
 			life = f.life
 		}
-		k := slices.IndexFunc(ops, func(o operation) bool {
-			return o.op == metrics.PresenceIndex && o.drop == !f.desired && o.life == life && len(o.rooms) < batchMembers
+		k := slices.IndexFunc(ops[first:], func(o operation) bool {
+			return o.drop == !f.desired && o.life == life && len(o.rooms) < batchMembers
 		})
 		if k < 0 {
-			k = len(ops)
+			k = len(ops) - first
 			ops = append(ops, operation{op: metrics.PresenceIndex, drop: !f.desired, life: life})
 		}
-		ops[k].rooms = append(ops[k].rooms, set)
+		ops[first+k].rooms = append(ops[first+k].rooms, set)
+		l.taken++
 		f.inflight, f.stored, f.life = true, unknown, life
 	}
 	if l.indexes = append(kept, l.indexes[i:]...); len(l.indexes) == 0 {
@@ -120,6 +123,7 @@ func (l *ledger) takeMembers(set *presenceSet, ops []operation, leased bool) []o
 		}
 		o := &ops[first+k]
 		o.members = append(o.members, m)
+		l.taken++
 		m.inflight, m.stored, m.life = true, unknown, life
 	}
 	if set.dirty = append(kept, set.dirty[i:]...); len(set.dirty) == 0 {
@@ -147,7 +151,7 @@ func (l *ledger) takeSockets(ops []operation, limit int, leased bool) []operatio
 	var attach, detach []operation
 	var kept []*socket
 	i := 0
-	for ; i < len(l.attach) && len(ops)+len(attach)+len(detach) < limit; i++ {
+	for ; i < len(l.attach) && len(ops)+len(attach)+len(detach) < limit && l.taken < 2*batchFacts; i++ {
 		s := l.attach[i]
 		if s.desired && !s.settled() && !leased {
 			kept = append(kept, s)
@@ -170,6 +174,7 @@ func (l *ledger) takeSockets(ops []operation, limit int, leased bool) []operatio
 		default:
 			detach = grouped(detach, metrics.PresenceDetach, s)
 		}
+		l.taken++
 		s.inflight, s.stored, s.sent = true, unknown, s.generation
 	}
 	if l.attach = append(kept, l.attach[i:]...); len(l.attach) == 0 {
@@ -184,17 +189,17 @@ func grouped(ops []operation, op metrics.PresenceOp, s *socket) []operation {
 	if n := len(ops); n > 0 && s.backoff == 0 {
 		last := &ops[n-1]
 		if len(last.sockets) < batchSockets && last.sockets[0].backoff == 0 {
-			last.sockets = append(last.sockets, s)
+			last.sockets, last.calls = append(last.sockets, s), append(last.calls, s.call())
 			return ops
 		}
 	}
-	return append(ops, operation{op: op, life: s.life, sockets: []*socket{s}})
+	return append(ops, operation{op: op, life: s.life, sockets: []*socket{s}, calls: []socketCall{s.call()}})
 }
 
 // settle records the outcome of one operation that next returned. After an
 // error the operation may or may not have happened; it is tried again after a
-// growing wait of its own, so that one key Redis refuses holds nobody up. After
-// errExpired it waits for the lease only.
+// wait of its own, which grows but for indexes, so that one key Redis refuses
+// holds nobody up. After errExpired it waits for the lease only.
 func (l *ledger) settle(o operation, err error, now time.Time) {
 	for _, set := range o.rooms {
 		l.settleIndex(set, o.drop, err, now)
@@ -205,6 +210,14 @@ func (l *ledger) settle(o operation, err error, now time.Time) {
 	for _, s := range o.sockets {
 		l.settleSocket(s, o.op, err, now)
 	}
+}
+
+// wait is how long what failed waits before its next try.
+func (l *ledger) wait(last time.Duration) time.Duration {
+	if l.ending {
+		return retryMin
+	}
+	return min(max(2*last, retryMin), retryMax)
 }
 
 func (l *ledger) settleIndex(set *presenceSet, dropped bool, err error, now time.Time) {
@@ -237,7 +250,7 @@ func (l *ledger) settleSocket(s *socket, op metrics.PresenceOp, err error, now t
 		return
 	}
 	if err != nil {
-		s.backoff = min(max(2*s.backoff, retryMin), retryMax)
+		s.backoff = l.wait(s.backoff)
 		s.queued = true
 		l.waiting++
 		l.delay(delayed{at: now.Add(s.backoff), socket: s})
@@ -248,7 +261,7 @@ func (l *ledger) settleSocket(s *socket, op metrics.PresenceOp, err error, now t
 	u := s.user
 	if op == metrics.PresenceAttach {
 		if s.stored, s.before = held, true; s.sent != s.generation {
-			s.stored = unknown // it moved meanwhile: once more, as the present generation
+			s.stored, s.before = unknown, false // it moved meanwhile: once more, as the present generation
 		}
 	} else {
 		s.stored, s.before = absent, false
@@ -273,7 +286,7 @@ func (l *ledger) settleMembers(o operation, err error, now time.Time) {
 			l.enqueue(set)
 			return
 		}
-		set.backoff = min(max(2*set.backoff, retryMin), retryMax)
+		set.backoff = l.wait(set.backoff)
 		l.postpone(set, now)
 		return
 	}

@@ -105,17 +105,17 @@ func (p *Presence) socketsCommand(c rueidis.CommandClient, o *operation, incarna
 	if o.op == metrics.PresenceAttach {
 		args = append(args, incarnation, strconv.FormatInt(until, 10))
 	}
-	for _, s := range o.sockets {
-		keys = socketKeys(keys, s.user.user)
+	for _, s := range o.calls {
+		keys = socketKeys(keys, s.user)
 		if o.op == metrics.PresenceDetach {
-			args = append(args, s.id, owner(p.ledger.lives[s.life], s.sent))
+			args = append(args, s.id, owner(p.ledger.lives[s.life], s.generation))
 			continue
 		}
 		mode := "attach"
 		if s.before {
 			mode = "assert"
 		}
-		args = append(args, s.id, strconv.FormatUint(s.sent, 10), mode)
+		args = append(args, s.id, strconv.FormatUint(s.generation, 10), mode)
 	}
 	return p.scripts.call(c, o.op, keys, args)
 }

@@ -57,7 +57,7 @@ func (w *world) fault() {
 	living := w.living()
 	n := living[w.r.IntN(len(living))]
 	switch k := w.r.IntN(14); {
-	case k < 3:
+	case k < 3 || w.deadly && k < 9:
 		w.kill(n)
 		if len(living) == 1 || w.r.IntN(2) == 0 {
 			w.spawn()
@@ -125,7 +125,7 @@ func (w *world) live() {
 		w.beat(n)
 	case k < 35:
 		w.pass(w.lease * time.Duration(w.r.IntN(5)) / 20)
-	case k < 36:
+	case k < 36 && !w.deadly:
 		w.late(false)
 	case k < 37:
 		w.janitor(n)

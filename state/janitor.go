@@ -2,8 +2,10 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,22 +15,21 @@ import (
 )
 
 const (
-	reapUsers = 256                    // of one step
-	reapRooms = 8                      // of one step
-	reapPause = 500 * time.Microsecond // between steps: what clients want comes first
+	reapUsers   = 256                    // of one step
+	reapRooms   = 64                     // of one step
+	reapMembers = 512                    // of the rooms of one step
+	reapPause   = 500 * time.Microsecond // between steps: what clients want comes first
 )
 
 // reapKey is held by the node that reaps an incarnation: two would do no harm,
 // only work.
 func reapKey(incarnation string) string { return "{edge}:reap:" + incarnation }
 
-// janitorLoop claims incarnations whose leases ran out, removes what they held,
-// and now and then looks for what nobody answers for, until ctx ends. Every node
-// runs one. It works beside the presence goroutine: whatever it does is guarded
-// by the dead incarnation's name in Redis.
+// janitorLoop claims incarnations whose leases ran out and removes what they
+// held, until ctx ends. Every node runs one. It works beside the presence
+// goroutine: whatever it does is guarded by the dead incarnation's name in Redis.
 func (p *Presence) janitorLoop(ctx context.Context) {
 	every := p.term / leaseBeat
-	scrub := newScrubber(p)
 	for {
 		select {
 		case <-ctx.Done():
@@ -39,20 +40,16 @@ func (p *Presence) janitorLoop(ctx context.Context) {
 		if c == nil {
 			continue
 		}
-		if err := p.janitor(ctx, c); err != nil {
-			p.log.Debug("janitor failed; it tries again", "error", err)
-			if lostConnection(err) {
-				p.link.suspect()
-			}
-			continue
-		}
-		if err := scrub.run(ctx, c, time.Now()); err != nil {
-			p.log.Debug("scrub of presence failed; it begins again", "error", err)
+		err := p.janitor(ctx, c)
+		p.failing("janitor", err)
+		if lostConnection(err) {
+			p.link.suspect()
 		}
 	}
 }
 
-// janitor claims, and reaps all that may be reaped.
+// janitor claims, and reaps all that may be reaped. One that cannot be reaped
+// does not keep it from the others.
 func (p *Presence) janitor(ctx context.Context, c *clients) error {
 	claimed, dead, err := p.claim(ctx, c)
 	if err != nil {
@@ -61,12 +58,17 @@ func (p *Presence) janitor(ctx context.Context, c *clients) error {
 	for _, incarnation := range claimed {
 		p.log.Warn("a node has not renewed its lease; it is taken for dead and its presence is removed", "incarnation", incarnation)
 	}
+	var failed error
 	for _, incarnation := range dead {
-		if err := p.reap(ctx, c, incarnation); err != nil {
-			return fmt.Errorf("reap %s: %w", incarnation, err)
+		err := p.reap(ctx, c, incarnation)
+		if lostConnection(err) {
+			return err
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("reap %s: %w", incarnation, err))
 		}
 	}
-	return nil
+	return failed
 }
 
 // claim runs CLAIM and returns those it claimed, and all dead that may be reaped.
@@ -113,17 +115,18 @@ func (p *Presence) reap(ctx context.Context, c *clients, incarnation string) err
 		return err
 	}
 	r := reaper{p: p, c: c, incarnation: incarnation}
-	if err := r.run(ctx); err != nil {
-		return err
+	err := r.run(ctx)
+	if err == nil {
+		_, err = p.do(ctx, c, c.cmd.B().Del().Key(indexKey(incarnation)).Build())
 	}
-	for _, last := range []rueidis.Completed{
-		c.cmd.B().Del().Key(indexKey(incarnation)).Build(),
-		c.cmd.B().Zrem().Key(deadKey).Member(incarnation).Build(),
-		c.cmd.B().Del().Key(reapKey(incarnation)).Build(),
-	} {
-		if _, err := p.do(ctx, c, last); err != nil {
-			return err
-		}
+	if err == nil {
+		_, err = p.do(ctx, c, c.cmd.B().Zrem().Key(deadKey).Member(incarnation).Build())
+	}
+	if _, errUnlock := p.do(ctx, c, c.cmd.B().Del().Key(reapKey(incarnation)).Build()); err == nil {
+		err = errUnlock
+	}
+	if err != nil {
+		return err
 	}
 	took := time.Since(began)
 	p.metrics.PresenceReap.Observe(took.Seconds())
@@ -145,6 +148,7 @@ type reaper struct {
 	p           *Presence
 	c           *clients
 	incarnation string
+	refused     map[string]error // rooms that Redis lets nobody be released from
 
 	users, sockets, memberships int // removed by this reaper
 }
@@ -156,11 +160,30 @@ func (r *reaper) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.lookForIndex(ctx); err != nil {
+		return err
+	}
 	for done := false; !done; {
 		var err error
 		if done, err = r.stepRooms(ctx); err != nil {
 			return err
 		}
+	}
+	for room, err := range r.refused { // any of them
+		return fmt.Errorf("%d rooms, such as %q: %w", len(r.refused), room, err)
+	}
+	return nil
+}
+
+// lookForIndex has a scrub look for the rooms of somebody who had users and no
+// list of rooms: it ran out, or Redis lost it.
+func (r *reaper) lookForIndex(ctx context.Context) error {
+	there, err := r.p.do(ctx, r.c, r.c.cmd.B().Exists().Key(indexKey(r.incarnation)).Build())
+	if err != nil {
+		return err
+	}
+	if n, _ := there.AsInt64(); n == 0 && r.users > 0 {
+		r.p.wantScrub("no list of rooms")
 	}
 	return nil
 }
@@ -168,29 +191,38 @@ func (r *reaper) run(ctx context.Context) error {
 // stepUsers takes some users off line; done when none are left. What a user's
 // sockets say goes first: a reaper that dies in between finds the user again.
 func (r *reaper) stepUsers(ctx context.Context) (done bool, err error) {
-	users, err := r.held(ctx, []string{""})
-	if err != nil || len(users[0]) == 0 {
+	held, err := r.held(ctx, []string{""}, reapUsers)
+	if err != nil {
+		return false, err
+	}
+	users, err := held[0].AsStrSlice()
+	if err != nil || len(users) == 0 {
 		return err == nil, err
 	}
 	var keys []string
-	for _, user := range users[0] {
+	for _, user := range users {
 		keys = socketKeys(keys, user)
 	}
 	answer := r.p.call(ctx, r.c, metrics.PresenceReapUser, keys, []string{r.incarnation})
-	r.p.metrics.PresenceBatch[metrics.PresenceReapUser].Observe(float64(len(users[0])))
+	r.p.metrics.PresenceBatch[metrics.PresenceReapUser].Observe(float64(len(users)))
 	n, err := answer.AsInt64()
 	if err != nil {
 		return false, fmt.Errorf("REAP_USER: %w", err)
 	}
 	r.sockets += int(n)
-	left, err := r.release(ctx, []string{""}, users)
+	left, err := r.release(ctx, []string{""}, [][]string{users}, nil)
 	r.users += left
+	if err == nil {
+		err = r.refused[""]
+	}
 	return false, err
 }
 
-// stepRooms empties some rooms; done when none are left.
+// stepRooms empties some rooms; done when none are left but those that Redis
+// refuses. A room of which fewer users came than were asked for is empty with
+// these: nobody adds any for the dead.
 func (r *reaper) stepRooms(ctx context.Context) (done bool, err error) {
-	page, err := r.p.do(ctx, r.c, r.c.cmd.B().Srandmember().Key(indexKey(r.incarnation)).Count(reapRooms).Build())
+	page, err := r.p.do(ctx, r.c, r.c.cmd.B().Srandmember().Key(indexKey(r.incarnation)).Count(reapRooms+int64(len(r.refused))).Build())
 	if err != nil && !rueidis.IsRedisNil(err) {
 		return false, err
 	}
@@ -198,75 +230,80 @@ func (r *reaper) stepRooms(ctx context.Context) (done bool, err error) {
 	if err != nil && !rueidis.IsRedisNil(err) {
 		return false, err
 	}
+	rooms = slices.DeleteFunc(rooms, func(room string) bool { return r.refused[room] != nil })
 	if len(rooms) == 0 {
 		return true, nil
 	}
-	users, err := r.held(ctx, rooms)
+	each := max(8, reapMembers/len(rooms))
+	held, err := r.held(ctx, rooms, each)
 	if err != nil {
 		return false, err
 	}
-	left, err := r.release(ctx, rooms, users)
-	r.memberships += left
-	if err != nil {
-		return false, err
-	}
-	var empty []string
-	for i, room := range rooms {
-		if len(users[i]) == 0 {
-			empty = append(empty, room)
+	users, over := make([][]string, len(rooms)), make([]string, 0, len(rooms))
+	for i := range held {
+		if users[i], err = held[i].AsStrSlice(); err != nil && !rueidis.IsRedisNil(err) {
+			r.refuse(rooms[i], err)
+		} else if len(users[i]) < each {
+			over = append(over, rooms[i])
 		}
 	}
-	if len(empty) > 0 {
-		_, err = r.p.do(ctx, r.c, r.c.cmd.B().Srem().Key(indexKey(r.incarnation)).Member(empty...).Build())
-	}
+	left, err := r.release(ctx, rooms, users, over)
+	r.memberships += left
 	return false, err
 }
 
-// held returns some of the users that the incarnation holds in each room; none
-// only if there are none.
-func (r *reaper) held(ctx context.Context, rooms []string) ([][]string, error) {
+func (r *reaper) refuse(room string, err error) {
+	if r.refused == nil {
+		r.refused = make(map[string]error)
+	}
+	r.refused[room] = err
+}
+
+// held asks for some of the users that the incarnation holds in each room; for
+// none only if there are none.
+func (r *reaper) held(ctx context.Context, rooms []string, each int) ([]rueidis.RedisResult, error) {
 	var commands rueidis.Commands
 	for _, room := range rooms {
 		keys, _ := setCall(metrics.PresenceRelease, room, r.incarnation, epochs{}, 0, nil)
-		commands = append(commands, r.c.cmd.B().Hrandfield().Key(keys[1]).Count(max(1, int64(reapUsers/len(rooms)))).Build())
+		commands = append(commands, r.c.cmd.B().Hrandfield().Key(keys[1]).Count(int64(each)).Build())
 	}
-	answers, err := r.p.ask(ctx, r.c, metrics.PresenceScrub, commands)
-	if err != nil {
-		return nil, err
-	}
-	users := make([][]string, len(rooms))
-	for i := range answers {
-		if users[i], err = answers[i].AsStrSlice(); err != nil && !rueidis.IsRedisNil(err) {
-			return nil, fmt.Errorf("HRANDFIELD: %w", err)
-		}
-	}
-	return users, nil
+	return r.p.ask(ctx, r.c, metrics.PresenceScrub, commands)
 }
 
-// release releases users of rooms and returns how many really left.
-func (r *reaper) release(ctx context.Context, rooms []string, users [][]string) (left int, err error) {
+// release releases users of rooms, crosses out the rooms that are over, and
+// returns how many users really left.
+func (r *reaper) release(ctx context.Context, rooms []string, users [][]string, over []string) (left int, err error) {
 	e := epochs{newEpoch(), r.c.run}
 	var each [][2][]string
+	var which []string
 	for i, room := range rooms {
 		if len(users[i]) > 0 {
 			keys, args := setCall(metrics.PresenceRelease, room, r.incarnation, e, 0, users[i])
-			each = append(each, [2][]string{keys, args})
+			each, which = append(each, [2][]string{keys, args}), append(which, room)
 			r.p.metrics.PresenceBatch[metrics.PresenceRelease].Observe(float64(len(users[i])))
 		}
 	}
 	if len(each) > 0 {
-		for _, answer := range r.p.calls(ctx, r.c, metrics.PresenceRelease, each) {
+		for i, answer := range r.p.calls(ctx, r.c, metrics.PresenceRelease, each) {
 			parts, err := answer.ToArray()
-			if err != nil || len(parts) == 0 {
+			if lostConnection(err) {
 				return left, fmt.Errorf("RELEASE: %w", err)
+			}
+			if err != nil || len(parts) == 0 {
+				r.refuse(which[i], fmt.Errorf("RELEASE: %w", err))
+				continue
 			}
 			n, _ := parts[0].AsInt64()
 			left += int(n)
 		}
 	}
+	over = slices.DeleteFunc(over, func(room string) bool { return r.refused[room] != nil })
 	// The lock lives as long as the work: a step takes far less than a lease.
-	_, err = r.p.do(ctx, r.c, r.c.cmd.B().Pexpire().Key(reapKey(r.incarnation)).Milliseconds(r.p.term.Milliseconds()).Build())
-	if err != nil {
+	commands := rueidis.Commands{r.c.cmd.B().Pexpire().Key(reapKey(r.incarnation)).Milliseconds(r.p.term.Milliseconds()).Build()}
+	if len(over) > 0 {
+		commands = append(commands, r.c.cmd.B().Srem().Key(indexKey(r.incarnation)).Member(over...).Build())
+	}
+	if _, err := r.p.ask(ctx, r.c, metrics.PresenceScrub, commands); err != nil {
 		return left, err
 	}
 	select {

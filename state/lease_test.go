@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -331,6 +332,133 @@ func TestRedisGoesBackInTime(t *testing.T) {
 				t.Error("the epoch is the old one")
 			}
 			return
+		}
+	}
+}
+
+// A key that somebody else made unusable holds nobody else up: audits pass it
+// over, people come and go, and shutting down takes no longer.
+func TestOneBadKeyHoldsNobodyUp(t *testing.T) {
+	b := realRedis(t)
+	n := b.start(t, "nodeAAAA", nil)
+	for _, user := range []string{"u", "v"} {
+		n.connect(t, user, user+"-1")
+		n.join(t, user, user+"-1", "bad")
+		n.join(t, user, user+"-1", "good")
+	}
+	b.do(t, "SET", roomKey("bad"), "of another kind")
+	b.do(t, "SREM", roomKey("good"), "u")
+	b.do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") // everything is in doubt
+	eventually(t, "the good key is repaired", func() error {
+		if got := b.number(t, "SCARD", roomKey("good")); got != 2 {
+			return fmt.Errorf("the room has %d", got)
+		}
+		return nil
+	})
+	n.Presence().Disconnect("u", "u-1")
+	eventually(t, "who leaves is offline", func() error {
+		if got := b.list(t, "SMEMBERS", onlineKey); !slices.Equal(got, []string{"v"}) {
+			return fmt.Errorf("online are %q", got)
+		}
+		return nil
+	})
+	if n.log.count(`what=audit`) == 0 {
+		t.Error("nobody says that the audit is refused")
+	}
+	b.do(t, "DEL", roomKey("bad"))
+	started := time.Now()
+	if err := n.Presence().Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("the end took %v, as if waits grew for ever", took)
+	}
+	for _, key := range b.list(t, "KEYS", "*") {
+		if !strings.HasSuffix(key, "}:m") {
+			t.Errorf("%s is left", key)
+		}
+	}
+}
+
+// A node that ends just when Redis went back in time does not leave what came back.
+func TestFlushAfterRedisWentBack(t *testing.T) {
+	b := realRedis(t)
+	n := b.start(t, "nodeAAAA", nil)
+	n.connect(t, "u", "u-1")
+	n.join(t, "u", "u-1", "r")
+	b.do(t, "SAVE")
+	n.Presence().Disconnect("u", "u-1")
+	n.settled(t)
+	b.redis.stop()
+	b.redis.start(t)
+	b.observe(t)
+	if got := b.number(t, "EXISTS", socketKey("u")); got != 1 {
+		t.Fatal("Redis did not go back")
+	}
+	if _, err := n.link.verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the node is back", func() error {
+		n.presence.mu.Lock()
+		defer n.presence.mu.Unlock()
+		if !n.presence.ledger.gated && n.presence.audit.count < 2 {
+			return errNotYet
+		}
+		return nil
+	})
+	if err := n.Presence().Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.expectEmpty(t)
+}
+
+// A Redis that becomes a replica answers, and takes nothing: that is as good as gone.
+func TestReplicaIsNoRedis(t *testing.T) {
+	b := realRedis(t)
+	n := b.start(t, "nodeAAAA", nil)
+	n.connect(t, "u", "u-1")
+	b.do(t, "REPLICAOF", "127.0.0.1", "1")
+	eventually(t, "the node is not ready", func() error {
+		if n.Ready() == nil {
+			return errNotYet
+		}
+		return nil
+	})
+	n.Presence().Connect("v", "v-1", 0, nil)
+	b.do(t, "REPLICAOF", "NO", "ONE")
+	eventually(t, "the node is ready again", n.Ready)
+	n.settled(t)
+	b.expectSet(t, onlineKey, "u", "v")
+}
+
+func TestScrubber(t *testing.T) {
+	const term = 10 * time.Second
+	start := time.Unix(1000, 0)
+	s := scrubber{next: start.Add(time.Hour)}
+	at := func(sec int) time.Time { return start.Add(time.Duration(sec) * time.Second) }
+	for _, step := range []struct {
+		sec       int
+		sign, due bool
+		complete  bool // of the scrub, if one is due
+	}{
+		{0, false, false, false},
+		{1, true, false, false}, // a sign: after two leases
+		{20, false, false, false},
+		{21, false, true, false}, // but it fails
+		{22, false, false, false},
+		{41, false, true, true}, // and is begun again
+		{3000, false, false, false},
+		{3700, false, false, false}, // the regular one was put off by six hours
+		{41 + 6*3600, false, true, true},
+	} {
+		if got := s.due(step.sign, true, at(step.sec), term); got != step.due {
+			t.Errorf("at %d s: due is %v", step.sec, got)
+		}
+		if step.due {
+			if s.due(false, false, at(step.sec), term) {
+				t.Error("due without a connection")
+			}
+			s.done(step.complete, at(step.sec), term)
 		}
 	}
 }

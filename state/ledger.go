@@ -49,6 +49,7 @@ type presenceSet struct {
 	room    string // "" is presence:online
 	members map[string]*member
 	dirty   []*member
+	place   int  // in ledger.list
 	index   fact // the room is written down for whoever reaps us; presence:online need not be
 	queued  bool // in ledger.sets or ledger.delayed
 	backoff time.Duration
@@ -78,8 +79,22 @@ type operation struct {
 	set     *presenceSet // HOLD, ASSERT, RELEASE
 	members []*member
 	sockets []*socket      // ATTACH, DETACH
+	calls   []socketCall   // what is said of each of sockets
 	rooms   []*presenceSet // PresenceIndex
 	drop    bool           // PresenceIndex: cross the rooms out
+}
+
+// socketCall is one socket of an ATTACH or DETACH as it was when it was taken:
+// clients may change it meanwhile.
+type socketCall struct {
+	user, id   string
+	generation uint64
+	life       uint32
+	before     bool // it was attached before, in this generation
+}
+
+func (s *socket) call() socketCall {
+	return socketCall{s.user.user, s.id, s.generation, s.life, s.before}
 }
 
 // size is the number of facts in the operation.
@@ -112,6 +127,7 @@ type ledger struct {
 	lives       []string // incarnations; the last is the present one
 	online      *presenceSet
 	rooms       map[string]*presenceSet
+	list        []*presenceSet // the rooms, in an order in which one can go through them bit by bit: from the end
 	sockets     map[string]*socket
 	sets        []*presenceSet // with dirty members, in turn
 	indexes     []*presenceSet // whose index is to be sent, in turn
@@ -119,7 +135,9 @@ type ledger struct {
 	delayed     []delayed
 	slowMembers []*member // to be stored again, at a pace
 	slowSockets []*socket
+	ending      bool         // nothing new comes: no long waits
 	gated       bool         // Redis may have gone back in time: nobody goes offline and no room is crossed out until an audit has looked
+	taken       int          // facts in the batch that next puts together
 	waiting     int          // facts queued
 	unsettled   int          // facts not as desired
 	finished    []completion // for the owner to call
@@ -194,7 +212,10 @@ func (l *ledger) join(user, id, room string, done func(error)) {
 		l.finish(done, ErrNoSocket)
 		return
 	}
-	m := l.room(room).member(user)
+	set := l.room(room)
+	l.desire(&set.index, true, nil) // it may be about to be crossed out
+	l.touchIndex(set)
+	m := set.member(user)
 	m.sockets = with(m.sockets, s)
 	s.rooms = with(s.rooms, m)
 	l.desire(&m.fact, true, done)
@@ -205,10 +226,20 @@ func (l *ledger) join(user, id, room string, done func(error)) {
 func (l *ledger) room(room string) *presenceSet {
 	set := l.rooms[room]
 	if set == nil {
-		set = &presenceSet{room: room, members: make(map[string]*member)}
+		set = &presenceSet{room: room, members: make(map[string]*member), place: len(l.list)}
 		l.rooms[room] = set
+		l.list = append(l.list, set)
 	}
 	return set
+}
+
+// drop forgets a room of which nothing is left to know.
+func (l *ledger) drop(set *presenceSet) {
+	delete(l.rooms, set.room)
+	last := l.list[len(l.list)-1]
+	l.list[set.place], last.place = last, set.place
+	l.list[len(l.list)-1] = nil
+	l.list = l.list[:len(l.list)-1]
 }
 
 // leave no longer wants it on behalf of this socket.
@@ -236,8 +267,10 @@ func (l *ledger) leaveRoom(s *socket, m *member, done func(error)) {
 	l.touchMember(m)
 }
 
-// releaseAll wants nothing any more.
-func (l *ledger) releaseAll() {
+// end wants nothing any more, as soon as it can be.
+func (l *ledger) end() {
+	l.ending = true
+	l.hurry()
 	for _, s := range l.sockets {
 		l.disconnect(s.user.user, s.id)
 	}
@@ -341,7 +374,7 @@ func (l *ledger) touchIndex(set *presenceSet) {
 	switch f := &set.index; {
 	case f.settled():
 		if !f.desired && len(set.members) == 0 && l.rooms[set.room] == set {
-			delete(l.rooms, set.room)
+			l.drop(set)
 		}
 	case !f.queued && !f.inflight:
 		f.queued = true
@@ -363,13 +396,11 @@ func (l *ledger) forgetMember(m *member) {
 	}
 }
 
-// prune crosses out the rooms that are empty: not at once, as rooms often come back.
-func (l *ledger) prune() {
-	for _, set := range l.rooms {
-		if len(set.members) == 0 && set.index.desired {
-			l.desire(&set.index, false, nil)
-			l.touchIndex(set)
-		}
+// prune crosses the room out if it is empty: not at once, as rooms often come back.
+func (l *ledger) prune(set *presenceSet) {
+	if len(set.members) == 0 && set.index.desired {
+		l.desire(&set.index, false, nil)
+		l.touchIndex(set)
 	}
 }
 

@@ -206,7 +206,7 @@ func (l *link) dial(ctx context.Context, gen uint64) (*clients, error) {
 // greet sees that Redis serves commands, ends the connection before, and returns
 // Redis's run_id.
 func (l *link) greet(ctx context.Context, cmd *client) (run string, err error) {
-	if err := ping(ctx, cmd); err != nil {
+	if err := l.ping(ctx, cmd); err != nil {
 		return "", err
 	}
 	if l.options.basic {
@@ -272,7 +272,7 @@ func (l *link) watch(ctx context.Context, c *clients) error {
 		case <-l.check:
 		}
 		for {
-			err := ping(ctx, c.cmd)
+			err := l.ping(ctx, c.cmd)
 			if err == nil {
 				break
 			}
@@ -285,11 +285,35 @@ func (l *link) watch(ctx context.Context, c *clients) error {
 	}
 }
 
-// ping asks whether Redis serves commands; LOADING and the like are a no.
-func ping(ctx context.Context, c *client) error {
+// errReplica ends a connection to a Redis that takes no writes any more. Such a
+// one answers everything else, publishes to nobody, and would go on for ever.
+var errReplica = errors.New("state: redis is a replica")
+
+// ping asks whether Redis serves commands and is no replica; LOADING and the
+// like are a no. A server that does not tell its role is taken as it is.
+func (l *link) ping(ctx context.Context, c *client) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	return c.Do(ctx, c.B().Ping().Build()).Error()
+	commands := rueidis.Commands{c.B().Ping().Build()}
+	if !l.options.basic {
+		commands = append(commands, c.B().Role().Build())
+	}
+	results := c.DoMulti(ctx, commands...)
+	if err := results[0].Error(); err != nil {
+		return err
+	}
+	if len(results) > 1 {
+		role, err := results[1].ToArray()
+		if lostConnection(err) {
+			return err
+		}
+		if err == nil && len(role) > 0 {
+			if name, _ := role[0].ToString(); name == "slave" {
+				return errReplica
+			}
+		}
+	}
+	return nil
 }
 
 // close ends the read client and waits for all clients to be gone. run has returned.

@@ -278,7 +278,9 @@ func TestLedgerModel(t *testing.T) {
 			l.disconnect(user, id)
 		}
 		for range 1000 {
-			l.prune()
+			for _, set := range l.rooms {
+				l.prune(set)
+			}
 			runRandomly(r, l, redis)
 		}
 		if len(l.online.members)+len(l.rooms)+len(l.sockets) != 0 {

@@ -46,11 +46,14 @@ type Presence struct {
 	rooms     recent[writtenRoom] // changed by this node: a cached read might not know yet
 	users     recent[struct{}]    // their sockets were, likewise
 	ending    bool                // Flush was called
+	struck    bool                // deregistered: no heartbeat any more
 	ended     bool                // run has returned, or will not run
 	idle      []chan struct{}     // closed when nothing is unsettled
 	signs     map[string]struct{} // why a scrub is wanted; for the janitor
 	audit     audit               // run only, but for what mu guards of the ledger
 	pace      pace                // run only
+	failedMu  sync.Mutex          // guards failed; taken alone
+	failed    map[string]bool     // what fails at the moment, and was said to
 	prepared  uint64              // the link's generation whose Redis knows the scripts; run only
 	redis     string              // of the Redis before; run only
 }
@@ -75,6 +78,27 @@ func newPresence(cfg Config, l *link, incarnation string, u *updates, m *metrics
 		term: cfg.Lease, wake: make(chan struct{}, 1),
 		ledger: newLedger(incarnation), lease: newLease(cfg.Lease), nodes: 1,
 		rooms: newRecent[writtenRoom](clientTTL), users: newRecent[struct{}](clientTTL),
+	}
+}
+
+// failing says once that something fails, and once that it works again (nil).
+// It may be called from any goroutine.
+func (p *Presence) failing(what string, err error) {
+	p.failedMu.Lock()
+	was := p.failed[what]
+	if p.failed == nil {
+		p.failed = make(map[string]bool)
+	}
+	p.failed[what] = err != nil
+	p.failedMu.Unlock()
+	switch {
+	case err != nil && !lostConnection(err):
+		p.metrics.PresenceErrors.Inc()
+		if !was {
+			p.log.Warn("presence: redis refuses", "what", what, "error", err)
+		}
+	case err == nil && was:
+		p.log.Info("presence: it works again", "what", what)
 	}
 }
 
@@ -136,7 +160,7 @@ func (p *Presence) change(done func(error), err error, apply func(*ledger)) {
 func (p *Presence) Flush(ctx context.Context) error {
 	p.mu.Lock()
 	p.ending = true
-	p.ledger.releaseAll()
+	p.ledger.end()
 	idle := make(chan struct{})
 	p.idle = append(p.idle, idle)
 	p.mu.Unlock()

@@ -142,7 +142,7 @@ func TestRaceRepeatedAndLatePackets(t *testing.T) {
 		nodeA.connect(t, "u", "old")
 		first := *nodeA.presence.ledger.sockets["old"] // as it was when it was first attached
 		first.before = false
-		attach := operation{op: metrics.PresenceAttach, sockets: []*socket{&first}}
+		attach := operation{op: metrics.PresenceAttach, sockets: []*socket{&first}, calls: []socketCall{first.call()}}
 		detach := attach
 		detach.op = metrics.PresenceDetach
 		// Row 5: DETACH(old) after ATTACH(new).

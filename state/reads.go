@@ -89,14 +89,15 @@ func (p *Presence) written(users []string, which []int) []time.Time {
 }
 
 // overtaken returns the users of whom this node stored something while they
-// were read, so that nobody can tell which came first. A socket that it is
-// about to detach counts as gone; another device shows when it is.
+// were read, so that nobody can tell which came first, or is about to: of
+// those it counts the socket as gone, should it still be there in the end.
 func (p *Presence) overtaken(users []string, which []int, sockets []string, before []time.Time) (again []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for k, i := range which {
 		if s := p.ledger.sockets[sockets[i]]; s != nil && !s.desired {
 			sockets[i] = ""
+			again = append(again, i)
 		} else if !p.users.last[users[i]].at.Equal(before[k]) {
 			again = append(again, i)
 		}
@@ -201,7 +202,12 @@ func (p *Presence) snapshot(ctx context.Context, room string, fresh bool) (Snaps
 			return snap, nil
 		}
 	}
-	r := c.read.Do(ctx, p.snapshotCommand(c, room))
+	r := c.read.Do(ctx, c.read.B().EvalshaRo().Sha1(p.scripts[metrics.PresenceSnapshot].sha).Numkeys(1).Key(roomKey(room)).
+		Arg(strconv.Itoa(smallRoom), c.run).Build())
+	if err := r.Error(); err != nil && !lostConnection(err) {
+		// Redis forgot the scripts, or never knew EVALSHA_RO: the source goes along.
+		r = c.read.Do(ctx, p.snapshotCommand(c, room))
+	}
 	p.metrics.CacheReads[metrics.CacheMiss].Inc()
 	return parseSnapshot(room, r)
 }
@@ -214,8 +220,7 @@ func (p *Presence) current(snap Snapshot) bool {
 	return !ok || w.epoch == snap.Epoch && w.seq <= snap.Seq
 }
 
-// snapshotCommand reads a room past the cache. The source goes along: a read
-// cannot wait for a Redis that forgot the scripts to be told again.
+// snapshotCommand reads a room past the cache, whatever Redis knows.
 func (p *Presence) snapshotCommand(c *clients, room string) rueidis.Completed {
 	return c.read.B().Eval().Script(p.scripts[metrics.PresenceSnapshot].source).Numkeys(1).Key(roomKey(room)).Arg(strconv.Itoa(smallRoom), c.run).Build()
 }

@@ -36,8 +36,9 @@ func (p *Presence) run(ctx context.Context) {
 		p.complete()
 		c, changed := p.link.get()
 		if c != nil {
-			if err := p.prepare(ctx, c); err != nil {
-				p.log.Debug("presence cannot be stored yet", "error", err)
+			err := p.prepare(ctx, c)
+			p.failing("heartbeat", err)
+			if err != nil {
 				p.link.suspect()
 				if !wait.sleep(ctx) {
 					return
@@ -60,6 +61,9 @@ func (p *Presence) run(ctx context.Context) {
 		case <-changed:
 		case <-timer.C:
 		case <-p.link.flushed:
+			p.mu.Lock()
+			p.lease.next = time.Time{} // first of all: does Redis know us?
+			p.mu.Unlock()
 			p.audit.begin(true, time.Now())
 		case <-p.wake:
 			if !p.collect(ctx) {
@@ -77,6 +81,9 @@ func (p *Presence) pause(connected bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := p.lease.next
+	if p.struck {
+		at = time.Now().Add(time.Hour)
+	}
 	if retry, ok := p.ledger.retryAt(); ok && retry.Before(at) {
 		at = retry
 	}
@@ -140,7 +147,7 @@ func (p *Presence) prepare(ctx context.Context, c *clients) error {
 		return nil
 	}
 	p.mu.Lock()
-	due := !time.Now().Before(p.lease.next)
+	due := !time.Now().Before(p.lease.next) && !p.struck
 	p.mu.Unlock()
 	if !due {
 		return nil
@@ -183,6 +190,12 @@ func (p *Presence) beat(ctx context.Context, c *clients) error {
 				p.metrics.PresenceLeaseMargin.Set(left.Seconds())
 			}
 			return p.nominateRenounced(ctx, c)
+		}
+		p.mu.Lock()
+		struck := p.struck
+		p.mu.Unlock()
+		if struck {
+			return nil // that is how it shall be
 		}
 		p.restart(redis)
 	}
@@ -262,7 +275,7 @@ func (p *Presence) deregister(ctx context.Context) {
 	defer cancel()
 	p.mu.Lock()
 	incarnation := p.ledger.incarnation()
-	p.lease.next = time.Now().Add(time.Hour) // no heartbeat behind it
+	p.struck = true // no heartbeat behind it
 	p.mu.Unlock()
 	for _, r := range c.cmd.DoMulti(ctx,
 		c.cmd.B().Del().Key(indexKey(incarnation)).Build(),
@@ -310,6 +323,7 @@ func (p *Presence) record(ops []operation, outcomes []scriptResult) {
 		}
 	}
 	p.mu.Unlock()
+	refused, example := 0, 0
 	for i, r := range outcomes {
 		if r.err == nil || errors.Is(r.err, errExpired) {
 			continue
@@ -318,8 +332,12 @@ func (p *Presence) record(ops []operation, outcomes []scriptResult) {
 		if lostConnection(r.err) {
 			lost = true
 		} else {
-			p.log.Warn("redis refuses a presence operation; it is tried again", "op", ops[i].op.String(), "error", r.err)
+			refused, example = refused+1, i
 		}
+	}
+	if refused > 0 {
+		p.log.Warn("redis refuses presence operations; they are tried again", "refused", refused, "of", len(ops),
+			"op", ops[example].op.String(), "error", outcomes[example].err)
 	}
 	if lost {
 		p.link.suspect()
@@ -408,7 +426,7 @@ func (p *Presence) complete() {
 	p.ledger.finished = nil
 	unsettled := p.ledger.unsettled
 	var idle []chan struct{}
-	if unsettled == 0 {
+	if unsettled == 0 && !p.ledger.gated {
 		idle, p.idle = p.idle, nil
 	}
 	p.mu.Unlock()

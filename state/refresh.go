@@ -29,7 +29,10 @@ func (p *Presence) refreshLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-u.missed:
-		case <-tick.C:
+		case now := <-tick.C:
+			u.mu.Lock()
+			u.windows.overtake(now)
+			u.mu.Unlock()
 		}
 		c, _ := p.link.get()
 		if c == nil {
@@ -39,9 +42,6 @@ func (p *Presence) refreshLoop(ctx context.Context) {
 			p.log.Debug("rooms cannot be looked at yet", "error", err)
 			continue
 		}
-		u.mu.Lock()
-		u.windows.overtake(time.Now())
-		u.mu.Unlock()
 		for {
 			u.mu.Lock()
 			rooms := u.windows.missed(time.Now(), refreshRooms)

@@ -31,49 +31,73 @@ func (p *Presence) wantScrub(sign string) {
 	p.signs[sign] = struct{}{}
 }
 
-// scrubber looks through all of Redis, slowly, for holders and owners that are
-// neither registered nor dead: what leases and audits cannot find, because two
-// things failed at once (a node died, and Redis lost the list of its rooms or
-// its lease). One node does it at a time, every scrubEvery and some time after
-// a sign that Redis lost something.
+// scrubLoop looks through all of Redis, slowly, for holders and owners that are
+// neither registered nor dead, until ctx ends: what leases and audits cannot
+// find, because two things failed at once (a node died, and Redis lost the list
+// of its rooms or its lease). One node does it at a time, every scrubEvery and
+// some time after a sign that Redis lost something.
+func (p *Presence) scrubLoop(ctx context.Context) {
+	s := scrubber{next: time.Now().Add(rand.N(scrubEvery))}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(p.term / leaseBeat):
+		}
+		p.mu.Lock()
+		signs := len(p.signs) > 0
+		p.signs = nil
+		p.mu.Unlock()
+		c, _ := p.link.get()
+		if !s.due(signs, c != nil, time.Now(), p.term) {
+			continue
+		}
+		alone, err := p.scrubAlone(ctx, c)
+		p.failing("scrub", err)
+		s.done(alone && err == nil, time.Now(), p.term)
+	}
+}
+
+// scrubber knows when to scrub: pure state.
 type scrubber struct {
-	p     *Presence
 	next  time.Time // the regular one
 	after time.Time // the one after a sign; zero for none
 }
 
-func newScrubber(p *Presence) *scrubber {
-	return &scrubber{p: p, next: time.Now().Add(rand.N(scrubEvery))}
+// due reports whether to scrub now, with another sign or not.
+func (s *scrubber) due(sign, connected bool, now time.Time, term time.Duration) bool {
+	if sign {
+		s.after = now.Add(2 * term) // leases and audits first
+	}
+	return connected && (!now.Before(s.next) || !s.after.IsZero() && !now.Before(s.after))
 }
 
-// run scrubs if it is time.
-func (s *scrubber) run(ctx context.Context, c *clients, now time.Time) error {
-	s.p.mu.Lock()
-	signs := len(s.p.signs) > 0
-	s.p.signs = nil
-	s.p.mu.Unlock()
-	if signs {
-		s.after = now.Add(2 * s.p.term) // leases and audits first
+// done says that a scrub came to its end, or must be begun again: it failed, or
+// somebody else is at it and may be past what there is to find.
+func (s *scrubber) done(complete bool, now time.Time, term time.Duration) {
+	if s.next = now.Add(scrubEvery); complete {
+		s.after = time.Time{}
+	} else {
+		s.after = now.Add(2 * term)
 	}
-	due := !now.Before(s.next) || !s.after.IsZero() && !now.Before(s.after)
-	if !due {
-		return nil
-	}
-	s.next, s.after = now.Add(scrubEvery), time.Time{}
-	lock := c.cmd.B().Set().Key(scrubKey).Value(s.p.link.name).Nx().PxMilliseconds(scrubLock.Milliseconds()).Build()
-	if _, err := s.p.do(ctx, c, lock); rueidis.IsRedisNil(err) {
-		return nil // somebody else does it
+}
+
+// scrubAlone scrubs unless somebody else does.
+func (p *Presence) scrubAlone(ctx context.Context, c *clients) (alone bool, err error) {
+	lock := c.cmd.B().Set().Key(scrubKey).Value(p.link.name).Nx().PxMilliseconds(scrubLock.Milliseconds()).Build()
+	if _, err := p.do(ctx, c, lock); rueidis.IsRedisNil(err) {
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
-	found, err := s.p.scrub(ctx, c, scrubPause)
-	if _, errUnlock := s.p.do(ctx, c, c.cmd.B().Del().Key(scrubKey).Build()); err == nil {
+	found, err := p.scrub(ctx, c, scrubPause)
+	if _, errUnlock := p.do(ctx, c, c.cmd.B().Del().Key(scrubKey).Build()); err == nil {
 		err = errUnlock
 	}
 	if found > 0 {
-		s.p.log.Warn("presence without an owner was found and removed", "found", found)
+		p.log.Warn("presence without an owner was found and removed", "found", found)
 	}
-	return err
+	return true, err
 }
 
 // scrub looks through Redis once and returns how much it found.

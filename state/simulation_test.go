@@ -182,9 +182,10 @@ func TestSimulationNoticesMutations(t *testing.T) {
 		}},
 	} {
 		var seeds []uint64
-		for seed := range uint64(60) {
+		for seed := range uint64(200) {
 			w := newWorld(t, seed, false)
 			w.mutate, w.swapped = mutation.mutate, mutation.swapped
+			w.calm, w.deadly = true, true // and whatever is wrong is the mutation's doing
 			if wrong := simulate(w, 3); len(wrong) > 0 {
 				seeds = append(seeds, seed)
 				if len(seeds) == 1 {

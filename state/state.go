@@ -180,6 +180,7 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	wg.Go(func() { s.bus.updateLoop(ctx, onPresence) })
 	wg.Go(func() { s.presence.run(ctx) })
 	wg.Go(func() { s.presence.janitorLoop(ctx) })
+	wg.Go(func() { s.presence.scrubLoop(ctx) })
 	wg.Go(func() { s.presence.refreshLoop(ctx) })
 	<-ctx.Done()
 	return ctx.Err()

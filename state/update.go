@@ -135,13 +135,12 @@ func (b *Bus) receivePresence(channel, payload string) {
 	if !ok {
 		return
 	}
-	if b.pattern { // every room's events arrive
-		b.subsMu.Lock()
-		wanted := b.subs.wants(presenceNamespace, room)
-		b.subsMu.Unlock()
-		if !wanted {
-			return
-		}
+	// By pattern every room's events arrive; else some after the room was given up.
+	b.subsMu.Lock()
+	wanted := b.subs.wants(presenceNamespace, room)
+	b.subsMu.Unlock()
+	if !wanted {
+		return
 	}
 	e, err := parsePresenceEvent(payload)
 	if err != nil {
@@ -151,7 +150,8 @@ func (b *Bus) receivePresence(channel, payload string) {
 	u := b.updates
 	u.mu.Lock()
 	u.windows.add(room, e, time.Now())
-	missed := len(u.windows.wanted) > 0
+	missed := u.windows.news
+	u.windows.news = false
 	u.mu.Unlock()
 	notify(u.opened)
 	if missed {

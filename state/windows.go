@@ -29,10 +29,14 @@ type roomHistory struct {
 	reading int      // snapshots under way
 	reads   []uint64 // snapshots handed out since told, by seq, in at's epoch
 	window  *roomWindow
-	behind  position  // Redis was seen to be here
-	since   time.Time // when; zero for never
 	refresh time.Time // when the room was refreshed last
 	wanted  bool      // in windows.wanted
+}
+
+// lag is where Redis was seen to be, ahead of a room's events, and when first.
+type lag struct {
+	at    position
+	since time.Time
 }
 
 // roomWindow merges the events of one room since its window opened.
@@ -42,6 +46,7 @@ type roomWindow struct {
 	from    uint64 // the event before the first merged
 	changes map[string]change
 	count   int
+	seen    bool // a snapshot from within was handed out to all
 }
 
 // change is what happened to a user in a window: it joined (or left) first,
@@ -52,15 +57,17 @@ type change struct{ first, last bool }
 // one is missing: pure state, guarded by its owner. A window opens with the
 // first event of a room.
 type windows struct {
-	length time.Duration
-	rooms  map[string]*roomHistory
-	order  []*roomWindow    // by ends
-	wanted []string         // rooms whose members missed something: a snapshot is due
-	full   []PresenceUpdate // snapshots to hand out
+	length  time.Duration
+	rooms   map[string]*roomHistory
+	order   []*roomWindow    // by ends
+	wanted  []string         // rooms whose members missed something: a snapshot is due
+	news    bool             // in wanted, since whoever reads them was told
+	lagging map[string]lag   // rooms behind what an audit saw
+	full    []PresenceUpdate // snapshots to hand out
 }
 
 func newWindows(length time.Duration) windows {
-	return windows{length: length, rooms: make(map[string]*roomHistory)}
+	return windows{length: length, rooms: make(map[string]*roomHistory), lagging: make(map[string]lag)}
 }
 
 func (w *windows) history(room string) *roomHistory {
@@ -135,7 +142,11 @@ func (w *windows) add(room string, e presenceEvent, now time.Time) {
 	case e.Epoch != h.at.epoch || e.Seq != h.at.seq+1:
 		gap = true
 		// What the members know ends before the gap: they see it, too.
-		h.told, h.closed, h.reads = e.Seq-1, 0, nil
+		if e.Epoch != h.at.epoch {
+			h.reads = nil
+		}
+		h.reads = slices.DeleteFunc(h.reads, func(seq uint64) bool { return seq < e.Seq })
+		h.told, h.closed = e.Seq-1, 0
 		w.want(room, h)
 	}
 	h.at, h.known, h.heard = position{e.Epoch, e.Seq}, true, true
@@ -171,7 +182,7 @@ func (r *roomWindow) change(user string, joined bool) {
 // want has a snapshot read for the members of the room.
 func (w *windows) want(room string, h *roomHistory) {
 	if !h.wanted {
-		h.wanted = true
+		h.wanted, w.news = true, true
 		w.wanted = append(w.wanted, room)
 	}
 }
@@ -184,11 +195,9 @@ func (w *windows) watermark(room string, at position, now time.Time) {
 		return
 	}
 	if at.epoch == h.at.epoch && at.seq <= h.at.seq {
-		h.since = time.Time{}
-		return
-	}
-	if h.since.IsZero() {
-		h.behind, h.since = at, now
+		delete(w.lagging, room)
+	} else if _, already := w.lagging[room]; !already {
+		w.lagging[room] = lag{at, now}
 	}
 }
 
@@ -206,13 +215,18 @@ func (w *windows) replace(room string, at position, users []string, count int, n
 	switch older := h.known && at.epoch == h.at.epoch && at.seq < h.at.seq; {
 	case !older:
 		// All that was merged is in the snapshot.
+		if at.epoch != h.at.epoch {
+			h.reads = nil
+		}
+		h.reads = slices.DeleteFunc(h.reads, func(seq uint64) bool { return seq <= at.seq })
 		if h.window != nil {
 			w.order = without(w.order, h.window)
 			h.window = nil
 		}
-		h.at, h.closed, h.reads, h.since = at, at.seq, nil, time.Time{}
+		h.at, h.closed = at, at.seq
+		delete(w.lagging, room)
 	case h.window != nil && at.seq >= h.window.from:
-		h.reads = append(h.reads, at.seq) // the window goes beyond it, and nothing in it may cancel
+		h.window.seen = h.window.seen || at.seq > h.window.from // it goes beyond the snapshot, and nothing in it may cancel
 	default:
 		w.want(room, h) // the members know more already
 		return
@@ -247,7 +261,7 @@ func (w *windows) due(now time.Time) []PresenceUpdate {
 func (w *windows) close(h *roomHistory) (PresenceUpdate, bool) {
 	r := h.window
 	h.window, h.closed = nil, h.at.seq
-	seen := h.reading > 0 || slices.ContainsFunc(h.reads, func(seq uint64) bool { return h.told < seq && seq < h.at.seq })
+	seen := r.seen || h.reading > 0 || slices.ContainsFunc(h.reads, func(seq uint64) bool { return h.told < seq && seq < h.at.seq })
 	u := PresenceUpdate{Room: r.room, Count: r.count, Prev: h.told, Seq: h.at.seq, Epoch: h.at.epoch}
 	for user, c := range r.changes {
 		switch {
@@ -288,12 +302,13 @@ func (w *windows) missed(now time.Time, limit int) []string {
 
 // overtake wants the rooms that have been behind Redis for behindWait.
 func (w *windows) overtake(now time.Time) {
-	for room, h := range w.rooms {
-		if !h.since.IsZero() && now.Sub(h.since) >= behindWait {
-			h.since = time.Time{}
-			if h.at.epoch != h.behind.epoch || h.at.seq < h.behind.seq {
-				w.want(room, h)
-			}
+	for room, l := range w.lagging {
+		if now.Sub(l.since) < behindWait {
+			continue
+		}
+		delete(w.lagging, room)
+		if h := w.rooms[room]; h != nil && (h.at.epoch != l.at.epoch || h.at.seq < l.at.seq) {
+			w.want(room, h)
 		}
 	}
 }

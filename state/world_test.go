@@ -34,6 +34,7 @@ type world struct {
 	lease   time.Duration
 	mutate  func(*scripts)
 	swapped bool // mutation: reapers release users before their sockets
+	deadly  bool // more nodes die, with operations that arrive late
 	calm    bool // no loss of data, no foreign writers: more holds then
 
 	nodes   []*simNode
@@ -96,7 +97,7 @@ func newWorld(t testing.TB, seed uint64, real bool) *world {
 		w.b = inVirtualTime(t, w)
 	}
 	w.c = &clients{gen: 1, cmd: w.b.observer, read: w.b.observer}
-	w.calm = w.r.IntN(3) == 0
+	w.calm, w.deadly = w.r.IntN(3) == 0, w.r.IntN(4) == 0
 	return w
 }
 
@@ -254,8 +255,13 @@ func (w *world) janitor(n *simNode) {
 		}
 		if w.r.IntN(3) == 0 {
 			r := reaper{p: n.p, c: w.c, incarnation: incarnation}
-			for range w.r.IntN(3) {
-				_, err := r.stepUsers(w.t.Context())
+			steps := w.r.IntN(5)
+			for i := range steps {
+				step := r.stepUsers
+				if i > 2 {
+					step = r.stepRooms
+				}
+				_, err := step(w.t.Context())
 				w.must("reap", err)
 			}
 			continue // and no more, as if it had died
@@ -268,15 +274,16 @@ func (w *world) janitor(n *simNode) {
 // sometimes dies in between.
 func (w *world) reapSwapped(n *simNode, incarnation string) {
 	r := reaper{p: n.p, c: w.c, incarnation: incarnation}
-	users, err := r.held(w.t.Context(), []string{""})
+	held, err := r.held(w.t.Context(), []string{""}, reapUsers)
 	w.must("held", err)
-	if len(users[0]) > 0 {
-		_, err = r.release(w.t.Context(), []string{""}, users)
+	users, _ := held[0].AsStrSlice()
+	if len(users) > 0 {
+		_, err = r.release(w.t.Context(), []string{""}, [][]string{users}, nil)
 		w.must("release", err)
 		if w.r.IntN(2) == 0 {
 			return
 		}
-		for _, user := range users[0] {
+		for _, user := range users {
 			w.must("reap", n.p.call(w.t.Context(), w.c, metrics.PresenceReapUser, socketKeys(nil, user), []string{incarnation}).Error())
 		}
 	}
@@ -360,8 +367,8 @@ func (l *ledger) describe(o *operation) string {
 	for _, set := range o.rooms {
 		words = append(words, set.room)
 	}
-	for _, s := range o.sockets {
-		words = append(words, s.user.user, owner(s.id, s.sent))
+	for _, s := range o.calls {
+		words = append(words, s.user, owner(s.id, s.generation))
 	}
 	return strings.Join(words, " ")
 }

@@ -113,7 +113,7 @@ const minSecret = 32
 const (
 	minTimer, maxTimer     = 100 * time.Millisecond, time.Hour
 	maxPresenceWindow      = time.Minute
-	minLease, maxLease     = 2 * time.Second, 5 * time.Minute
+	minLease, maxLease     = 5 * time.Second, 5 * time.Minute // below, a silent connection costs the lease before it is noticed
 	minGrace, maxGrace     = 100 * time.Millisecond, time.Hour
 	minPayload, maxPayload = 1_000, 64 << 20
 	maxKey                 = 200

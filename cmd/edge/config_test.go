@@ -55,7 +55,7 @@ func TestConfigAccepts(t *testing.T) {
 		{"AUTH": "", "LISTEN_ADDR": "", "PING_INTERVAL": ""}, // empty is not set
 		production("REDIS_URL", "rediss://user:pass@redis.example:6380/2"),
 		production("ADMIN_ADDR", ":9464", "ADMIN_TOKEN", "secret"),
-		production("MAX_CONNS", "15000", "MAX_PAYLOAD", "2000", "PRESENCE_WINDOW", "0s", "PRESENCE_LEASE", "2s", "SUBSCRIPTIONS", "pattern"),
+		production("MAX_CONNS", "15000", "MAX_PAYLOAD", "2000", "PRESENCE_WINDOW", "0s", "PRESENCE_LEASE", "5s", "SUBSCRIPTIONS", "pattern"),
 		production("PRESENCE_LEASE", "5m"),
 		production("LOG_LEVEL", "debug", "LOG_FORMAT", "json", "REDIS_CACHE", "false", "ADAPTER_KEY", "myapp"),
 	} {
@@ -104,7 +104,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "1e6"), "whole number"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "-1ms"), "between"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "1h"), "1m"},
-		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "1999ms"), "2s"},
+		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "4999ms"), "5s"},
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "301s"), "5m"},
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "10"), "unit"},
 		{"SHUTDOWN_GRACE", production("SHUTDOWN_GRACE", "0s"), "100ms"},

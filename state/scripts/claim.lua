@@ -15,7 +15,7 @@ local all = redis.call('ZCARD', KEYS[1])
 local over = redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. integer(at - margin))
 local result = {1, all, over}
 local own = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not own or tonumber(own) <= at or at - tonumber(ARGV[2]) < lease + margin then
+if not own or tonumber(own) - at < lease / 2 or at - tonumber(ARGV[2]) < lease + margin then
   result[1] = 0
 else
   local limit = at - margin

@@ -26,8 +26,15 @@ local function holder(set, incarnation) return '{' .. set .. '}:i:' .. incarnati
 -- publishes nothing. Arrays are put together by hand because cjson writes an
 -- empty table as {}.
 --
--- Returns epoch and seq as they are now: '' and 0 without a channel, or before
--- the first transition.
+-- Returns epoch and seq as they are now, as snapshot.lua does: '' and 0 without a
+-- channel, or before the first transition.
+-- present is the epoch of e, s, r as read in a run: where the last event was in
+-- another run it is one of its own, which the next event ends.
+local function present(at, run)
+  if at[1] and at[3] ~= run then return at[1] .. '~' .. string.sub(run, 1, 8) end
+  return at[1] or ''
+end
+
 local function quote(ids)
   local out = {}
   for i, id in ipairs(ids) do out[i] = cjson.encode(id) end
@@ -37,7 +44,7 @@ end
 local function publish(set, meta, channel, epoch, run, joined, left)
   if channel == '' then return '', 0 end
   local at = redis.call('HMGET', meta, 'e', 's', 'r')
-  if #joined == 0 and #left == 0 then return at[1] or '', tonumber(at[2] or 0) end
+  if #joined == 0 and #left == 0 then return present(at, run), tonumber(at[2] or 0) end
   if at[1] and at[3] == run then
     epoch = at[1]
   else

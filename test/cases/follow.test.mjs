@@ -9,7 +9,7 @@ import { Keys } from "../lib/presence.mjs";
 import { Cluster } from "../lib/process.mjs";
 import { DEADLINE, eventually, unique } from "../lib/wait.mjs";
 
-const cluster = await Cluster.start(3, { PRESENCE_WINDOW: "50ms", PRESENCE_LEASE: "2s" });
+const cluster = await Cluster.start(3, { PRESENCE_WINDOW: "50ms", PRESENCE_LEASE: "5s" });
 const keys = await Keys.open(cluster.redis.url);
 after(async () => {
   await keys.close();
