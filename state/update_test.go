@@ -19,7 +19,8 @@ import (
 // skip: an event that is lost; epoch: Redis forgets and a new epoch begins; begin,
 // end: a snapshot for a member begins, and ends as of now; end=N: as of seq N; see:
 // an audit sees where Redis is; look: for rooms that stayed behind; full: a room
-// that is wanted is read again; forget.
+// that is wanted is read again; full=N: it was read as of seq N, whether wanted
+// or not; forget.
 func story(t *testing.T, steps string) (told []string, w *windows) {
 	t.Helper()
 	windows := newWindows(100 * time.Millisecond)
@@ -92,6 +93,10 @@ func story(t *testing.T, steps string) (told []string, w *windows) {
 			w.watermark("r", at, now)
 		case what == "look":
 			w.overtake(now)
+		case strings.HasPrefix(what, "full="):
+			as := at
+			as.seq, _ = strconv.ParseUint(what[len("full="):], 10, 64)
+			w.replace("r", as, []string{"then"}, 1, now)
 		case what == "full":
 			for range w.missed(now, 16) {
 				var list []string
@@ -147,6 +152,10 @@ func TestWindows(t *testing.T) {
 		{"gap within a window", "0 +a, 10 skip, 11 -a", "-a(e1 12-13)"},
 		{"read again while events come", "0 +a, 150 skip, 151 +c, 160 full, 161 -c", "+a(e1 10-11) =a=b=c=lost(e1 13-13) -c(e1 13-14)"},
 		{"another epoch", "0 +a, 150 epoch, 151 +c, 160 full, 170 +d", "+a(e1 10-11) =a=b=c(e2 1-1) +d(e2 1-2)"},
+		{"read again as of the middle of a window", "0 +a, 1 -a, 2 full=11", "=then(e1 11-11) -a(e1 11-12)"},
+		{"read again as of before a window", "0 +a, 1 -a, 2 full=10", "=then(e1 10-10)"},
+		{"read again, but a member knows more", "0 +x, 150 begin, 151 end=12, 152 full=11, 153 +a, 154 -a", "+x(e1 10-11) =then(e1 11-11) -a(e1 11-13)"},
+		{"read again, but all know more", "0 +x, 150 full=10, 151 full", "+x(e1 10-11) =b=x(e1 11-11)"},
 		{"Redis was emptied", "0 +a, 150 empty, 151 full, 152 epoch, 153 +a, 1200 full", "+a(e1 10-11) +a(e2 0-1) =a(e2 1-1)"},
 		{"read again once a second", "0 +a, 150 skip, 151 +c, 160 full, 170 skip, 171 +d, 180 full, 1200 full", "+a(e1 10-11) =a=b=c=lost(e1 13-13) +d(e1 14-15) =a=b=c=d=lost(e1 15-15)"},
 
