@@ -155,7 +155,7 @@ func TestWindows(t *testing.T) {
 		{"read again as of the middle of a window", "0 +a, 1 -a, 2 full=11", "=then(e1 11-11) -a(e1 11-12)"},
 		{"read again as of before a window", "0 +a, 1 -a, 2 full=10", "=then(e1 10-10)"},
 		{"read again, but a member knows more", "0 +x, 150 begin, 151 end=12, 152 full=11, 153 +a, 154 -a", "+x(e1 10-11) =then(e1 11-11) -a(e1 11-13)"},
-		{"read again, but all know more", "0 +x, 150 full=10, 151 full", "+x(e1 10-11) =b=x(e1 11-11)"},
+		{"read again, but all know more", "0 +x, 150 full=10, 1200 full", "+x(e1 10-11) =b=x(e1 11-11)"},
 		{"Redis was emptied", "0 +a, 150 empty, 151 full, 152 epoch, 153 +a, 1200 full", "+a(e1 10-11) +a(e2 0-1) =a(e2 1-1)"},
 		{"read again once a second", "0 +a, 150 skip, 151 +c, 160 full, 170 skip, 171 +d, 180 full, 1200 full", "+a(e1 10-11) =a=b=c=lost(e1 13-13) +d(e1 14-15) =a=b=c=d=lost(e1 15-15)"},
 
