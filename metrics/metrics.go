@@ -27,7 +27,7 @@ type Metrics struct {
 	// Presence in Redis, by op.
 	Presence      [presenceOpCount]prometheus.Observer // seconds until Redis answered
 	PresenceBatch [presenceOpCount]prometheus.Observer // members or sockets of one call; of the ops that take several
-	PresenceReap  prometheus.Histogram                 // seconds from the claim of a dead incarnation until nothing of it is left
+	PresenceReap  prometheus.Histogram                 // seconds one node needed to clean up after a dead incarnation
 
 	// What is there now.
 	ConnsWebSocket, ConnsPolling prometheus.Gauge
@@ -75,7 +75,7 @@ var latencyBuckets = []float64{
 // Buckets of what is no latency.
 var (
 	batchBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}
-	reapBuckets  = []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40}
+	reapBuckets  = []float64{.01, .025, .05, .1, .2, .5, 1, 2.5, 5, 10, 20, 40}
 )
 
 // New makes every collector and registers it with reg. version is the edge's
@@ -110,7 +110,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		HandlerPanics:      r.counter("edge_handler_panics_total", "Application handlers that panicked."),
 		CacheInvalidations: r.counter("edge_cache_invalidations_total", "Client-side caching invalidations received."),
 
-		PresenceReap:         r.histogramIn("edge_presence_reap_seconds", "Time from the claim of a dead incarnation until nothing of it was left.", reapBuckets),
+		PresenceReap:         r.histogramIn("edge_presence_reap_seconds", "Time one node needed to clean up after a dead incarnation.", reapBuckets),
 		PresenceErrors:       r.counter("edge_presence_errors_total", "Presence operations that failed and are tried again."),
 		PresenceExpired:      r.counter("edge_presence_expired_total", "Presence operations refused because the lease was over."),
 		PresenceIncarnations: r.counter("edge_presence_incarnations_total", "Incarnations begun: one at start, and one each time Redis did not know the node any more."),

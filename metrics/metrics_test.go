@@ -38,12 +38,12 @@ func TestCatalogue(t *testing.T) {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
 				switch l.GetName() {
-				case "reason", "transport", "op", "result", "version", "goversion":
+				case "reason", "transport", "op", "result", "kind", "version", "goversion":
 				default:
 					t.Errorf("%s has the label %s", name, l.GetName())
 				}
 			}
-			if h := m.GetHistogram(); h != nil && !hasEdge(h, 0.2) {
+			if h := m.GetHistogram(); h != nil && strings.HasSuffix(name, "_seconds") && !hasEdge(h, 0.2) {
 				t.Errorf("%s has no bucket edge at 0.2 s", name)
 			}
 		}
@@ -51,6 +51,7 @@ func TestCatalogue(t *testing.T) {
 	for name, want := range map[string]int{
 		"edge_closes_total": int(closeCount), "edge_drops_total": int(dropCount), "edge_refusals_total": int(refusalCount),
 		"edge_presence_operation_seconds": int(presenceOpCount), "edge_cache_reads_total": int(cacheResultCount), "edge_conns": 2,
+		"edge_presence_drift_total": int(driftCount), "edge_presence_batch_size": 7,
 	} {
 		if series[name] != want {
 			t.Errorf("%s has %d series from the start, want %d", name, series[name], want)
@@ -83,5 +84,6 @@ func TestReasonNames(t *testing.T) {
 	check("drop", int(dropCount), func(i int) string { return Drop(i).String() })
 	check("refusal", int(refusalCount), func(i int) string { return Refusal(i).String() })
 	check("presence op", int(presenceOpCount), func(i int) string { return PresenceOp(i).String() })
+	check("drift", int(driftCount), func(i int) string { return Drift(i).String() })
 	check("cache result", int(cacheResultCount), func(i int) string { return CacheResult(i).String() })
 }
