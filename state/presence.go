@@ -45,7 +45,6 @@ type Presence struct {
 	nodes     int                 // incarnations registered, as of the last heartbeat
 	rooms     recent[writtenRoom] // changed by this node: a cached read might not know yet
 	users     recent[struct{}]    // their sockets were, likewise
-	lastRead  recent[Snapshot]    // of each room, for those who ask again at once
 	ending    bool                // Flush was called
 	struck    bool                // deregistered: no heartbeat any more
 	ended     bool                // run has returned, or will not run
@@ -79,7 +78,6 @@ func newPresence(cfg Config, l *link, incarnation string, u *updates, m *metrics
 		term: cfg.Lease, wake: make(chan struct{}, 1),
 		ledger: newLedger(incarnation), lease: newLease(cfg.Lease), nodes: 1,
 		rooms: newRecent[writtenRoom](clientTTL), users: newRecent[struct{}](clientTTL),
-		lastRead: newRecent[Snapshot](readAgain),
 	}
 }
 

@@ -13,11 +13,10 @@ import (
 )
 
 const (
-	clientTTL = 10 * time.Second       // ceiling of every stale cached read
-	smallRoom = 2000                   // users up to which a room is read whole, through the cache
-	scanPage  = 1000                   // COUNT of one SSCAN or HSCAN
-	readTries = 4                      // of a read that something of ours overtakes
-	readAgain = 250 * time.Millisecond // a room that changes all the time is not read more often, unless it must
+	clientTTL = 10 * time.Second // ceiling of every stale cached read
+	smallRoom = 2000             // users up to which a room is read whole, through the cache
+	scanPage  = 1000             // COUNT of one SSCAN or HSCAN
+	readTries = 4                // of a read that something of ours overtakes
 )
 
 // The public keys.
@@ -184,9 +183,8 @@ func (p *Presence) Room(ctx context.Context, room string) (Snapshot, error) {
 	return p.snapshot(ctx, room, false)
 }
 
-// snapshot reads a room: as it was read within readAgain, through the cache, or
-// past it; past both if fresh is set, or if their answer lacks what this node
-// stored.
+// snapshot reads a room through the cache, or past it: if fresh is set, or if
+// the cached answer lacks what this node stored.
 func (p *Presence) snapshot(ctx context.Context, room string, fresh bool) (Snapshot, error) {
 	c, _ := p.link.get()
 	if c == nil {
@@ -195,22 +193,12 @@ func (p *Presence) snapshot(ctx context.Context, room string, fresh bool) (Snaps
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	defer p.observeRead(metrics.PresenceSnapshot, time.Now())
-	if !fresh {
-		p.mu.Lock()
-		last, ok := p.lastRead.get(room, time.Now())
-		p.mu.Unlock()
-		if ok && p.current(last) {
-			p.metrics.CacheReads[metrics.CacheHit].Inc()
-			return last, nil
-		}
-	}
 	if !fresh && p.link.caches() {
 		args := c.read.B().EvalshaRo().Sha1(p.scripts[metrics.PresenceSnapshot].sha).Numkeys(1).Key(roomKey(room)).Arg(strconv.Itoa(smallRoom), c.run)
 		r := c.read.DoCache(ctx, args.Cache().ToStaticTTL(), clientTTL)
 		snap, err := parseSnapshot(room, r)
 		if err == nil && p.current(snap) {
 			p.count(r)
-			p.remember(snap)
 			return snap, nil
 		}
 	}
@@ -221,19 +209,7 @@ func (p *Presence) snapshot(ctx context.Context, room string, fresh bool) (Snaps
 		r = c.read.Do(ctx, p.snapshotCommand(c, room))
 	}
 	p.metrics.CacheReads[metrics.CacheMiss].Inc()
-	snap, err := parseSnapshot(room, r)
-	if err == nil {
-		p.remember(snap)
-	}
-	return snap, err
-}
-
-// remember keeps a snapshot for those who ask within readAgain. Its users must
-// not be changed.
-func (p *Presence) remember(snap Snapshot) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.lastRead.mark(snap.Room, snap, time.Now())
+	return parseSnapshot(room, r)
 }
 
 // current reports whether a snapshot has what this node stored of the room.
