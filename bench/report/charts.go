@@ -127,7 +127,7 @@ func costChart(r *Report) *chart {
 
 // cpuChart stacks the processor time of everything that ran.
 func cpuChart(s *System) *chart {
-	c := &chart{title: "CPU of " + s.Name, yLabel: "cores", xLabel: "s", marks: s.Marks}
+	c := &chart{title: "CPU of " + shortTitle(s), yLabel: "cores", xLabel: "s", marks: s.Marks}
 	var nodes, redis, client []Point
 	for _, p := range s.Samples {
 		nodes = append(nodes, Point{p.T, p.Nodes})
@@ -144,7 +144,7 @@ func cpuChart(s *System) *chart {
 }
 
 func memoryChart(s *System) *chart {
-	c := &chart{title: "Memory of " + s.Name, yLabel: "MB resident", xLabel: "s", marks: s.Marks}
+	c := &chart{title: "Memory of " + shortTitle(s), yLabel: "MB resident", xLabel: "s", marks: s.Marks}
 	var nodes, redis []Point
 	for _, p := range s.Samples {
 		nodes = append(nodes, Point{p.T, float64(p.NodesRSS) / 1e6})

@@ -47,8 +47,8 @@ func HTML(r *Report) []byte {
 
 func pageTitle(r *Report) string {
 	names := make([]string, 0, len(r.Systems))
-	for _, s := range r.Systems {
-		names = append(names, s.Name)
+	for i := range r.Systems {
+		names = append(names, shortTitle(&r.Systems[i]))
 	}
 	return "Benchmark: " + strings.Join(names, " and ")
 }
@@ -104,7 +104,7 @@ func tiles(r *Report) string {
 	for _, row := range t.sections[0].rows {
 		fmt.Fprintf(&b, `<div class="tile"><span>%s</span><strong>%s</strong>`, row.label, row.values[0])
 		if len(row.values) == 2 {
-			fmt.Fprintf(&b, `<small>%s: %s %s</small>`, html.EscapeString(r.Systems[1].Name), row.values[1], dimmed(row.ratio))
+			fmt.Fprintf(&b, `<small>%s: %s %s</small>`, html.EscapeString(shortTitle(&r.Systems[1])), row.values[1], dimmed(row.ratio))
 		}
 		b.WriteString(`</div>`)
 	}

@@ -88,6 +88,14 @@ func machineLine(r *Report) string {
 		m.CPUs, m.Model, m.MemoryGB, m.Kernel, m.LoopbackWriteUS)
 }
 
+// shortTitle tells systems of one report apart.
+func shortTitle(s *System) string {
+	if s.Title != "" {
+		return s.Name + ", " + s.Title
+	}
+	return s.Name
+}
+
 func systemTitle(s *System) string {
 	switch {
 	case s.Title != "":
