@@ -14,8 +14,6 @@ import (
 
 // auditChunks looks at the members of the chunks.
 func (p *Presence) auditChunks(ctx context.Context, c *clients, step []auditChunk, incarnation string) error {
-	b := c.cmd.B
-	var commands rueidis.Commands
 	p.mu.Lock()
 	l := p.ledger
 	step = slices.DeleteFunc(step, func(c auditChunk) bool {
@@ -33,27 +31,9 @@ func (p *Presence) auditChunks(ctx context.Context, c *clients, step []auditChun
 		}
 	}
 	p.mu.Unlock()
-	for _, chunk := range step {
-		key := onlineKey
-		if chunk.set.room != "" {
-			key = roomKey(chunk.set.room)
-		}
-		aside := "{" + key + "}:"
-		if users := chunk.users(); len(users) > 0 {
-			commands = append(commands, b().Smismember().Key(key).Member(users...).Build())
-			if p.audit.deep {
-				commands = append(commands, b().Hmget().Key(aside+"i:"+incarnation).Field(users...).Build())
-			}
-		}
-		if chunk.whole() && p.audit.deep {
-			commands = append(commands, b().Hkeys().Key(aside+"i:"+incarnation).Build())
-		}
-		if chunk.first && chunk.set.room != "" {
-			commands = append(commands, b().Hmget().Key(aside+"m").Field("e", "s", "r").Build())
-		}
-	}
+	commands := p.auditCommands(c, step, incarnation)
 	if len(listed) > 0 {
-		commands = append(commands, b().Smismember().Key(indexKey(incarnation)).Member(names(listed)...).Build())
+		commands = append(commands, c.cmd.B().Smismember().Key(indexKey(incarnation)).Member(names(listed)...).Build())
 	}
 	answers, err := p.ask(ctx, c, metrics.PresenceAudit, commands)
 	if err != nil {
@@ -75,6 +55,31 @@ func (p *Presence) auditChunks(ctx context.Context, c *clients, step []auditChun
 		}
 	}
 	return nil
+}
+
+// auditCommands are the reads of each chunk, in the order in which auditSet takes them.
+func (p *Presence) auditCommands(c *clients, step []auditChunk, incarnation string) (commands rueidis.Commands) {
+	b := c.cmd.B
+	for _, chunk := range step {
+		key := onlineKey
+		if chunk.set.room != "" {
+			key = roomKey(chunk.set.room)
+		}
+		aside := "{" + key + "}:"
+		if users := chunk.users(); len(users) > 0 {
+			commands = append(commands, b().Smismember().Key(key).Member(users...).Build())
+			if p.audit.deep {
+				commands = append(commands, b().Hmget().Key(aside+"i:"+incarnation).Field(users...).Build())
+			}
+		}
+		if chunk.whole() && p.audit.deep {
+			commands = append(commands, b().Hkeys().Key(aside+"i:"+incarnation).Build())
+		}
+		if chunk.first && chunk.set.room != "" {
+			commands = append(commands, b().Hmget().Key(aside+"m").Field("e", "s", "r").Build())
+		}
+	}
+	return commands
 }
 
 func (c *auditChunk) users() []string {
