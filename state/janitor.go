@@ -74,13 +74,14 @@ func (p *Presence) janitor(ctx context.Context, c *clients) error {
 // claim runs CLAIM and returns those it claimed, and all dead that may be reaped.
 func (p *Presence) claim(ctx context.Context, c *clients) (claimed, dead []string, err error) {
 	p.mu.Lock()
-	self, steady, length, margin := p.ledger.incarnation(), p.lease.steady, p.lease.length, p.lease.margin()
+	self, l := p.ledger.incarnation(), p.lease
 	p.mu.Unlock()
-	if steady == 0 {
+	if l.steady == 0 {
 		return nil, nil, nil
 	}
 	reply, err := p.call(ctx, c, metrics.PresenceClaim, []string{instKey, deadKey}, []string{
-		self, strconv.FormatInt(steady, 10), strconv.FormatInt(length.Milliseconds(), 10), strconv.FormatInt(margin.Milliseconds(), 10),
+		self, strconv.FormatInt(l.steady, 10), strconv.FormatInt(l.last, 10),
+		strconv.FormatInt(l.length.Milliseconds(), 10), strconv.FormatInt(l.margin().Milliseconds(), 10),
 	}).ToArray()
 	if err == nil && len(reply) < 4 {
 		err = fmt.Errorf("it answered %d values", len(reply))

@@ -163,3 +163,53 @@ func TestFlushStrikesTheNodeOff(t *testing.T) {
 		}
 	})
 }
+
+// A Redis that stands still for longer than a lease, so that nobody could renew
+// it, costs nobody their presence: whoever wakes first takes nobody for dead.
+func TestStalledRedisKillsNobody(t *testing.T) {
+	t.Parallel()
+	b := realRedis(t)
+	lease := func(c *Config) { c.Lease = 1500 * time.Millisecond }
+	watch := b.start(t, "listener", lease)
+	subscribe(t, watch, "/", "r", 1)
+	nodes := []*node{b.start(t, "nodeAAAA", lease), b.start(t, "nodeBBBB", lease), watch}
+	for _, n := range nodes[:2] {
+		n.connect(t, n.id, n.id+"-1")
+		n.join(t, n.id, n.id+"-1", "r")
+	}
+	for joined := 0; joined < 2; {
+		joined += len(nextUpdate(t, watch).Joined)
+	}
+	// Below and above the silence after which a connection is given up.
+	for _, stall := range []time.Duration{2 * time.Second, silence + 1500*time.Millisecond} {
+		time.Sleep(1700 * time.Millisecond) // as long as a node must see Redis work before it judges others
+		b.redis.freeze(t)
+		time.Sleep(stall)
+		b.redis.thaw(t)
+		for _, n := range nodes {
+			eventually(t, "the node renews its lease", func() error {
+				n.presence.mu.Lock()
+				defer n.presence.mu.Unlock()
+				if !n.presence.lease.valid() || n.presence.lease.steady == 0 {
+					return errNotYet
+				}
+				return nil
+			})
+		}
+	}
+	time.Sleep(2 * time.Second) // for whoever might judge now
+	for _, n := range nodes {
+		if got := testutil.ToFloat64(n.metrics.PresenceIncarnations); got != 1 {
+			t.Errorf("%s was taken for dead and is its incarnation %v", n.id, got)
+		}
+	}
+	select {
+	case u := <-watch.updates:
+		if len(u.Left) > 0 {
+			t.Errorf("told that %q left", u.Left)
+		}
+	default:
+	}
+	b.observe(t) // its connection is lost as well
+	b.expectSet(t, roomKey("r"), "nodeAAAA", "nodeBBBB")
+}

@@ -68,25 +68,26 @@ func TestClaim(t *testing.T) {
 		inst   map[string]int64
 		steady int64 // how long the claimer has seen Redis work
 		claims string
+		last   int64 // how long ago its last heartbeat was answered
 	}{
-		{"one of three", map[string]int64{"me": fresh, "b": fresh, "c": over}, 20_000, "c"},
-		{"one of two", map[string]int64{"me": fresh, "b": over}, 20_000, "b"},
-		{"within the margin", map[string]int64{"me": fresh, "b": fresh, "c": -500}, 20_000, ""},
-		{"nobody", map[string]int64{"me": fresh, "b": fresh, "c": 100}, 20_000, ""},
-		{"most at once: likelier a stalled Redis", map[string]int64{"me": fresh, "b": over, "c": over}, 20_000, ""},
-		{"most, and for another lease", map[string]int64{"me": fresh, "b": longOver, "c": longOver}, 20_000, "b c"},
-		{"most, of which one for longer", map[string]int64{"me": fresh, "b": longOver, "c": over}, 20_000, "b"},
-		{"Redis has not worked for long", map[string]int64{"me": fresh, "b": fresh, "c": over}, 10_000, ""},
-		{"just long enough", map[string]int64{"me": fresh, "b": fresh, "c": over}, 11_100, "c"},
-		{"the claimer is late itself", map[string]int64{"me": 4_000, "b": fresh, "c": over}, 20_000, ""},
-		{"the claimer's lease is over", map[string]int64{"me": -100, "b": fresh, "c": over}, 20_000, ""},
-		{"the claimer is unknown", map[string]int64{"b": fresh, "c": over}, 20_000, ""},
+		{"one of three", map[string]int64{"me": fresh, "b": fresh, "c": over}, 20_000, "c", 2_500},
+		{"one of two", map[string]int64{"me": fresh, "b": over}, 20_000, "b", 2_500},
+		{"within the margin", map[string]int64{"me": fresh, "b": fresh, "c": -500}, 20_000, "", 2_500},
+		{"nobody", map[string]int64{"me": fresh, "b": fresh, "c": 100}, 20_000, "", 2_500},
+		{"most at once: likelier a stalled Redis", map[string]int64{"me": fresh, "b": over, "c": over}, 20_000, "", 2_500},
+		{"most, and for another lease", map[string]int64{"me": fresh, "b": longOver, "c": longOver}, 20_000, "b c", 2_500},
+		{"most, of which one for longer", map[string]int64{"me": fresh, "b": longOver, "c": over}, 20_000, "b", 2_500},
+		{"Redis has not worked for long", map[string]int64{"me": fresh, "b": fresh, "c": over}, 10_000, "", 2_500},
+		{"just long enough", map[string]int64{"me": fresh, "b": fresh, "c": over}, 11_100, "c", 2_500},
+		{"the claim waited in a stalled Redis", map[string]int64{"me": fresh, "b": fresh, "c": over}, 20_000, "", 5_000},
+		{"the claimer's lease is over", map[string]int64{"me": -100, "b": fresh, "c": over}, 20_000, "", 2_500},
+		{"the claimer is unknown", map[string]int64{"b": fresh, "c": over}, 20_000, "", 2_500},
 	} {
 		backends(t, func(t *testing.T, b *backend) {
 			r := newRegister(t, b)
 			r.set(instKey, test.inst)
 			r.set(deadKey, map[string]int64{"old": -5, "later": 60_000})
-			reply := r.run(metrics.PresenceClaim, "me", strconv.FormatInt(r.now()-test.steady, 10), "10000", "1000")
+			reply := r.run(metrics.PresenceClaim, "me", strconv.FormatInt(r.now()-test.steady, 10), strconv.FormatInt(r.now()-test.last, 10), "10000", "1000")
 			end := slices.Index(reply, "")
 			claimed := slices.Clone(reply[3:end])
 			slices.Sort(claimed)
