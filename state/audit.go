@@ -197,7 +197,7 @@ func (p *Presence) ask(ctx context.Context, c *clients, op metrics.PresenceOp, c
 	results := c.cmd.DoMulti(call, commands...)
 	p.metrics.Presence[op].Observe(time.Since(started).Seconds())
 	for i := range results {
-		if err := results[i].Error(); lostConnection(err) && !rueidis.IsRedisNil(err) {
+		if err := results[i].Error(); lostConnection(err) {
 			return nil, err
 		}
 	}

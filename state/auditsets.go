@@ -103,7 +103,7 @@ func names(sets []*presenceSet) []string {
 func (p *Presence) auditListed(sets []*presenceSet, answer rueidis.RedisResult) {
 	there, err := answer.AsIntSlice()
 	if err != nil || len(there) != len(sets) {
-		p.audit.refuse(fmt.Errorf("SMISMEMBER answered %d of %d: %w", len(there), len(sets), err))
+		p.audit.refuse(answered("SMISMEMBER", len(there), len(sets), err))
 		return
 	}
 	p.mu.Lock()
@@ -146,13 +146,13 @@ func (p *Presence) auditMembers(chunk auditChunk, take func() rueidis.RedisResul
 	n := len(chunk.members)
 	there, err := take().AsIntSlice()
 	if err != nil || len(there) != n {
-		err = fmt.Errorf("SMISMEMBER answered %d of %d: %w", len(there), n, err)
+		err = answered("SMISMEMBER", len(there), n, err)
 	}
 	var held []rueidis.RedisMessage
 	if p.audit.deep {
 		var errHolds error
 		if held, errHolds = take().ToArray(); errHolds != nil || len(held) != n {
-			err = errors.Join(err, fmt.Errorf("HMGET answered %d of %d: %w", len(held), n, errHolds))
+			err = errors.Join(err, answered("HMGET", len(held), n, errHolds))
 		}
 	}
 	if err != nil {

@@ -34,7 +34,7 @@ func (p *Presence) auditSockets(ctx context.Context, c *clients, chunk auditChun
 	}
 	active, err := answers[0].ToArray()
 	if err != nil || len(active) != len(users) {
-		p.audit.refuse(fmt.Errorf("MGET answered %d of %d: %w", len(active), len(users), err))
+		p.audit.refuse(answered("MGET", len(active), len(users), err))
 		return nil
 	}
 	var elsewhere []int // whose active socket is not ours

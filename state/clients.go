@@ -253,8 +253,20 @@ func (id connID) kill(ctx context.Context, c rueidis.CommandClient) error {
 	return nil
 }
 
+// errAnswer is an answer that is none of those a command or script may give.
+var errAnswer = errors.New("state: unexpected answer of redis")
+
+// answered is the error of a command whose answer has got values where want
+// were expected, or could not be read because of err.
+func answered(command string, got, want int, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	return fmt.Errorf("%w: %s has %d values, want %d", errAnswer, command, got, want)
+}
+
 // lostConnection reports whether err is about the connection and not an answer of Redis.
 func lostConnection(err error) bool {
 	var answer *rueidis.RedisError
-	return err != nil && !errors.As(err, &answer)
+	return err != nil && !errors.As(err, &answer) && !errors.Is(err, errAnswer)
 }

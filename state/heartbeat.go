@@ -45,7 +45,7 @@ func (p *Presence) prepare(ctx context.Context, c *clients) error {
 			p.mu.Unlock()
 			p.audit.begin(true, time.Now())
 			if c.run != p.redis {
-				p.wantScrub("another redis")
+				p.wantScrub("redis was restarted, or another has taken over")
 			}
 		}
 		p.prepared, p.redis = c.gen, c.run
@@ -75,7 +75,7 @@ func (p *Presence) beat(ctx context.Context, c *clients) error {
 			[]string{incarnation, strconv.FormatInt(length.Milliseconds(), 10), first}).AsIntSlice()
 		now := time.Now()
 		if err == nil && len(reply) != 3 {
-			err = fmt.Errorf("HEARTBEAT answered %v", reply)
+			err = answered("HEARTBEAT", len(reply), 3, nil)
 		}
 		if err != nil {
 			p.mu.Lock()
@@ -125,7 +125,7 @@ func (p *Presence) restart(redis int64) {
 	p.metrics.PresenceIncarnations.Inc()
 	if known {
 		p.log.Warn("redis does not know this node any more; presence is stored again as a new incarnation", "incarnation", old.incarnation)
-		p.wantScrub("unknown")
+		p.wantScrub("redis did not know this node any more")
 	}
 }
 

@@ -84,7 +84,7 @@ func (p *Presence) claim(ctx context.Context, c *clients) (claimed, dead []strin
 		strconv.FormatInt(l.length.Milliseconds(), 10), strconv.FormatInt(l.margin().Milliseconds(), 10),
 	}).ToArray()
 	if err == nil && len(reply) < 4 {
-		err = fmt.Errorf("it answered %d values", len(reply))
+		err = answered("CLAIM", len(reply), 4, nil)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("claim: %w", err)
@@ -184,7 +184,7 @@ func (r *reaper) lookForIndex(ctx context.Context) error {
 		return err
 	}
 	if n, _ := there.AsInt64(); n == 0 && r.users > 0 {
-		r.p.wantScrub("no list of rooms")
+		r.p.wantScrub("a dead node had no list of rooms")
 	}
 	return nil
 }
@@ -290,8 +290,8 @@ func (r *reaper) release(ctx context.Context, rooms []string, users [][]string, 
 			if lostConnection(err) {
 				return left, fmt.Errorf("RELEASE: %w", err)
 			}
-			if err != nil || len(parts) == 0 {
-				r.refuse(which[i], fmt.Errorf("RELEASE: %w", err))
+			if err != nil || len(parts) != 4 {
+				r.refuse(which[i], answered("RELEASE", len(parts), 4, err))
 				continue
 			}
 			n, _ := parts[0].AsInt64()

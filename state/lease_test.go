@@ -6,7 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/stellara/edge/metrics"
 )
 
 const shortLease = 400 * time.Millisecond
@@ -164,6 +168,33 @@ func TestFlushStrikesTheNodeOff(t *testing.T) {
 	})
 }
 
+// mayJudge waits until the node has seen Redis work for long enough to take
+// others for dead, and has looked at them since.
+func (n *node) mayJudge(t *testing.T) {
+	t.Helper()
+	claims := -1
+	eventually(t, "the node looks at others", func() error {
+		n.presence.mu.Lock()
+		l := n.presence.lease
+		n.presence.mu.Unlock()
+		if l.steady == 0 || l.last-l.steady < (l.length+l.margin()).Milliseconds() {
+			claims = -1
+			return errNotYet
+		}
+		var m dto.Metric
+		if err := n.metrics.Presence[metrics.PresenceClaim].(prometheus.Histogram).Write(&m); err != nil {
+			return err
+		}
+		if claims < 0 {
+			claims = int(m.GetHistogram().GetSampleCount())
+		}
+		if int(m.GetHistogram().GetSampleCount()) < claims+2 {
+			return errNotYet
+		}
+		return nil
+	})
+}
+
 // A Redis that stands still for longer than a lease, so that nobody could renew
 // it, costs nobody their presence: whoever wakes first takes nobody for dead.
 func TestStalledRedisKillsNobody(t *testing.T) {
@@ -182,7 +213,9 @@ func TestStalledRedisKillsNobody(t *testing.T) {
 	}
 	// Below and above the silence after which a connection is given up.
 	for _, stall := range []time.Duration{2 * time.Second, silence + 1500*time.Millisecond} {
-		time.Sleep(1700 * time.Millisecond) // as long as a node must see Redis work before it judges others
+		for _, n := range nodes {
+			n.mayJudge(t)
+		}
 		b.redis.freeze(t)
 		time.Sleep(stall)
 		b.redis.thaw(t)
@@ -197,7 +230,9 @@ func TestStalledRedisKillsNobody(t *testing.T) {
 			})
 		}
 	}
-	time.Sleep(2 * time.Second) // for whoever might judge now
+	for _, n := range nodes {
+		n.mayJudge(t)
+	}
 	for _, n := range nodes {
 		if got := testutil.ToFloat64(n.metrics.PresenceIncarnations); got != 1 {
 			t.Errorf("%s was taken for dead and is its incarnation %v", n.id, got)

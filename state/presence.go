@@ -38,24 +38,27 @@ type Presence struct {
 	wake    chan struct{} // capacity 1: the ledger changed
 	term    time.Duration // length of a lease
 
-	mu        sync.Mutex // guards the rest; never held across I/O or a callback
-	ledger    *ledger
-	lease     lease
-	renounced []renounced         // incarnations to be nominated
-	nodes     int                 // incarnations registered, as of the last heartbeat
-	rooms     recent[writtenRoom] // changed by this node: a cached read might not know yet
-	users     recent[struct{}]    // their sockets were, likewise
-	ending    bool                // Flush was called
-	struck    bool                // deregistered: no heartbeat any more
-	ended     bool                // run has returned, or will not run
-	idle      []chan struct{}     // closed when nothing is unsettled
-	signs     map[string]struct{} // why a scrub is wanted; for the janitor
-	audit     audit               // run only, but for what mu guards of the ledger
-	pace      pace                // run only
-	failedMu  sync.Mutex          // guards failed; taken alone
-	failed    map[string]bool     // what fails at the moment, and was said to
-	prepared  uint64              // the link's generation whose Redis knows the scripts; run only
-	redis     string              // of the Redis before; run only
+	// Owned by run; what of the ledger an audit looks at is guarded by mu all the same.
+	audit    audit
+	prepared uint64 // the link's generation whose Redis knows the scripts
+	redis    string // run_id of the Redis before
+
+	mu          sync.Mutex // guards the fields below; taken alone, never held across I/O or a callback
+	ledger      *ledger
+	lease       lease
+	pace        pace
+	renounced   []renounced         // incarnations to be nominated
+	nodes       int                 // incarnations registered, as of the last heartbeat
+	rooms       recent[writtenRoom] // changed by this node: a cached read might not know yet
+	users       recent[struct{}]    // their sockets were, likewise
+	ending      bool                // Flush was called
+	struck      bool                // deregistered: no heartbeat any more
+	ended       bool                // run has returned, or will not run
+	idle        []chan struct{}     // closed when nothing is unsettled
+	scrubWanted bool                // there was a sign that Redis lost something
+
+	failedMu sync.Mutex      // guards failed; taken alone
+	failed   map[string]bool // what fails at the moment, and was said to
 }
 
 // renounced is an incarnation that this node gave up.

@@ -3,7 +3,6 @@ package state
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -21,6 +20,7 @@ func (p *Presence) run(ctx context.Context) {
 	for {
 		p.complete()
 		c, changed := p.link.get()
+		p.heedFlush()
 		if c != nil {
 			err := p.prepare(ctx, c)
 			p.failing("heartbeat", err)
@@ -47,15 +47,25 @@ func (p *Presence) run(ctx context.Context) {
 		case <-changed:
 		case <-timer.C:
 		case <-p.link.flushed:
-			p.mu.Lock()
-			p.lease.next = time.Time{} // first of all: does Redis know us?
-			p.mu.Unlock()
-			p.audit.begin(true, time.Now())
+			notify(p.link.flushed) // for heedFlush
 		case <-p.wake:
 			if !p.collect(ctx) {
 				return
 			}
 		}
+	}
+}
+
+// heedFlush has everything looked at when all that was cached was invalidated. A
+// node that is busy hears of it, too.
+func (p *Presence) heedFlush() {
+	select {
+	case <-p.link.flushed:
+		p.mu.Lock()
+		p.lease.next = time.Time{} // first of all: does Redis know us?
+		p.mu.Unlock()
+		p.audit.begin(true, time.Now())
+	default:
 	}
 }
 
@@ -183,7 +193,7 @@ func parseResult(op metrics.PresenceOp, r rueidis.RedisResult) scriptResult {
 	}
 	parts, err := m.ToArray()
 	if err == nil && len(parts) != 4 {
-		err = fmt.Errorf("state: %s answered %d values", op, len(parts))
+		err = answered(op.String(), len(parts), 4, nil)
 	}
 	if err != nil {
 		return scriptResult{err: err}

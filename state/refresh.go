@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -100,7 +99,7 @@ func (p *Presence) checkAgain(ctx context.Context, c *clients) error {
 // parsePosition reads HMGET e s r as snapshot.lua does.
 func parsePosition(fields []string, err error, run string) (position, error) {
 	if err != nil || len(fields) != 3 {
-		return position{}, fmt.Errorf("state: a room's position is %d values: %w", len(fields), err)
+		return position{}, answered("HMGET of a room's position", len(fields), 3, err)
 	}
 	at := position{epoch: fields[0]}
 	at.seq, _ = strconv.ParseUint(fields[1], 10, 64) // "" before the first event

@@ -22,13 +22,14 @@ const (
 )
 
 // wantScrub says why something may have been left that nobody answers for.
-func (p *Presence) wantScrub(sign string) {
+func (p *Presence) wantScrub(why string) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.signs == nil {
-		p.signs = make(map[string]struct{})
+	already := p.scrubWanted
+	p.scrubWanted = true
+	p.mu.Unlock()
+	if !already {
+		p.log.Info("presence will be scrubbed for what nobody answers for", "why", why, "in", (2 * p.term).String())
 	}
-	p.signs[sign] = struct{}{}
 }
 
 // scrubLoop looks through all of Redis, slowly, for holders and owners that are
@@ -45,11 +46,11 @@ func (p *Presence) scrubLoop(ctx context.Context) {
 		case <-time.After(p.term / leaseBeat):
 		}
 		p.mu.Lock()
-		signs := len(p.signs) > 0
-		p.signs = nil
+		sign := p.scrubWanted
+		p.scrubWanted = false
 		p.mu.Unlock()
 		c, _ := p.link.get()
-		if !s.due(signs, c != nil, time.Now(), p.term) {
+		if !s.due(sign, c != nil, time.Now(), p.term) {
 			continue
 		}
 		alone, err := p.scrubAlone(ctx, c)
