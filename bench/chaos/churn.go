@@ -84,7 +84,7 @@ func (c *Crowd) change(d *device) {
 		err = c.join(d, k, next)
 	}
 	if err != nil {
-		k.drop()
+		k.Drop()
 		c.lost(d, k, err)
 	}
 }

@@ -139,7 +139,7 @@ func (c *Crowd) Close() {
 	c.mu.Lock()
 	for _, d := range c.devices {
 		if d.conn != nil {
-			d.conn.nc.Close()
+			d.conn.Cut()
 		}
 	}
 	c.mu.Unlock()

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/stellara/edge/bench/guest"
 )
 
 // phase is where a device is between no socket and an open one.
@@ -54,9 +56,9 @@ type device struct {
 	busy    bool // an operation is under way; there is only one
 	absent  bool // stays away until its home is back
 	phase   phase
-	changed time.Time // of phase
-	node    int       // where it is or was
-	conn    *conn     // while online or closing
+	changed time.Time   // of phase
+	node    int         // where it is or was
+	conn    *guest.Conn // while online or closing
 	sid     string
 	want    []int // rooms to be in
 	rooms   map[int]membership
@@ -115,7 +117,7 @@ func (c *Crowd) connect(d *device, node int) error {
 		return c.ctx.Err()
 	}
 	c.move(d, connecting)
-	k, err := dial(c.ctx, c.targets[node], c.Roster.Users[d.user])
+	k, err := guest.Connect(c.ctx, c.targets[node], c.Roster.Users[d.user])
 	<-c.slots
 	if err != nil {
 		c.mu.Lock()
@@ -125,19 +127,19 @@ func (c *Crowd) connect(d *device, node int) error {
 		return err
 	}
 	c.mu.Lock()
-	d.conn, d.sid, d.node = k, k.sid, node
+	d.conn, d.sid, d.node = k, k.SID(), node
 	d.phase, d.changed = online, time.Now()
 	c.version++
-	c.running.Go(func() { c.lost(d, k, k.run(c.watcher(d, k))) })
+	c.running.Go(func() { c.lost(d, k, k.Run(c.watcher(d, k))) })
 	c.mu.Unlock()
 	if c.ctx.Err() != nil {
-		k.nc.Close() // Close may have looked before the connection was there
+		k.Cut() // Close may have looked before the connection was there
 	}
 	return c.joinAll(d, k)
 }
 
 // joinAll joins the rooms of a new socket, all at once.
-func (c *Crowd) joinAll(d *device, k *conn) error {
+func (c *Crowd) joinAll(d *device, k *guest.Conn) error {
 	results := make(chan error, len(d.want))
 	for _, room := range d.want {
 		c.running.Go(func() { results <- c.join(d, k, room) })
@@ -147,7 +149,7 @@ func (c *Crowd) joinAll(d *device, k *conn) error {
 		errs = errors.Join(errs, <-results)
 	}
 	if errs != nil {
-		k.drop()
+		k.Drop()
 		c.lost(d, k, errs)
 		return errs
 	}
@@ -160,12 +162,12 @@ func (c *Crowd) joinAll(d *device, k *conn) error {
 }
 
 // join puts the device's socket into a room.
-func (c *Crowd) join(d *device, k *conn, room int) error {
+func (c *Crowd) join(d *device, k *guest.Conn, room int) error {
 	c.mark(d, k, room, joining)
-	var seen func(ack)
+	var seen func(guest.Ack)
 	if d.observer != nil {
-		seen = func(a ack) {
-			if a.OK && d.observer.joined(a.told) {
+		seen = func(a guest.Ack) {
+			if a.OK && d.observer.joined(toldBy(a)) {
 				c.askList(d.observer, k)
 			}
 		}
@@ -174,15 +176,15 @@ func (c *Crowd) join(d *device, k *conn, room int) error {
 }
 
 // leave takes the device's socket out of a room.
-func (c *Crowd) leave(d *device, k *conn, room int) error {
+func (c *Crowd) leave(d *device, k *guest.Conn, room int) error {
 	c.mark(d, k, room, leaving)
 	return c.request(d, k, "leave", room, left, nil)
 }
 
 // request asks for a change of membership. After a refusal nobody knows what holds, so that is an
 // error, and the caller ends the connection.
-func (c *Crowd) request(d *device, k *conn, event string, room int, done roomState, seen func(ack)) error {
-	a, err := k.ask(event, c.Roster.Rooms[room], seen)
+func (c *Crowd) request(d *device, k *guest.Conn, event string, room int, done roomState, seen func(guest.Ack)) error {
+	a, err := k.Ask(c.ctx, event, c.Roster.Rooms[room], seen)
 	if err == nil && !a.OK {
 		c.mu.Lock()
 		c.events.Refused[event+" "+a.Code]++
@@ -204,7 +206,7 @@ func (c *Crowd) move(d *device, p phase) {
 }
 
 // mark sets the state of a membership, unless the connection it belonged to is gone.
-func (c *Crowd) mark(d *device, k *conn, room int, s roomState) {
+func (c *Crowd) mark(d *device, k *guest.Conn, room int, s roomState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if d.conn == k {
@@ -215,7 +217,7 @@ func (c *Crowd) mark(d *device, k *conn, room int, s roomState) {
 
 // lost notes the end of a connection, once however often it is told, and brings the device back if
 // nobody else does.
-func (c *Crowd) lost(d *device, k *conn, err error) {
+func (c *Crowd) lost(d *device, k *guest.Conn, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if d.conn != k {
@@ -253,11 +255,11 @@ func (c *Crowd) quit(d *device, abrupt bool) {
 		return
 	}
 	if abrupt {
-		k.drop()
+		k.Drop()
 	} else {
-		k.leave()
+		k.Leave()
 	}
-	c.lost(d, k, errEnded)
+	c.lost(d, k, guest.ErrEnded)
 }
 
 // reconnect closes the connection and opens another after a while; an operation of its own.
@@ -268,7 +270,7 @@ func (c *Crowd) reconnect(d *device, abrupt bool, after time.Duration) {
 }
 
 // watcher returns what a device does with presence updates: nothing, or what an observer does.
-func (c *Crowd) watcher(d *device, k *conn) func([]byte) {
+func (c *Crowd) watcher(d *device, k *guest.Conn) func([]byte) {
 	o := d.observer
 	if o == nil {
 		return nil
@@ -287,18 +289,18 @@ func (c *Crowd) watcher(d *device, k *conn) func([]byte) {
 }
 
 // askList asks for the users of an observer's room, as a client does that has missed something.
-func (c *Crowd) askList(o *observer, k *conn) {
+func (c *Crowd) askList(o *observer, k *guest.Conn) {
 	c.mu.Lock()
 	c.events.Asked++
 	c.mu.Unlock()
 	// An error is the end of the connection, and the observer comes back with a new list.
-	_ = k.emit("presence", c.Roster.Rooms[o.room], func(a ack) {
+	_ = k.Emit("presence", c.Roster.Rooms[o.room], func(a guest.Ack) {
 		if !a.OK {
 			c.mu.Lock()
 			c.events.Refused["presence "+a.Code]++
 			c.mu.Unlock()
 		}
-		if o.answered(a.told, a.OK) {
+		if o.answered(toldBy(a), a.OK) {
 			c.askList(o, k)
 		}
 	})

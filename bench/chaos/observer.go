@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/stellara/edge/bench/guest"
 )
 
 // observer is a socket that stays in one room, keeps the list of its users by the rules of
@@ -31,6 +33,12 @@ type told struct {
 	Prev   *uint64  `json:"prev"`  // in an update: it tells the changes after this one
 	Seq    uint64   `json:"seq"`
 	Epoch  string   `json:"epoch"`
+}
+
+// toldBy is what an acknowledgement tells; nothing if it is of another shape, which it says itself.
+func toldBy(a guest.Ack) (t told) {
+	_ = json.Unmarshal(a.Raw, &t)
+	return t
 }
 
 // event applies the payload of an event. ask means that something was missed and that presence must be

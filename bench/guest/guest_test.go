@@ -48,7 +48,7 @@ func converse(c net.Conn, answer func(text string) []string) {
 	}
 	// The open packet comes in one write with the answer, as the edge sends it.
 	out := websocket.AppendSwitchingProtocols(nil, up, nil)
-	out = websocket.AppendFrame(out, websocket.Text, []byte(`0{"sid":"x","upgrades":[]}`))
+	out = websocket.AppendFrame(out, websocket.Text, []byte(`0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":20000}`))
 	if _, err := c.Write(out); err != nil {
 		return
 	}

@@ -1,4 +1,4 @@
-package chaos
+package guest
 
 import (
 	"bufio"
@@ -21,8 +21,8 @@ type server struct {
 	pending []byte
 }
 
-// serve plays a server to the first connection and returns its address.
-func serve(t *testing.T, play func(*server)) string {
+// play plays a server to the first connection and returns its address.
+func play(t *testing.T, script func(*server)) string {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +36,7 @@ func serve(t *testing.T, play func(*server)) string {
 			return
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(patience))
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 		s := &server{t: t, c: c, buffer: bufio.NewReader(c)}
 		r, err := http.ReadRequest(s.buffer)
 		if err != nil {
@@ -48,7 +48,7 @@ func serve(t *testing.T, play func(*server)) string {
 		// The first frame comes with the answer, as the edge sends it.
 		open := websocket.AppendFrame([]byte(answer), websocket.Text, []byte(`0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000}`))
 		_, _ = c.Write(open)
-		play(s)
+		script(s)
 	}()
 	return l.Addr().String()
 }
@@ -91,7 +91,7 @@ func (s *server) expect(want string) {
 }
 
 func TestConn(t *testing.T) {
-	addr := serve(t, func(s *server) {
+	addr := play(t, func(s *server) {
 		s.expect(`40{"userId":"ada"}`)
 		s.send(`40{"sid":"socket-id"}`)
 		s.expect(`420["join","kitchen"]`)
@@ -105,26 +105,26 @@ func TestConn(t *testing.T) {
 		s.expect("")
 		_, _ = s.c.Write(websocket.AppendFrame(nil, websocket.Close, nil))
 	})
-	c, err := dial(context.Background(), addr, "ada")
+	c, err := Connect(context.Background(), addr, "ada")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.sid != "socket-id" || c.silence != 45*time.Second {
-		t.Errorf("sid %q, silence %v", c.sid, c.silence)
+	if c.SID() != "socket-id" || c.silence != 45*time.Second {
+		t.Errorf("sid %q, silence %v", c.SID(), c.silence)
 	}
 	var order []string // written on run's goroutine, read after it
 	go func() {
-		_ = c.run(func(payload []byte) { order = append(order, string(payload)) })
+		_ = c.Run(func(payload []byte) { order = append(order, string(payload)) })
 	}()
-	a, err := c.ask("join", "kitchen", func(ack) { order = append(order, "acknowledged") })
-	if err != nil || !a.OK || len(a.Users) != 1 {
+	a, err := c.Ask(context.Background(), "join", "kitchen", func(Ack) { order = append(order, "acknowledged") })
+	if err != nil || !a.OK || !strings.Contains(string(a.Raw), `"users":["ada"]`) {
 		t.Errorf("join: %+v, %v", a, err)
 	}
-	a, err = c.ask("leave", "attic", nil)
+	a, err = c.Ask(context.Background(), "leave", "attic", nil)
 	if err != nil || a.OK || a.Code != "room_unknown" {
 		t.Errorf("leave: %+v, %v", a, err)
 	}
-	c.leave()
+	c.Leave()
 	want := `{"room":"kitchen","joined":["ada"],"left":[],"count":1,"seq":1} acknowledged`
 	if got := strings.Join(order, " "); got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -132,27 +132,27 @@ func TestConn(t *testing.T) {
 }
 
 func TestConnThatIsRefused(t *testing.T) {
-	addr := serve(t, func(s *server) {
+	addr := play(t, func(s *server) {
 		s.read()
 		s.send(`44{"message":"token has expired"}`)
 	})
-	if _, err := dial(context.Background(), addr, "ada"); err == nil || !strings.Contains(err.Error(), "token has expired") {
+	if _, err := Connect(context.Background(), addr, "ada"); err == nil || !strings.Contains(err.Error(), "token has expired") {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestAskEndsWithTheConnection(t *testing.T) {
-	addr := serve(t, func(s *server) {
+	addr := play(t, func(s *server) {
 		s.read()
 		s.send(`40{"sid":"socket-id"}`)
 		s.read()
 	})
-	c, err := dial(context.Background(), addr, "ada")
+	c, err := Connect(context.Background(), addr, "ada")
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = c.run(nil) }()
-	if _, err := c.ask("join", "kitchen", nil); err == nil {
+	go func() { _ = c.Run(nil) }()
+	if _, err := c.Ask(context.Background(), "join", "kitchen", nil); err == nil {
 		t.Error("a join that was never acknowledged went well")
 	}
 }

@@ -1,4 +1,4 @@
-package chaos
+package guest
 
 import (
 	"bytes"
@@ -28,37 +28,40 @@ const (
 	writeTimeout     = 10 * time.Second
 )
 
-// conn is one Socket.IO connection over WebSocket with one socket, as the official client would hold
-// it: it answers pings, and takes silence for the end.
-type conn struct {
+// Conn is one Socket.IO connection over WebSocket with one socket, as the official client would hold
+// it: it answers pings, and takes silence for the end. Its methods may be called from any goroutine, but
+// for Run, which is called once.
+type Conn struct {
 	nc     net.Conn
-	reader websocket.Reader // with buf and unread of whoever reads: dial, then run
+	reader websocket.Reader // with buf and unread of whoever reads: Connect, then Run
 	buf    []byte
 	unread []byte
 
-	sid     string        // set by dial
-	silence time.Duration // pingInterval + pingTimeout; set by dial
-	done    chan struct{} // closed when run has ended
+	sid     string        // set by Connect
+	silence time.Duration // pingInterval + pingTimeout; set by Connect
+	done    chan struct{} // closed when Run has ended
+	err     error         // why; before done is closed
 
 	mu     sync.Mutex
 	out    []byte               // scratch
-	acks   map[uint64]func(ack) // what to call with an acknowledgement
+	acks   map[uint64]func(Ack) // what to call with an acknowledgement
 	lastID uint64
 }
 
-// ack is the acknowledgement of the built-in application.
-type ack struct {
+// Ack is the acknowledgement of the built-in application.
+type Ack struct {
 	OK    bool   `json:"ok"`
 	Code  string `json:"code"`
 	Error string `json:"error"`
-	told
+
+	Raw json.RawMessage `json:"-"` // the whole object
 }
 
-// errEnded is the end of a connection while something waited for it.
-var errEnded = errors.New("the connection ended")
+// ErrEnded is the end of a connection while something waited for it.
+var ErrEnded = errors.New("the connection ended")
 
-// dial connects, and returns after the answer to CONNECT. run must be called next.
-func dial(ctx context.Context, addr, user string) (*conn, error) {
+// Connect connects, and returns after the answer to CONNECT. Run must be called next.
+func Connect(ctx context.Context, addr, user string) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	var dialer net.Dialer
@@ -67,7 +70,7 @@ func dial(ctx context.Context, addr, user string) (*conn, error) {
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
-	c := &conn{nc: nc, buf: make([]byte, 4096), done: make(chan struct{}), acks: map[uint64]func(ack){}}
+	c := &Conn{nc: nc, buf: make([]byte, 4096), done: make(chan struct{}), acks: map[uint64]func(Ack){}}
 	if err := c.handshake(addr, user); err != nil {
 		nc.Close()
 		if ctx.Err() != nil {
@@ -79,7 +82,7 @@ func dial(ctx context.Context, addr, user string) (*conn, error) {
 }
 
 // handshake opens the WebSocket, the Engine.IO session and the socket.
-func (c *conn) handshake(addr, user string) error {
+func (c *Conn) handshake(addr, user string) error {
 	var raw [16]byte
 	rand.Read(raw[:])
 	key := base64.StdEncoding.EncodeToString(raw[:])
@@ -116,7 +119,9 @@ func (c *conn) handshake(addr, user string) error {
 	if err := json.Unmarshal(text[1:], &open); err != nil {
 		return fmt.Errorf("open packet: %w", err)
 	}
-	c.silence = time.Duration(open.PingInterval+open.PingTimeout) * time.Millisecond
+	if c.silence = time.Duration(open.PingInterval+open.PingTimeout) * time.Millisecond; c.silence <= 0 {
+		return fmt.Errorf("open packet without ping times: %s", text)
+	}
 	connect := append(socketio.AppendString([]byte(`40{"userId":`), user), '}')
 	if err := c.send(websocket.Text, connect); err != nil {
 		return err
@@ -125,7 +130,7 @@ func (c *conn) handshake(addr, user string) error {
 }
 
 // greeted waits for the answer to CONNECT, 40{"sid":"..."}.
-func (c *conn) greeted() error {
+func (c *Conn) greeted() error {
 	for {
 		text, err := c.next()
 		if err != nil {
@@ -143,7 +148,7 @@ func (c *conn) greeted() error {
 		}
 		var answer struct{ SID string }
 		if err := json.Unmarshal(body, &answer); err != nil || answer.SID == "" {
-			return fmt.Errorf("CONNECT was answered with %q", text)
+			return fmt.Errorf("no socket id in %q", text)
 		}
 		c.sid = answer.SID
 		return nil
@@ -151,8 +156,8 @@ func (c *conn) greeted() error {
 }
 
 // next returns the next WebSocket message, which is valid until the next call.
-func (c *conn) next() ([]byte, error) {
-	var limits websocket.Limits
+func (c *Conn) next() ([]byte, error) {
+	limits := websocket.Limits{MaxMessage: 16 << 20}
 	for {
 		m, rest, ok, err := c.reader.Next(c.unread, &limits)
 		if err != nil {
@@ -181,11 +186,22 @@ func (c *conn) next() ([]byte, error) {
 	}
 }
 
-// run reads until the connection ends and returns why. presence gets the payload of presence events on
+// SID is the socket id.
+func (c *Conn) SID() string { return c.sid }
+
+// Done returns a channel that is closed when the connection has ended, whoever ended it.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Run reads until the connection ends and returns why. presence gets the payload of presence events on
 // this goroutine, in order with acknowledgements; nil ignores them.
-func (c *conn) run(presence func(payload []byte)) error {
-	defer close(c.done)
-	defer c.nc.Close()
+func (c *Conn) Run(presence func(payload []byte)) error {
+	c.err = c.read(presence)
+	c.nc.Close()
+	close(c.done)
+	return c.err
+}
+
+func (c *Conn) read(presence func(payload []byte)) error {
 	c.heard()
 	for {
 		text, err := c.next()
@@ -212,10 +228,10 @@ func (c *conn) run(presence func(payload []byte)) error {
 const presencePrefix = `42["presence",`
 
 // heard allows the server to be silent for as long as the official client does.
-func (c *conn) heard() { _ = c.nc.SetReadDeadline(time.Now().Add(c.silence)) }
+func (c *Conn) heard() { _ = c.nc.SetReadDeadline(time.Now().Add(c.silence)) }
 
 // pong answers a packet if it is a ping.
-func (c *conn) pong(text []byte) error {
+func (c *Conn) pong(text []byte) error {
 	if len(text) == 0 || socketio.EngineType(text[0]) != socketio.EnginePing {
 		return nil
 	}
@@ -224,7 +240,7 @@ func (c *conn) pong(text []byte) error {
 }
 
 // acknowledged handles <id>[{"ok":...}].
-func (c *conn) acknowledged(text []byte) {
+func (c *Conn) acknowledged(text []byte) {
 	at := bytes.IndexByte(text, '[')
 	if at < 0 {
 		return
@@ -240,16 +256,22 @@ func (c *conn) acknowledged(text []byte) {
 	if then == nil {
 		return
 	}
-	var args [1]ack
-	if err := json.Unmarshal(text[at:], &args); err != nil {
-		args[0] = ack{Code: "unreadable", Error: err.Error()}
+	var args [1]json.RawMessage
+	var a Ack
+	err = json.Unmarshal(text[at:], &args)
+	if err == nil {
+		err = json.Unmarshal(args[0], &a)
 	}
-	then(args[0])
+	if err != nil {
+		a = Ack{Code: "unreadable", Error: err.Error()}
+	}
+	a.Raw = args[0]
+	then(a)
 }
 
-// emit sends an event about a room; then is called with its acknowledgement on run's goroutine, or
+// Emit sends an event about a room; then is called with its acknowledgement on Run's goroutine, or
 // never if the connection ends before.
-func (c *conn) emit(event, room string, then func(ack)) error {
+func (c *Conn) Emit(event, room string, then func(Ack)) error {
 	c.mu.Lock()
 	id := c.lastID
 	c.lastID++
@@ -261,32 +283,32 @@ func (c *conn) emit(event, room string, then func(ack)) error {
 	return c.send(websocket.Text, append(b, ']'))
 }
 
-// ask is emit, and waits for the acknowledgement. seen, unless nil, gets it first, on run's goroutine.
-func (c *conn) ask(event, room string, seen func(ack)) (ack, error) {
-	reply := make(chan ack, 1)
-	err := c.emit(event, room, func(a ack) {
+// Ask is Emit, and waits for the acknowledgement. seen, unless nil, gets it first, on Run's goroutine.
+func (c *Conn) Ask(ctx context.Context, event, room string, seen func(Ack)) (Ack, error) {
+	reply := make(chan Ack, 1)
+	err := c.Emit(event, room, func(a Ack) {
 		if seen != nil {
 			seen(a)
 		}
 		reply <- a
 	})
 	if err != nil {
-		return ack{}, err
+		return Ack{}, err
 	}
-	timer := time.NewTimer(ackTimeout)
-	defer timer.Stop()
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
 	select {
 	case a := <-reply:
 		return a, nil
 	case <-c.done:
-		return ack{}, errEnded
-	case <-timer.C:
-		return ack{}, fmt.Errorf("%s was not acknowledged within %v", event, ackTimeout)
+		return Ack{}, fmt.Errorf("%w: %w", ErrEnded, c.err)
+	case <-ctx.Done():
+		return Ack{}, fmt.Errorf("%s %s was not acknowledged: %w", event, room, ctx.Err())
 	}
 }
 
 // send writes one masked frame.
-func (c *conn) send(op websocket.Opcode, payload []byte) error {
+func (c *Conn) send(op websocket.Opcode, payload []byte) error {
 	var key [4]byte
 	binary.LittleEndian.PutUint32(key[:], randv2.Uint32())
 	c.mu.Lock()
@@ -297,20 +319,23 @@ func (c *conn) send(op websocket.Opcode, payload []byte) error {
 	return err
 }
 
-// leave ends the connection as the official client does, with DISCONNECT and the closing handshake, and
+// Leave ends the connection as the official client does, with DISCONNECT and the closing handshake, and
 // returns when it has ended. A server that does not answer is left alone after a while.
-func (c *conn) leave() {
+func (c *Conn) Leave() {
 	_ = c.send(websocket.Text, []byte("41"))
 	_ = c.send(websocket.Close, websocket.AppendClosePayload(nil, websocket.CodeNormal, ""))
 	select {
 	case <-c.done:
 	case <-time.After(closeTimeout):
-		c.drop()
+		c.Drop()
 	}
 }
 
-// drop ends the connection without a word, as a machine that loses its network does at best.
-func (c *conn) drop() {
+// Drop ends the connection without a word, as a machine that loses its network does at best.
+func (c *Conn) Drop() {
 	c.nc.Close()
 	<-c.done
 }
+
+// Cut is Drop, and does not wait for Run to notice; Run need not have been called.
+func (c *Conn) Cut() { c.nc.Close() }
