@@ -84,9 +84,13 @@ func newPresence(cfg Config, l *link, incarnation string, u *updates, m *metrics
 	}
 }
 
-// failing says once that something fails, and once that it works again (nil).
-// It may be called from any goroutine.
+// failing says once that Redis refuses something, and once that it works again
+// (nil). A lost connection is neither: the link tells of it. It may be called
+// from any goroutine.
 func (p *Presence) failing(what string, err error) {
+	if lostConnection(err) {
+		return
+	}
 	p.failedMu.Lock()
 	was := p.failed[what]
 	if p.failed == nil {
@@ -95,12 +99,12 @@ func (p *Presence) failing(what string, err error) {
 	p.failed[what] = err != nil
 	p.failedMu.Unlock()
 	switch {
-	case err != nil && !lostConnection(err):
+	case err != nil:
 		p.metrics.PresenceErrors.Inc()
 		if !was {
 			p.log.Warn("presence: redis refuses", "what", what, "error", err)
 		}
-	case err == nil && was:
+	case was:
 		p.log.Info("presence: it works again", "what", what)
 	}
 }
