@@ -19,32 +19,36 @@ type Broadcast struct {
 	Flags  Flags
 
 	// Members of opts that only this project writes; Node.js ignores them.
-	Entry string // id of the journal entry, empty if there is none
-	Seq   uint64 // the publisher's own sequence number, 0 if there is none; at most MaxID
+	Seq     uint64 // the publisher's own sequence number, 0 if there is none; at most MaxID
+	Journal bool   // AppendBroadcast leaves a place for the position in the journal, see SetEntry; never set by ParseBroadcast
+	Entry   string // the text of the position (Offset), empty if the message is not journalled
 }
 
 // AppendBroadcast appends the message as notepack encodes what the adapter of @socket.io/redis-adapter sends:
-// [uid, {type:2, data, nsp, id?}, {rooms, except, flags, entry?, seq?}]. An empty Namespace is sent as "/".
+// [uid, {type:2, data, nsp, id?}, {rooms, except, flags, seq?, entry?}]. An empty Namespace is sent as "/". With Journal
+// entry is the very last value, nil if b has none yet.
 func AppendBroadcast(dst []byte, b *Broadcast) []byte {
 	dst = AppendMsgpackArrayHeader(dst, 3)
 	dst = AppendMsgpackString(dst, b.UID)
 	dst = appendEventPacket(dst, b.Namespace, b.Data, b.ID, b.HasID)
 	n := 3
-	if b.Entry != "" {
+	if b.Seq != 0 {
 		n++
 	}
-	if b.Seq != 0 {
+	if b.Journal || b.Entry != "" {
 		n++
 	}
 	dst = AppendMsgpackMapHeader(dst, n)
 	dst = appendTarget(dst, b.Rooms, b.Except, &b.Flags)
-	if b.Entry != "" {
-		dst = AppendMsgpackString(dst, "entry")
-		dst = AppendMsgpackString(dst, b.Entry)
-	}
 	if b.Seq != 0 {
 		dst = AppendMsgpackString(dst, "seq")
 		dst = AppendMsgpackUint(dst, b.Seq)
+	}
+	switch {
+	case b.Entry != "":
+		dst = AppendMsgpackString(AppendMsgpackString(dst, "entry"), b.Entry)
+	case b.Journal:
+		dst = append(AppendMsgpackString(dst, "entry"), 0xc0)
 	}
 	return dst
 }
@@ -186,7 +190,7 @@ func (c *cursor) skipNil() bool {
 
 // options reads the third element of a broadcast into the remaining fields of b.
 func (c *cursor) options(b *Broadcast) error {
-	b.Rooms, b.Except, b.Flags, b.Seq = b.Rooms[:0], b.Except[:0], Flags{}, 0
+	b.Rooms, b.Except, b.Flags, b.Seq, b.Journal = b.Rooms[:0], b.Except[:0], Flags{}, 0, false
 	n, err := c.expect(kindMap, "opts")
 	if err != nil {
 		return err

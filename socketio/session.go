@@ -1,0 +1,43 @@
+package socketio
+
+// Session is what is stored of a socket so that its client gets it back on any node: Socket.IO's connection state
+// recovery. It is named by PID, the private session id that only the client is told.
+type Session struct {
+	PID       string // 20 characters, secret
+	SID       string // the socket's id
+	Namespace string
+	User      string // who the client was when it connected, "" if it did not say; nobody else gets the session
+	Data      []byte // the socket's data as JSON, nil if it has none
+	Rooms     []SessionRoom
+	// Start is where the journal was when the session began: journalled messages up to there are not for it.
+	Start Offset
+	// Generation counts the nodes that had the socket, from 1.
+	Generation uint64
+}
+
+// SessionRoom is a room of a session, and where the journal was when the socket joined it.
+type SessionRoom struct {
+	Name  string
+	Since Offset
+}
+
+// SessionClaim is a client's wish to have its session back.
+type SessionClaim struct {
+	PID       string
+	Namespace string
+	User      string
+	Offset    Offset // the last the client got, zero if it got none
+}
+
+// ClaimedSession is a session that a node took over.
+type ClaimedSession struct {
+	Session
+	After Offset // the client has everything up to here
+	Owner string // the node's owner name that still has the socket open, "" if it was closed
+}
+
+// JournalEntry is one journalled message.
+type JournalEntry struct {
+	Offset  Offset
+	Payload []byte // as AppendBroadcast wrote it, with nil for the position; must not be written to
+}
