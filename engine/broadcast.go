@@ -127,7 +127,7 @@ func (b Broadcast) publish(p *Payload, done func(error)) error {
 	if len(b.rooms) == 1 {
 		room = b.rooms[0]
 	}
-	return srv.bus.Publish(b.nsp.name, room, payload, sent, done)
+	return srv.bus.Publish(socketio.Publication{Namespace: b.nsp.name, Room: room, Payload: payload, Sent: sent, Done: done})
 }
 
 // distinct removes repeated names, keeping the order.

@@ -20,20 +20,13 @@ var ErrQueueFull = errors.New("engine: publish queue is full")
 // order, by one goroutine.
 type loopback struct {
 	s       *Server
-	queue   chan loopbackMessage
+	queue   chan socketio.Publication
 	stop    chan struct{}
 	stopped sync.WaitGroup
 }
 
-type loopbackMessage struct {
-	ns, room string
-	payload  []byte
-	sent     func()
-	done     func(error)
-}
-
 func newLoopback(s *Server) *loopback {
-	l := &loopback{s: s, queue: make(chan loopbackMessage, loopbackQueue), stop: make(chan struct{})}
+	l := &loopback{s: s, queue: make(chan socketio.Publication, loopbackQueue), stop: make(chan struct{})}
 	l.stopped.Go(l.run)
 	return l
 }
@@ -44,12 +37,12 @@ func (l *loopback) run() {
 		case <-l.stop:
 			return
 		case m := <-l.queue:
-			if m.sent != nil {
-				m.sent()
+			if m.Sent != nil {
+				m.Sent()
 			}
-			l.s.Deliver(m.ns, m.room, m.payload)
-			if m.done != nil {
-				m.done(nil)
+			l.s.Deliver(m.Namespace, m.Room, m.Payload)
+			if m.Done != nil {
+				m.Done(nil)
 			}
 		}
 	}
@@ -64,9 +57,9 @@ func (l *loopback) close() {
 func (l *loopback) Open(string) {}
 
 // Publish implements Bus.
-func (l *loopback) Publish(ns, room string, payload []byte, sent func(), done func(error)) error {
+func (l *loopback) Publish(m socketio.Publication) error {
 	select {
-	case l.queue <- loopbackMessage{ns, room, payload, sent, done}:
+	case l.queue <- m:
 		return nil
 	default:
 		return ErrQueueFull

@@ -21,10 +21,8 @@ import (
 type Bus interface {
 	// Open makes the node serve a namespace.
 	Open(ns string)
-	// Publish queues an adapter message for a room's channel, or for the base
-	// channel if room is "". sent is called when it is handed to Redis, done with
-	// Redis's answer; both may be nil. An error means that nothing was queued.
-	Publish(ns, room string, payload []byte, sent func(), done func(error)) error
+	// Publish queues an adapter message. An error means that nothing was queued.
+	Publish(socketio.Publication) error
 	// Subscribe wants a room's channel; generation is given back by Subscribed.
 	Subscribe(ns, room string, generation uint64)
 	// Unsubscribe gives that generation of the room up.

@@ -6,8 +6,9 @@
 // Everything here works on desired state: namespaces, room subscriptions and
 // presence are declared at any time, whether Redis can be reached or not, and
 // are carried to Redis as soon as it answers, again after every lost
-// connection. Messages are different: they are at most once. A message whose
-// outcome is unknown is reported as failed and never sent twice.
+// connection. Messages are different: they are published at most once. Those of
+// the journal are numbered, so that what was sent when a connection broke can be
+// sent again; of the others it is then reported as unknown.
 package state
 
 import (
@@ -25,6 +26,7 @@ import (
 
 // Errors that callers tell apart.
 var (
+	ErrUnknown     = errors.New("state: it is not known whether redis took the message")
 	ErrQueueFull   = errors.New("state: publish queue is full")
 	ErrUnavailable = errors.New("state: redis is not reachable")
 	ErrClosed      = errors.New("state: closed")
@@ -53,7 +55,12 @@ type Config struct {
 	// Lease is how long this node's presence counts without a heartbeat; default 10 s.
 	// The same on all nodes.
 	Lease time.Duration
-	Log   *slog.Logger // default slog.Default()
+	// Recovery keeps messages in a journal in Redis, so that what a node misses
+	// while it does not hear Redis can be delivered later. The same on all nodes.
+	Recovery   bool
+	Retention  time.Duration // how long the journal is kept; default 4 min 20 s. The same on all nodes
+	JournalMax int64         // entries of a namespace's journal at most, whatever their age; default 1,000,000
+	Log        *slog.Logger  // default slog.Default()
 }
 
 // publishQueueBytes bounds the payloads of the publish queue, next to Config.PublishQueue.
@@ -77,6 +84,7 @@ type State struct {
 	embedded *embedded // nil with a URL
 	link     *link
 	bus      *Bus
+	journal  *journal
 	presence *Presence
 
 	mu      sync.Mutex // guards running, closed
@@ -117,6 +125,9 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 	if cfg.Lease == 0 {
 		cfg.Lease = defaultLease
 	}
+	if cfg.Retention < 0 || cfg.JournalMax < 0 {
+		return nil, fmt.Errorf("state: retention %v or length %d of the journal is negative", cfg.Retention, cfg.JournalMax)
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
@@ -139,12 +150,20 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 	if o.basic {
 		cfg.Pattern, cfg.Cache = true, false
 	}
+	if cfg.Retention == 0 {
+		cfg.Retention = defaultRetention
+	}
+	if cfg.JournalMax == 0 {
+		cfg.JournalMax = defaultJournalMax
+	}
 	incarnation := newIncarnation()
 	l := newLink(o, cfg.Cache, "edge-"+cfg.Node+"-"+incarnation, cfg.Log, m)
-	b := newBus(cfg, l, socketio.Channels{Key: cfg.Key}, m)
+	j := newJournal(cfg, incarnation, m)
+	b := newBus(cfg, l, j, socketio.Channels{Key: cfg.Key}, m)
 	return &State{
 		link:     l,
 		bus:      b,
+		journal:  j,
 		presence: newPresence(cfg, l, incarnation, b.updates, m),
 	}
 }
