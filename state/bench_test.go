@@ -43,6 +43,51 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
+// BenchmarkPublishJournal is what a message costs through the queue, Redis and
+// back: as PUBLISH, and journalled in numbered batches. redis-us/msg is Redis's
+// own time.
+func BenchmarkPublishJournal(b *testing.B) {
+	for _, kind := range []string{"plain", "journal"} {
+		for _, size := range []int{100, 1000} {
+			b.Run(fmt.Sprintf("%s/%d", kind, size), func(b *testing.B) {
+				back := realRedis(b)
+				n := back.start(b, "nodeAAAA", recovering)
+				payload := entry("/", "r", strings.Repeat("x", size))
+				var wg sync.WaitGroup
+				room := make(chan struct{}, 20000) // below the queue's bound
+				back.do(b, "CONFIG", "RESETSTAT")
+				b.ResetTimer()
+				for range b.N {
+					wg.Add(1)
+					room <- struct{}{}
+					if err := n.Bus().Publish(socketio.Publication{
+						Namespace: "/", Room: "r", Payload: payload, Journal: kind == "journal",
+						Done: func(err error) {
+							if err != nil {
+								b.Error(err)
+							}
+							<-room
+							wg.Done()
+						},
+					}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				wg.Wait()
+				b.StopTimer()
+				command := map[string]string{"plain": "publish", "journal": "evalsha"}[kind]
+				_, after, _ := strings.Cut(back.text(b, "INFO", "commandstats"), "cmdstat_"+command+":")
+				var calls, usec int
+				if _, err := fmt.Sscanf(after, "calls=%d,usec=%d", &calls, &usec); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(usec)/float64(b.N), "redis-us/msg")
+				b.ReportMetric(float64(b.N)/float64(calls), "msgs/call")
+			})
+		}
+	}
+}
+
 // BenchmarkConnect is the cost of one user coming online and entering a room of 100.
 func BenchmarkConnect(b *testing.B) {
 	for _, kind := range []string{"in-process", "redis-server"} {
