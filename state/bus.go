@@ -70,6 +70,7 @@ type Bus struct {
 	gaps        atomic.Int64       // open tracks of feed
 	repair      chan struct{}      // capacity 1: a gap may be repaired now
 	gapPatience time.Duration      // gapPatience
+	gapEntries  int                // gapEntries
 	control     string             // channel of this node alone
 	received    atomic.Uint64      // twice the messages received, and one more while one is delivered
 	deaf        chan struct{}      // capacity 1: the Pub/Sub connection is dead
@@ -95,6 +96,7 @@ func newBus(cfg Config, l *link, j *journal, ch socketio.Channels, m *metrics.Me
 
 		repair:      make(chan struct{}, 1),
 		gapPatience: gapPatience,
+		gapEntries:  gapEntries,
 		control:     j.control(j.incarnation),
 		deaf:        make(chan struct{}, 1),
 

@@ -138,6 +138,7 @@ func TestUnknownOutcomeAcrossEpochs(t *testing.T) {
 	b := realRedis(t)
 	n := b.start(t, "nodeAAAA", recovering)
 	n.accepted(t, "", "a")
+	expectTexts(t, n, "a")
 	b.redis.freeze(t)
 	c := n.journalled(t, "/", "", "b")
 	eventually(t, "it is under way", func() error {

@@ -109,18 +109,10 @@ func (t *track) move(o socketio.Offset) {
 // feed is how far the node has received all its journals: pure state, guarded by
 // its owner.
 type feed struct {
-	tracks []*track
-	cause  metrics.Gap // of what is open
-}
-
-// track returns the track of a namespace, nil if it has none yet.
-func (f *feed) track(ns string) *track {
-	for _, t := range f.tracks {
-		if t.ns == ns {
-			return t
-		}
-	}
-	return nil
+	tracks   []*track
+	byName   map[string]*track // the same, by namespace
+	byStream map[string]*track // and by stream
+	cause    metrics.Gap       // of what is open
 }
 
 // follow begins a track behind tail. It is open until the node hears the namespace.
@@ -131,7 +123,12 @@ func (f *feed) follow(ns, stream string, tail socketio.Offset) {
 			f.cause = metrics.GapStart
 		}
 	}
-	f.tracks = append(f.tracks, &track{ns: ns, stream: stream, last: tail, open: true})
+	if f.byName == nil {
+		f.byName, f.byStream = make(map[string]*track), make(map[string]*track)
+	}
+	t := &track{ns: ns, stream: stream, last: tail, open: true}
+	f.tracks = append(f.tracks, t)
+	f.byName[ns], f.byStream[stream] = t, t
 }
 
 // opened counts the open tracks.

@@ -69,13 +69,13 @@ func (b *Bus) baseline(ctx context.Context, c *clients, namespaces []string) err
 // hearsEntry says whether a journalled message from Pub/Sub is to be delivered
 // now. The caller holds ears.
 func (b *Bus) hearsEntry(ns string, o socketio.Offset) bool {
-	t := b.feed.track(ns)
+	t := b.feed.byName[ns]
 	if t == nil {
 		return true
 	}
 	switch t.arrive(o) {
 	case arrivedNew:
-		b.metrics.JournalLag.Set(time.Since(time.UnixMilli(int64(o.Ms))).Seconds() + b.journal.skew())
+		b.metrics.JournalLag.Set(max(0, time.Since(time.UnixMilli(int64(o.Ms))).Seconds()+b.journal.skew()))
 		return true
 	case arrivedAgain:
 		b.metrics.JournalDuplicates.Inc()
@@ -89,11 +89,9 @@ func (b *Bus) hearsEntry(ns string, o socketio.Offset) bool {
 // hearsTail takes the tail of a stream as it was when Redis published something
 // that has arrived. The caller holds ears.
 func (b *Bus) hearsTail(stream string, tail socketio.Offset) {
-	for _, t := range b.feed.tracks {
-		if t.stream == stream && !t.mark(tail) {
-			b.openGap(metrics.GapEpoch, tail.Epoch)
-			t.mark(tail)
-		}
+	if t := b.feed.byStream[stream]; t != nil && !t.mark(tail) {
+		b.openGap(metrics.GapEpoch, tail.Epoch)
+		t.mark(tail)
 	}
 }
 
@@ -281,7 +279,7 @@ func (r *repair) track(ctx context.Context, t *track, epoch string) error {
 			}
 		case p.gone.After(last):
 			err = r.passOver(ctx, metrics.GapTrimmed, []*track{t})
-		case read+len(p.entries) > gapEntries:
+		case read+len(p.entries) > r.gapEntries:
 			err = r.passOver(ctx, metrics.GapTooMany, []*track{t})
 		default:
 			count = nextCount(p)

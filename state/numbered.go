@@ -119,50 +119,55 @@ func (b *Bus) sendNumbered(ctx context.Context, batch []message) {
 			return
 		}
 		c, changed := b.link.get()
-		if c == nil {
-			if !b.pause(ctx, expiryTick, changed) {
-				b.settleAll(batch, ended(s.uncertain))
+		delay := expiryTick
+		if c != nil {
+			r, bound := b.try(ctx, c, &s, batch, sent)
+			if !bound {
+				b.settleAll(batch, ErrUnknown)
 				return
 			}
-			continue
-		}
-		r, bound := b.try(ctx, c, &s, batch, sent)
-		if !bound {
-			b.settleAll(batch, ErrUnknown)
-			return
-		}
-		sent = sent || r.status != replyUnsent
-		v := s.judge(r)
-		switch v {
-		case batchPublished:
-			b.number = s.n
-			b.link.sign()
-			b.settleBatch(batch, r)
-			return
-		case batchRefused:
-			b.settleAll(batch, fmt.Errorf("state: publish: %w", r.err))
-			return
-		case batchUnknown:
-			b.number = s.n
-			b.settleAll(batch, ErrUnknown)
-			return
-		case batchRebind:
-			if _, err := b.journal.rebind(ctx, c, s.epoch); err == nil {
+			sent = sent || r.status != replyUnsent
+			over, atOnce := b.conclude(ctx, c, &s, batch, r)
+			if over {
+				return
+			}
+			if atOnce {
 				continue
 			}
-		case batchAgain:
-			if r.status == replyError && settledAll(batch) {
-				return // nobody waits for it, and Redis does not tell
-			}
+			delay, changed = wait.next(), nil
 		}
-		if r.status == replyLost {
-			b.link.suspect()
-		}
-		if !b.pause(ctx, wait.next(), nil) {
+		if !b.pause(ctx, delay, changed) {
 			b.settleAll(batch, ended(s.uncertain))
 			return
 		}
 	}
+}
+
+// conclude acts upon the outcome of a try: the batch is over, or it is to be sent
+// again, at once or after a while.
+func (b *Bus) conclude(ctx context.Context, c *clients, s *numbered, batch []message, r reply) (over, atOnce bool) {
+	switch s.judge(r) {
+	case batchPublished:
+		b.number = s.n
+		b.link.sign()
+		b.settleBatch(batch, r)
+		return true, false
+	case batchRefused:
+		b.settleAll(batch, fmt.Errorf("state: publish: %w", r.err))
+		return true, false
+	case batchUnknown:
+		b.number = s.n
+		b.settleAll(batch, ErrUnknown)
+		return true, false
+	case batchRebind:
+		_, err := b.journal.rebind(ctx, c, s.epoch)
+		return false, err == nil
+	}
+	if r.status == replyLost {
+		b.link.suspect()
+	}
+	// Where nobody waits for it any more, and Redis does not tell, others shall go on.
+	return r.status == replyError && settledAll(batch), r.status == replyOrder
 }
 
 // ended is the error of a batch whose bus has ended.

@@ -120,11 +120,11 @@ func (b *Bus) subscribeLoop(ctx context.Context) {
 		known = c.gen
 		started := time.Now()
 		lost = b.listen(ctx, c)
-		b.unsubscribed(lost)
 		b.metrics.Subscriptions.Set(0)
 		if ctx.Err() != nil {
 			return
 		}
+		b.unsubscribed(lost)
 		b.metrics.BusReconnects.Inc()
 		if time.Since(started) > 10*backoffMax {
 			wait = backoff{}
@@ -229,6 +229,9 @@ func (b *Bus) subscribeWanted(ctx context.Context, c *clients, conn rueidis.Dedi
 			b.subs.fresh = b.subs.fresh[fresh:]
 			b.subsMu.Unlock()
 			continue
+		}
+		if b.gaps.Load() > 0 {
+			notify(b.repair) // perhaps what it waits for is not wanted any more
 		}
 		if changes.len() == 0 {
 			return nil

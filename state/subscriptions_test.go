@@ -117,7 +117,7 @@ func TestSubscriptionsModel(t *testing.T) {
 		if !reflect.DeepEqual(announced, wanted) {
 			t.Errorf("seed %d: announced %v, want %v", seed, announced, wanted)
 		}
-		if s.baseDown != 0 || s.liveCount != len(want) || len(s.topics) != len(want) || len(s.dirty) != 0 {
+		if s.baseDown != 0 || s.restoring != 0 || s.liveCount != len(want) || len(s.topics) != len(want) || len(s.dirty) != 0 {
 			t.Errorf("seed %d: %d down, %d live of %d, %d topics, %d dirty", seed, s.baseDown, s.liveCount, len(want), len(s.topics), len(s.dirty))
 		}
 	}
