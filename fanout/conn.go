@@ -35,7 +35,6 @@ type Conn struct {
 	head, tail *entry // outbox, oldest first
 	queued     int    // bytes in the outbox
 	next, prev *Conn  // timer wheel slot
-	floor      ID     // replayed up to here: older journalled messages are skipped
 	deadline   Tick
 	flags      connFlags
 
@@ -53,6 +52,7 @@ const (
 	connDrained                        // Sink.Drained was called
 	connDetached                       // gone; later operations are ignored
 	connInWheel
+	connReplaying // in shard.replays
 )
 
 // entry is one place in an outbox; entries are recycled by their shard.
