@@ -15,6 +15,12 @@ type Session struct {
 	Generation uint64
 }
 
+// SessionRef names a session as one of its owners knows it: after another one took it over, it names nothing.
+type SessionRef struct {
+	PID        string
+	Generation uint64
+}
+
 // SessionRoom is a room of a session, and where the journal was when the socket joined it.
 type SessionRoom struct {
 	Name  string

@@ -1,0 +1,12 @@
+package socketio
+
+// Publication is one adapter message on its way to all nodes.
+type Publication struct {
+	Namespace, Room string // Room "" is the namespace's base channel
+	Payload         []byte // must not change until Done
+	Journal         bool   // to be kept for recovery: Payload was made with Broadcast.Journal
+	Once            string // not "": of several publications with the same text within 5 minutes only the first counts
+	Sent            func() // called just before it is written; may be nil
+	// Done is called once, with nil when Redis accepted it, else with why not; may be nil.
+	Done func(error)
+}
