@@ -20,20 +20,14 @@ var ErrQueueFull = errors.New("engine: publish queue is full")
 // order, by one goroutine.
 type loopback struct {
 	s       *Server
-	queue   chan loopbackMessage
+	memory  *memory // nil without recovery
+	queue   chan socketio.Publication
 	stop    chan struct{}
 	stopped sync.WaitGroup
 }
 
-type loopbackMessage struct {
-	ns, room string
-	payload  []byte
-	sent     func()
-	done     func(error)
-}
-
-func newLoopback(s *Server) *loopback {
-	l := &loopback{s: s, queue: make(chan loopbackMessage, loopbackQueue), stop: make(chan struct{})}
+func newLoopback(s *Server, m *memory) *loopback {
+	l := &loopback{s: s, memory: m, queue: make(chan socketio.Publication, loopbackQueue), stop: make(chan struct{})}
 	l.stopped.Go(l.run)
 	return l
 }
@@ -43,30 +37,48 @@ func (l *loopback) run() {
 		select {
 		case <-l.stop:
 			return
-		case m := <-l.queue:
-			if m.sent != nil {
-				m.sent()
+		case p := <-l.queue:
+			if p.Sent != nil {
+				p.Sent()
 			}
-			l.s.Deliver(m.ns, m.room, m.payload)
-			if m.done != nil {
-				m.done(nil)
+			if l.memory == nil {
+				l.s.Deliver(p.Namespace, p.Room, p.Payload)
+			} else {
+				l.publish(&p)
 			}
+			settled(p.Done, nil)
 		}
 	}
+}
+
+// publish delivers a message where the journal is written: who reads that after
+// something was delivered finds it there.
+func (l *loopback) publish(p *socketio.Publication) {
+	delivered := make(chan struct{})
+	l.memory.do(func() {
+		defer close(delivered)
+		if payload := l.memory.publish(p); payload != nil {
+			l.s.Deliver(p.Namespace, p.Room, payload)
+		}
+	})
+	<-delivered
 }
 
 func (l *loopback) close() {
 	close(l.stop)
 	l.stopped.Wait()
+	if l.memory != nil {
+		l.memory.close()
+	}
 }
 
 // Open implements Bus; there is nothing to do.
 func (l *loopback) Open(string) {}
 
 // Publish implements Bus.
-func (l *loopback) Publish(ns, room string, payload []byte, sent func(), done func(error)) error {
+func (l *loopback) Publish(p socketio.Publication) error {
 	select {
-	case l.queue <- loopbackMessage{ns, room, payload, sent, done}:
+	case l.queue <- p:
 		return nil
 	default:
 		return ErrQueueFull
@@ -96,25 +108,19 @@ func (l *loopback) AllRooms(ns string, done func([]string, error)) {
 // SocketsJoin implements Fleet.
 func (l *loopback) SocketsJoin(ns string, o socketio.BroadcastOptions, rooms []string, done func(error)) {
 	l.s.LocalJoin(ns, o, rooms)
-	finish(done)
+	settled(done, nil)
 }
 
 // SocketsLeave implements Fleet.
 func (l *loopback) SocketsLeave(ns string, o socketio.BroadcastOptions, rooms []string, done func(error)) {
 	l.s.LocalLeave(ns, o, rooms)
-	finish(done)
+	settled(done, nil)
 }
 
 // DisconnectSockets implements Fleet.
 func (l *loopback) DisconnectSockets(ns string, o socketio.BroadcastOptions, closeConn bool, done func(error)) {
 	l.s.LocalDisconnect(ns, o, closeConn)
-	finish(done)
-}
-
-func finish(done func(error)) {
-	if done != nil {
-		done(nil)
-	}
+	settled(done, nil)
 }
 
 // BroadcastWithAck implements Fleet.

@@ -117,6 +117,12 @@ func (c *Conn) makeRoom(n int) bool {
 
 // append adds m at the tail and marks the conn dirty.
 func (c *Conn) append(m *Message) {
+	c.add(m)
+	c.shard.markDirty(c)
+}
+
+// add adds m at the tail, for a conn that is dirty or is being written.
+func (c *Conn) add(m *Message) {
 	s := c.shard
 	e := s.entry()
 	e.msg = m
@@ -127,7 +133,6 @@ func (c *Conn) append(m *Message) {
 	}
 	c.tail = e
 	c.queued += len(m.Frame)
-	s.markDirty(c)
 }
 
 // dropVolatile removes what may be dropped, to make room for what may not.

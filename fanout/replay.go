@@ -52,11 +52,20 @@ func (h *Hub) Advance(namespace uint32, id ID) {
 
 // Reserve keeps the room subscribed until Release, without a member. live is
 // called as Join does.
-func (h *Hub) Reserve(k Key, live func()) *Room {
+func (h *Hub) Reserve(k Key, live func(*Room)) *Room {
 	r, created := h.count(k, noShard)
 	h.announce(r, created)
-	h.whenLive(r, live)
+	h.whenLive(r, func() { live(r) })
 	return r
+}
+
+// IsLive reports whether the room's subscription is live.
+func (h *Hub) IsLive(k Key) bool {
+	s := h.stripe(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.rooms[k]
+	return r != nil && r.live
 }
 
 // Release takes back one Reserve.
@@ -93,7 +102,8 @@ func (s *shard) startReplay(r *Replay) {
 }
 
 // feed puts the next piece of replay number i of the conn into the outbox: the
-// first piece at once, the next when the outbox is empty.
+// first piece at once, the next when the outbox is empty. The conn is being
+// written, or marked dirty by the caller.
 func (s *shard) feed(c *Conn, i int) {
 	r := s.replays[c][i]
 	for bytes := 0; r.next < len(r.Messages) && bytes < replayChunk; r.next++ {
@@ -101,7 +111,7 @@ func (s *shard) feed(c *Conn, i int) {
 		if bytes += len(m.Frame); bytes > replayChunk && bytes > len(m.Frame) {
 			break
 		}
-		c.append(m)
+		c.add(m)
 		s.stats.delivered++
 		if m.ID.After(r.member.floor) {
 			r.member.floor = m.ID

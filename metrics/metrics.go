@@ -53,6 +53,8 @@ type Metrics struct {
 	Drops                      [dropCount]prometheus.Counter
 	Refusals                   [refusalCount]prometheus.Counter
 	CacheReads                 [cacheResultCount]prometheus.Counter
+	Recoveries                 [recoveryCount]prometheus.Counter // clients that wanted their socket back
+	Recovered                  prometheus.Counter                // messages replayed to them
 
 	PresenceErrors       prometheus.Counter             // presence operations that failed and will be tried again
 	PresenceExpired      prometheus.Counter             // presence operations refused because the lease was over
@@ -110,6 +112,8 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		HandlerPanics:      r.counter("edge_handler_panics_total", "Application handlers that panicked."),
 		CacheInvalidations: r.counter("edge_cache_invalidations_total", "Client-side caching invalidations received."),
 
+		Recovered: r.counter("edge_recovered_messages_total", "Messages replayed to clients that got their socket back."),
+
 		PresenceReap:         r.histogramIn("edge_presence_reap_seconds", "Time one node needed to clean up after a dead incarnation.", reapBuckets),
 		PresenceErrors:       r.counter("edge_presence_errors_total", "Presence operations that failed and are tried again."),
 		PresenceExpired:      r.counter("edge_presence_expired_total", "Presence operations refused because the lease was over."),
@@ -137,6 +141,8 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	fill(m.Drops[:], r.counterVec("edge_drops_total", "Messages dropped by reason.", "reason"), func(i int) string { return Drop(i).String() })
 	fill(m.Refusals[:], r.counterVec("edge_refusals_total", "Handshakes, namespaces and events refused by reason.", "reason"), func(i int) string { return Refusal(i).String() })
 	fill(m.CacheReads[:], r.counterVec("edge_cache_reads_total", "Presence reads by how they were answered.", "result"), func(i int) string { return CacheResult(i).String() })
+
+	fill(m.Recoveries[:], r.counterVec("edge_recoveries_total", "Clients that asked for the socket they had before, by how it ended.", "result"), func(i int) string { return Recovery(i).String() })
 
 	r.gaugeVec("edge_build_info", "Always 1; version and Go version as labels.", "version", "goversion").
 		WithLabelValues(version, runtime.Version()).Set(1)
