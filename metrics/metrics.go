@@ -37,6 +37,7 @@ type Metrics struct {
 	ShardQueue                   prometheus.Gauge // operations that shards have taken and not finished
 	PublishQueue                 prometheus.Gauge // messages waiting for Redis
 	Ready                        prometheus.Gauge // 1 while /readyz answers 200
+	Sessions                     prometheus.Gauge // sessions this node has open
 
 	// What went by.
 	Connects                   prometheus.Counter // conns opened
@@ -55,6 +56,9 @@ type Metrics struct {
 	CacheReads                 [cacheResultCount]prometheus.Counter
 	Recoveries                 [recoveryCount]prometheus.Counter // clients that wanted their socket back
 	Recovered                  prometheus.Counter                // messages replayed to them
+
+	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
+	JournalReadCallers prometheus.Counter // clients they were for
 
 	PresenceErrors       prometheus.Counter             // presence operations that failed and will be tried again
 	PresenceExpired      prometheus.Counter             // presence operations refused because the lease was over
@@ -113,6 +117,10 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		CacheInvalidations: r.counter("edge_cache_invalidations_total", "Client-side caching invalidations received."),
 
 		Recovered: r.counter("edge_recovered_messages_total", "Messages replayed to clients that got their socket back."),
+
+		Sessions:           r.gauge("edge_sessions", "Sessions of sockets that this node has open."),
+		JournalReads:       r.counter("edge_journal_reads_total", "Commands that read the journal for clients that missed something."),
+		JournalReadCallers: r.counter("edge_journal_read_callers_total", "Readings of the journal asked for."),
 
 		PresenceReap:         r.histogramIn("edge_presence_reap_seconds", "Time one node needed to clean up after a dead incarnation.", reapBuckets),
 		PresenceErrors:       r.counter("edge_presence_errors_total", "Presence operations that failed and are tried again."),

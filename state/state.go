@@ -31,6 +31,8 @@ var (
 	ErrReleased    = errors.New("state: released before it was stored")
 	ErrNoSocket    = errors.New("state: socket is not connected here")
 
+	ErrTrimmed = errors.New("state: the journal does not reach back so far")
+
 	ErrTooManyRequests = errors.New("state: too many requests wait for answers")
 	ErrAnswersTooLarge = errors.New("state: the answers to requests exceed 64 MiB")
 )
@@ -53,7 +55,14 @@ type Config struct {
 	// Lease is how long this node's presence counts without a heartbeat; default 10 s.
 	// The same on all nodes.
 	Lease time.Duration
-	Log   *slog.Logger // default slog.Default()
+	// SessionWindow is how long a socket can be recovered after its conn ended;
+	// default 2 min.
+	SessionWindow time.Duration
+	// ProofLag is the time after which everything sent on an open conn has been
+	// received, or the conn has ended: pingInterval + 4 × pingTimeout + 2 ticks.
+	// Default 108 s. See Sessions for what the journal's retention has to be.
+	ProofLag time.Duration
+	Log      *slog.Logger // default slog.Default()
 }
 
 // publishQueueBytes bounds the payloads of the publish queue, next to Config.PublishQueue.
@@ -78,6 +87,7 @@ type State struct {
 	link     *link
 	bus      *Bus
 	presence *Presence
+	sessions *Sessions
 
 	mu      sync.Mutex // guards running, closed
 	running bool
@@ -108,6 +118,9 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 	if cfg.Lease < 0 {
 		return nil, fmt.Errorf("state: lease %v is negative", cfg.Lease)
 	}
+	if cfg.SessionWindow < 0 || cfg.ProofLag < 0 {
+		return nil, fmt.Errorf("state: session window %v or proof lag %v is negative", cfg.SessionWindow, cfg.ProofLag)
+	}
 	if cfg.Key == "" {
 		cfg.Key = "socket.io"
 	}
@@ -116,6 +129,12 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 	}
 	if cfg.Lease == 0 {
 		cfg.Lease = defaultLease
+	}
+	if cfg.SessionWindow == 0 {
+		cfg.SessionWindow = defaultSessionWindow
+	}
+	if cfg.ProofLag == 0 {
+		cfg.ProofLag = defaultProofLag
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -146,6 +165,7 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 		link:     l,
 		bus:      b,
 		presence: newPresence(cfg, l, incarnation, b.updates, m),
+		sessions: newSessions(cfg, l, &journal{key: cfg.Key}, incarnation, func(string, string, string, uint64) {}, m),
 	}
 }
 
@@ -154,6 +174,9 @@ func (s *State) Bus() *Bus { return s.bus }
 
 // Presence is the node's side of presence.
 func (s *State) Presence() *Presence { return s.presence }
+
+// Sessions is the node's side of connection state recovery.
+func (s *State) Sessions() *Sessions { return s.sessions }
 
 // Run connects to Redis, and connects again whenever the connection is lost,
 // until ctx ends; it then fails what is still queued and returns ctx's error.
@@ -182,6 +205,8 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	wg.Go(func() { s.presence.janitorLoop(ctx) })
 	wg.Go(func() { s.presence.scrubLoop(ctx) })
 	wg.Go(func() { s.presence.refreshLoop(ctx) })
+	wg.Go(func() { s.sessions.run(ctx) })
+	wg.Go(func() { s.sessions.tails.run(ctx) })
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -200,6 +225,8 @@ func (s *State) Close(ctx context.Context) error {
 	s.bus.close()
 	s.bus.requester.end()
 	s.presence.close()
+	s.sessions.end()
+	s.sessions.tails.end()
 	err := s.link.close(ctx)
 	if s.embedded != nil {
 		s.embedded.stop()
