@@ -16,6 +16,7 @@ const (
 	defaultSessionWindow = 2 * time.Minute
 	defaultProofLag      = 108 * time.Second // of a ping interval of 25 s, a ping timeout of 20 s and ticks of 1 s
 	sessionMargin        = 10 * time.Second  // sessions outlive the window by it: nobody measures it to the second
+	returnTime           = 15 * time.Second  // for a return, from the claim to the last reading
 	sessionTTL           = 24 * time.Hour    // of an open session that nobody writes to
 	sessionPatience      = 5 * time.Second   // how long creations, claims and reads wait for an absent Redis
 	sessionFlight        = 512               // operations in one pipeline
@@ -41,6 +42,8 @@ const (
 // Config.ProofLag + 15 s: what a client did not receive before its conn ended is
 // needed until the end of the window, and then for as long as its return takes.
 //
+// Without Config.Recovery there are none: everything fails with ErrClosed.
+//
 // Methods may be called from any goroutine and never block. Operations are
 // carried out in the order of the calls, each once as far as can be seen, again
 // after a lost connection, and wait while Redis is away; Create, Claim and Read
@@ -55,7 +58,6 @@ type Sessions struct {
 	journal *journal
 	scripts sessionScripts
 	key     string // Config.Key
-	drop    func(owner, ns, sid string, generation uint64)
 	tails   *tails
 
 	incarnation string
@@ -94,9 +96,21 @@ type openSession struct {
 	ns                string
 }
 
-func newSessions(cfg Config, l *link, j *journal, incarnation string, drop func(owner, ns, sid string, generation uint64), m *metrics.Metrics) *Sessions {
+// leastRetention is for how long the journal must be kept, see Sessions.
+func (c *Config) leastRetention() time.Duration {
+	window, lag := c.SessionWindow, c.ProofLag
+	if window == 0 {
+		window = defaultSessionWindow
+	}
+	if lag == 0 {
+		lag = defaultProofLag
+	}
+	return window + sessionMargin + lag + returnTime
+}
+
+func newSessions(cfg Config, l *link, j *journal, incarnation string, m *metrics.Metrics) *Sessions {
 	s := &Sessions{
-		link: l, log: cfg.Log, metrics: m, journal: j, scripts: newSessionScripts(), key: cfg.Key, drop: drop,
+		link: l, log: cfg.Log, metrics: m, journal: j, scripts: newSessionScripts(), key: cfg.Key,
 		incarnation: incarnation, window: cfg.SessionWindow + sessionMargin, lag: cfg.ProofLag,
 		beatEvery: signEvery, refreshIn: refreshEvery, patience: sessionPatience, wake: make(chan struct{}, 1),
 		open: make(map[string]openSession), data: make(map[string]*sessionOp), stint: 1,
@@ -182,9 +196,7 @@ func (s *Sessions) Claim(c socketio.SessionClaim, done func(session *socketio.Cl
 }
 
 // Drop tells the node that had a socket before that it moved.
-func (s *Sessions) Drop(owner, ns, sid string, generation uint64) {
-	s.drop(owner, ns, sid, generation)
-}
+func (s *Sessions) Drop(owner, ns, sid string, generation uint64) {} // TODO
 
 // errorOf is a done that wants only the error.
 func errorOf(done func(error)) func(sessionResult) {

@@ -21,7 +21,7 @@ const (
 // sessionNode starts a node with short times.
 func (b *backend) sessionNode(t testing.TB, id string, change func(s *Sessions)) *node {
 	t.Helper()
-	n := b.open(t, id, nil)
+	n := b.open(t, id, func(c *Config) { c.Recovery = true })
 	s := n.Sessions()
 	s.window, s.lag, s.beatEvery = time.Minute, 10*time.Second, 20*time.Millisecond
 	if change != nil {
@@ -424,7 +424,7 @@ func TestSessionTwoClaimers(t *testing.T) {
 func TestSessionOfADeadNode(t *testing.T) {
 	b := realRedis(t)
 	two := b.sessionNode(t, "nodeBBBB", nil)
-	one := b.open(t, "nodeAAAA", nil)
+	one := b.open(t, "nodeAAAA", func(c *Config) { c.Recovery = true })
 	one.Sessions().beatEvery, one.Sessions().lag = 20*time.Millisecond, 10*time.Second
 	one.Bus().Open("/")
 	one.run(t)
@@ -457,7 +457,7 @@ func TestSessionVoid(t *testing.T) {
 		dead, _ := n.create(t, third)
 		n.closeSession(t, ref)
 		before := n.Sessions().owner(1)
-		if err := n.Sessions().void(t.Context()); err != nil {
+		if err := n.Sessions().void(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if sign := b.text(t, "HGET", "socket.io-nodes", "@"+before); sign != "" {

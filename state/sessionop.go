@@ -28,6 +28,17 @@ const (
 	opFlush // does nothing, in its turn
 )
 
+// op is the name of the script that carries it out.
+func (k sessionKind) op() metrics.JournalOp {
+	switch k {
+	case opClose:
+		return metrics.JournalSessionClose
+	case opClaim:
+		return metrics.JournalSessionClaim
+	}
+	return metrics.JournalSessionSave
+}
+
 // changes are what the script SAVE calls the operations that it carries out.
 var changes = map[sessionKind]string{
 	opJoin: "join", opLeave: "leave", opData: "data", opCaughtUp: "caught up", opKeep: "keep", opDelete: "delete",

@@ -103,7 +103,7 @@ func (s *Sessions) fill() {
 // fly sends the flight as one pipeline and reports what was answered. What was
 // not, and all behind it, is left for the next time.
 func (s *Sessions) fly(ctx context.Context, c *clients) error {
-	epoch, err := s.epoch(ctx, c)
+	epoch, err := s.journal.bind(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,12 @@ func (s *Sessions) fly(ctx context.Context, c *clients) error {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		results = c.cmd.DoMulti(call, commands...)
 		cancel()
-		_ = started // TODO: JournalOp
+		took := time.Since(started).Seconds()
+		for i, o := range s.flight {
+			if at[i] >= 0 {
+				s.metrics.Journal[o.kind.op()].Observe(took)
+			}
+		}
 	}
 	for i, o := range s.flight {
 		res := sessionResult{gone: o.kind != opFlush}
@@ -132,7 +137,7 @@ func (s *Sessions) fly(ctx context.Context, c *clients) error {
 			res = o.read(results[at[i]], epoch)
 			if res.err != nil && (errors.Is(res.err, errSessionEpoch) || passing(res.err)) {
 				s.landed(i)
-				return s.again(ctx, c, res.err)
+				return s.again(ctx, c, epoch, res.err)
 			}
 		}
 		s.settle(ctx, c, o, res)
@@ -152,23 +157,15 @@ func (s *Sessions) landed(n int) {
 }
 
 // again prepares for sending the rest of a flight again, which err ended.
-func (s *Sessions) again(ctx context.Context, c *clients, err error) error {
+func (s *Sessions) again(ctx context.Context, c *clients, epoch string, err error) error {
 	switch {
 	case errors.Is(err, errSessionEpoch):
-		_, err = s.journal.bind(ctx, c)
+		_, err = s.journal.rebind(ctx, c, epoch)
 		return err
 	case strings.HasPrefix(err.Error(), "NOSCRIPT"):
 		return s.scripts.load(ctx, c.cmd)
 	}
 	return err
-}
-
-// epoch is the journal's as far as is known, bound if it is not.
-func (s *Sessions) epoch(ctx context.Context, c *clients) (string, error) {
-	if epoch := s.journal.epochOf(c); epoch != "" {
-		return epoch, nil
-	}
-	return s.journal.bind(ctx, c)
 }
 
 // settle takes the outcome of an operation.
@@ -239,6 +236,12 @@ func (s *Sessions) failed(err error) {
 		s.log.Info("sessions: it works again")
 	}
 	s.refused = err != nil
+}
+
+// close is end, where run does not run.
+func (s *Sessions) close() {
+	s.end()
+	s.tails.end()
 }
 
 // end fails what is left, and everything from now on.

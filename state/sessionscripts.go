@@ -34,10 +34,10 @@ type sessionScripts [sessionScriptCount]script
 
 func newSessionScripts() sessionScripts {
 	return sessionScripts{
-		sessionCreate: newScript(sessionCommonLua, sessionCreateLua),
-		sessionSave:   newScript(sessionCommonLua, sessionSaveLua),
-		sessionClose:  newScript(sessionCommonLua, sessionCloseLua),
-		sessionClaim:  newScript(sessionCommonLua, sessionClaimLua),
+		sessionCreate: newScript(tailLua, sessionCommonLua, sessionCreateLua),
+		sessionSave:   newScript(tailLua, sessionCommonLua, sessionSaveLua),
+		sessionClose:  newScript(tailLua, sessionCommonLua, sessionCloseLua),
+		sessionClaim:  newScript(tailLua, sessionCommonLua, sessionClaimLua),
 	}
 }
 

@@ -197,7 +197,7 @@ func (s *Sessions) repaired() {
 // void ends the present stint, before anything is delivered behind a hole that
 // was not repaired: no session that is open can be recovered any more. It waits
 // until Redis knows that. It may be called from any goroutine.
-func (s *Sessions) void(ctx context.Context) error {
+func (s *Sessions) void(ctx context.Context, _ *clients) error {
 	v := voided{done: make(chan error, 1)}
 	s.mu.Lock()
 	if s.ended {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
 )
 
 func TestOpenChecksItsConfig(t *testing.T) {
@@ -55,7 +56,7 @@ func TestOpenChecksItsConfig(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := s.Bus().Publish("/", "", nil, nil, nil); !errors.Is(err, ErrClosed) {
+		if err := s.Bus().Publish(socketio.Publication{Namespace: "/"}); !errors.Is(err, ErrClosed) {
 			t.Errorf("publish after Close: %v", err)
 		}
 		if err := s.Run(t.Context(), nil, nil, nil); err == nil || errors.Is(err, t.Context().Err()) {

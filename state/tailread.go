@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
 )
 
@@ -272,11 +273,13 @@ type page struct {
 // do not come back.
 func (t *tails) page(ctx context.Context, c *client, ns string, tail *tail, command rueidis.Completed) (p page, err error) {
 	t.s.metrics.JournalReads.Inc()
+	started := time.Now()
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	stream := t.s.journal.streamKey(ns)
 	results := c.DoMulti(call, command,
 		c.B().Hmget().Key(t.s.journal.hashKey()).Field("epoch", "cut:"+stream).Build())
+	t.s.metrics.Journal[metrics.JournalRead].Observe(time.Since(started).Seconds())
 	rows, err := results[0].AsXRange()
 	if err != nil {
 		return p, fmt.Errorf("read the journal: %w", err)

@@ -62,7 +62,7 @@ local seen, why = proof()
 if why then return refuse(why) end
 from = s.start
 if ARGV[6] ~= '' and ARGV[5] == s.e then
-  if after(ARGV[6], last(KEYS[4])) then return 'MALFORMED' end
+  if after(ARGV[6], tail(KEYS[4])) then return 'MALFORMED' end
   if after(ARGV[6], from) then from = ARGV[6] end
 end
 local at = parts(from)

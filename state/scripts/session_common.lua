@@ -14,16 +14,6 @@
 --   x          nonce of the claim before that one
 -- Times are milliseconds of Redis's clock.
 
--- last is the id of the last entry a stream ever had.
-local function last(stream)
-  if redis.call('EXISTS', stream) == 0 then return '0-0' end
-  local info = redis.call('XINFO', 'STREAM', stream)
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' and info[i + 1] ~= '' then return info[i + 1] end
-  end
-  return '0-0'
-end
-
 -- parts are the two numbers of an entry's id.
 local function parts(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')

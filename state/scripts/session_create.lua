@@ -8,7 +8,7 @@
 -- the id of the stream's last entry: the session starts there. What a lost answer
 -- left is written over.
 if redis.call('HGET', KEYS[2], 'epoch') ~= ARGV[2] then return 'EPOCH' end
-local start = last(KEYS[3])
+local start = tail(KEYS[3])
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'o', ARGV[1], 'g', '1', 'e', ARGV[2], 'sid', ARGV[4], 'nsp', ARGV[5], 'user', ARGV[6], 'start', start)
 if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'data', ARGV[7]) end

@@ -24,7 +24,7 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 if what == 'join' then
   local field, since = '@' .. ARGV[5], ARGV[6]
-  if since == '' or ARGV[7] ~= at[3] then since = last(KEYS[2]) end
+  if since == '' or ARGV[7] ~= at[3] then since = tail(KEYS[2]) end
   redis.call('HSETNX', KEYS[1], field, since)
   return {at[3], redis.call('HGET', KEYS[1], field)}
 elseif what == 'leave' then
