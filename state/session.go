@@ -21,9 +21,10 @@ const (
 	sessionPatience      = 5 * time.Second   // how long creations, claims and reads wait for an absent Redis
 	sessionFlight        = 512               // operations in one pipeline
 	signEvery            = time.Second
-	refreshEvery         = 6 * time.Hour // sessions that are open have their time to live renewed
-	refreshPace          = 100           // of them per beat
-	sessionQueue         = 1 << 20       // operations that wait; ends, which are as few as sessions, are taken beyond it
+	stallAfter           = 10 * time.Second // without a beat, nobody knows what was delivered meanwhile
+	refreshEvery         = 6 * time.Hour    // sessions that are open have their time to live renewed
+	refreshPace          = 100              // of them per beat
+	sessionQueue         = 1 << 20          // operations that wait; ends, which are as few as sessions, are taken beyond it
 )
 
 // Sessions keeps the sessions of sockets in Redis, so that a client that lost its
@@ -64,6 +65,7 @@ type Sessions struct {
 	window      time.Duration // with the margin
 	lag         time.Duration // Config.ProofLag
 	beatEvery   time.Duration // signEvery
+	stallAfter  time.Duration // stallAfter
 	refreshIn   time.Duration // refreshEvery
 	patience    time.Duration // sessionPatience
 
@@ -73,6 +75,7 @@ type Sessions struct {
 	flight   []*sessionOp // sent or about to be, not answered
 	open     map[string]openSession
 	prepared uint64 // the link's generation that has been prepared
+	epoch    string // of the journal, as of the last flight
 	beat     sessionBeat
 	refresh  sessionRefresh
 	refused  bool // Redis refuses, which was logged
@@ -112,7 +115,7 @@ func newSessions(cfg Config, l *link, j *journal, incarnation string, m *metrics
 	s := &Sessions{
 		link: l, log: cfg.Log, metrics: m, journal: j, scripts: newSessionScripts(), key: cfg.Key,
 		incarnation: incarnation, window: cfg.SessionWindow + sessionMargin, lag: cfg.ProofLag,
-		beatEvery: signEvery, refreshIn: refreshEvery, patience: sessionPatience, wake: make(chan struct{}, 1),
+		beatEvery: signEvery, stallAfter: stallAfter, refreshIn: refreshEvery, patience: sessionPatience, wake: make(chan struct{}, 1),
 		open: make(map[string]openSession), data: make(map[string]*sessionOp), stint: 1,
 	}
 	s.tails = newTails(s)
@@ -247,15 +250,14 @@ func (s *Sessions) enqueue(o *sessionOp) error {
 // than ctx, and takes the node's sign away if it has no session open then. Run
 // must still run.
 func (s *Sessions) Flush(ctx context.Context) error {
-	drained := make(chan struct{})
-	s.add(&sessionOp{kind: opFlush, done: func(r sessionResult) {
-		if r.err == nil {
-			close(drained)
-		}
-	}})
-	select {
-	case <-drained:
+	if s.waiting() == 0 && s.link.down() != nil {
 		return nil
+	}
+	flushed := make(chan error, 1)
+	s.add(&sessionOp{kind: opFlush, done: func(r sessionResult) { flushed <- r.err }})
+	select {
+	case err := <-flushed:
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("state: %d operations on sessions are not stored: %w", s.waiting(), ctx.Err())
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -328,4 +329,41 @@ func TestSessionRefusedByRedis(t *testing.T) {
 	other := newSession("ann")
 	other.PID = "other"
 	n.create(t, other)
+}
+
+// After a standstill nobody knows when what was published meanwhile was delivered:
+// it proves nothing until it has been received.
+func TestSessionsAfterAStandstill(t *testing.T) {
+	b := realRedis(t)
+	n := b.sessionNode(t, "nodeAAAA", func(s *Sessions) { s.lag, s.stallAfter = time.Minute, 300*time.Millisecond })
+	ref, _ := n.create(t, newSession("ann"))
+	before := b.now(t)
+	b.redis.freeze(t)
+	frozen := time.Now()
+	eventually(t, "time passes", func() error {
+		if time.Since(frozen) < time.Second {
+			return errNotYet
+		}
+		return nil
+	})
+	done, closed := outcome()
+	n.Sessions().Close(ref, done)
+	b.redis.thaw(t)
+	if err := await(t, "close", closed); err != nil {
+		t.Fatal(err)
+	}
+	const known = 600 // the time of the standstill that was not noticed, and reserve
+	if at, _ := strconv.ParseInt(b.session(t, "s"), 10, 64); at > before+known-60_000 {
+		t.Errorf("proved until %d ms after the standstill began", at-before+60_000)
+	}
+	eventually(t, "a sign with a limit", func() error {
+		_, limit, ok := strings.Cut(b.sign(t, n), " ")
+		if !ok {
+			return errNotYet
+		}
+		if at, _ := strconv.ParseInt(limit, 10, 64); at > before+known {
+			t.Errorf("the sign's limit is %d ms after the standstill began", at-before)
+		}
+		return nil
+	})
 }

@@ -107,6 +107,10 @@ func (s *Sessions) fly(ctx context.Context, c *clients) error {
 	if err != nil {
 		return err
 	}
+	if epoch != s.epoch {
+		s.epoch = epoch
+		s.beat.due = time.Time{} // it began without signs
+	}
 	stint := s.presentStint()
 	commands := make(rueidis.Commands, 0, len(s.flight))
 	at := make([]int, len(s.flight)) // which command is an operation's; -1: it needs none
@@ -143,7 +147,9 @@ func (s *Sessions) fly(ctx context.Context, c *clients) error {
 		s.settle(ctx, c, o, res)
 	}
 	s.landed(len(s.flight))
-	s.link.sign()
+	if len(commands) > 0 {
+		s.link.sign()
+	}
 	return nil
 }
 
@@ -221,6 +227,7 @@ func (s *Sessions) expire(now time.Time) {
 			o.done(sessionResult{err: ErrUnavailable})
 		}
 	}
+	s.metrics.Sessions.Set(float64(len(s.open)))
 }
 
 // failed logs that Redis refuses, and that it does so no more; a lost

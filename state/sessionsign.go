@@ -122,6 +122,13 @@ func (s *Sessions) sendBeat(ctx context.Context, c *clients) error {
 	b.time, b.sent = now[0]*1000+now[1]/1000, sent
 	b.wait, b.due = false, sent.Add(s.beatEvery)
 	s.mu.Lock()
+	if before := s.clock; before.redis > 0 && b.time-before.redis > s.stallAfter.Milliseconds() {
+		// This process or Redis stood still: what was delivered meanwhile came late.
+		if open := !s.missing.IsZero() && s.proven.IsZero(); !open {
+			s.doubt(before.read)
+			s.proven = time.Now().Add(s.lag)
+		}
+	}
 	s.clock = clock{redis: b.time, read: time.Now()}
 	s.mu.Unlock()
 	s.keep(sent)
@@ -164,6 +171,9 @@ func (s *Sessions) aliveAt(ended time.Time) int64 {
 	if s.doubtful(ended) {
 		ended = s.missing
 	}
+	if known := s.clock.read.Add(s.stallAfter); ended.After(known) {
+		ended = known
+	}
 	return s.clock.at(ended)
 }
 
@@ -179,10 +189,15 @@ func (s *Sessions) doubtful(t time.Time) bool {
 func (s *Sessions) missingSince(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.doubt(t)
+	s.proven = time.Time{}
+}
+
+// doubt has doubtful begin at t, or earlier if what was before t is not proven. Under mu.
+func (s *Sessions) doubt(t time.Time) {
 	if s.missing.IsZero() || !s.proven.IsZero() && t.After(s.proven) {
 		s.missing = t
 	}
-	s.proven = time.Time{}
 }
 
 // repaired says that they have been delivered. It may be called from any goroutine.
