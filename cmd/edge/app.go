@@ -32,7 +32,8 @@ type socket interface {
 	Rooms() []string
 	In(room string) bool
 	Join(room string, done func(error))
-	Leave(room string)
+	Leave(room string, done func(error))
+	EmitPayload(p *engine.Payload) error
 }
 
 // event is what the application needs of *engine.Event. Arguments do not count
@@ -50,8 +51,8 @@ type event interface {
 // presence. Its handlers run on the pollers and never wait: what needs Redis
 // goes on in callbacks and in reads.
 type app struct {
-	publish  func(room string, p *engine.Payload, done func(error)) error // to every member, on every node
-	local    func(room string, p *engine.Payload) error                   // to the members on this node
+	publish  func(room, once string, p *engine.Payload, done func(error)) error // to every member, on every node
+	local    func(room string, p *engine.Payload) error                         // to the members on this node
 	presence presence
 	reads    *reads
 	validID  func(kind, id string) error
@@ -70,8 +71,8 @@ const (
 // newApp makes the application on namespace ns.
 func newApp(ns *engine.Namespace, p presence, refused prometheus.Counter, log *slog.Logger) *app {
 	return &app{
-		publish: func(room string, payload *engine.Payload, done func(error)) error {
-			return ns.To(room).EmitPayload(payload, done)
+		publish: func(room, once string, payload *engine.Payload, done func(error)) error {
+			return ns.To(room).Once(once).EmitPayload(payload, done)
 		},
 		local: func(room string, payload *engine.Payload) error {
 			return ns.To(room).Local().EmitPayload(payload, nil)
@@ -94,9 +95,15 @@ func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 			return
 		}
 		s.SetData(&identity{User: user})
+		s.SetUser(claimedUser(user, s.ID()))
 		next(nil)
 	})
-	ns.OnConnection(func(s *engine.Socket) { a.connected(s) })
+	ns.Recover(a.recoverer(auth))
+	ns.OnConnection(func(s *engine.Socket) {
+		if !s.Recovered() { // else the recoverer sees to it
+			a.connected(s)
+		}
+	})
 	ns.OnDisconnect(func(s *engine.Socket, _ string) { a.disconnected(s) })
 	ns.On("join", func(s *engine.Socket, e *engine.Event) { a.join(s, e) })
 	ns.On("leave", func(s *engine.Socket, e *engine.Event) { a.leave(s, e) })

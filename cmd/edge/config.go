@@ -41,6 +41,8 @@ type Config struct {
 	ConnectTimeout time.Duration `env:"CONNECT_TIMEOUT" envDefault:"45s" help:"time to join a namespace before the connection is closed"`
 	MaxPayload     int           `env:"MAX_PAYLOAD" envDefault:"1000000" help:"largest message from a client, in bytes"`
 
+	Recovery recoveryRules `env:"RECOVERY" envDefault:"on" help:"connection state recovery, for which messages are kept in Redis: on or off, then prefix=on or prefix=off for rooms whose names begin with it, as on,typing:=off"`
+
 	PresenceWindow time.Duration `env:"PRESENCE_WINDOW" envDefault:"250ms" help:"time over which presence updates to a room are merged; 0s: not at all"`
 	PresenceLease  time.Duration `env:"PRESENCE_LEASE" envDefault:"10s" help:"time without a sign of life after which other nodes remove this node's presence; the same on all nodes"`
 	ShutdownGrace  time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" help:"longest time from SIGTERM to the end of the process"`
