@@ -37,6 +37,7 @@ type Metrics struct {
 	ShardQueue                   prometheus.Gauge // operations that shards have taken and not finished
 	PublishQueue                 prometheus.Gauge // messages waiting for Redis
 	Ready                        prometheus.Gauge // 1 while /readyz answers 200
+	Sessions                     prometheus.Gauge // sessions this node has open
 
 	// What went by.
 	Connects                   prometheus.Counter // conns opened
@@ -56,6 +57,9 @@ type Metrics struct {
 	Recoveries                 [recoveryCount]prometheus.Counter // clients that wanted their socket back
 	Recovered                  prometheus.Counter                // messages replayed to them
 
+	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
+	JournalReadCallers prometheus.Counter // clients they were for
+
 	PresenceErrors       prometheus.Counter             // presence operations that failed and will be tried again
 	PresenceExpired      prometheus.Counter             // presence operations refused because the lease was over
 	PresenceIncarnations prometheus.Counter             // incarnations begun
@@ -67,6 +71,16 @@ type Metrics struct {
 	PresenceLeaseMargin  prometheus.Gauge               // seconds the lease still had when it was renewed last
 	PresenceNodes        prometheus.Gauge               // incarnations registered in Redis
 	RedisClockSkew       prometheus.Gauge               // seconds Redis's clock is ahead of this node's
+
+	// The journal in Redis, by op: seconds until Redis answered.
+	Journal           [journalOpCount]prometheus.Observer
+	JournalDuplicates prometheus.Counter // journalled messages dropped because they had been received before
+	JournalLag        prometheus.Gauge   // seconds the newest journalled message was old when it was received
+	PublishRetries    prometheus.Counter // batches sent again because their outcome was unknown
+	GapRepairs        [gapCount]prometheus.Counter
+	GapFailures       [gapFailureCount]prometheus.Counter
+	GapMessages       prometheus.Counter   // journalled messages delivered by gap repairs
+	GapRepair         prometheus.Histogram // seconds from the loss until everything missed was delivered
 }
 
 // latencyBuckets have an edge at 0.2 s, the objective, and resolve the range around it and below.
@@ -78,6 +92,8 @@ var latencyBuckets = []float64{
 var (
 	batchBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256}
 	reapBuckets  = []float64{.01, .025, .05, .1, .2, .5, 1, 2.5, 5, 10, 20, 40}
+
+	repairBuckets = []float64{.01, .025, .05, .1, .2, .5, 1, 2.5, 5, 10, 20, 40, 80}
 )
 
 // New makes every collector and registers it with reg. version is the edge's
@@ -114,6 +130,10 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 
 		Recovered: r.counter("edge_recovered_messages_total", "Messages replayed to clients that got their socket back."),
 
+		Sessions:           r.gauge("edge_sessions", "Sessions of sockets that this node has open."),
+		JournalReads:       r.counter("edge_journal_reads_total", "Commands that read the journal for clients that missed something."),
+		JournalReadCallers: r.counter("edge_journal_read_callers_total", "Readings of the journal asked for."),
+
 		PresenceReap:         r.histogramIn("edge_presence_reap_seconds", "Time one node needed to clean up after a dead incarnation.", reapBuckets),
 		PresenceErrors:       r.counter("edge_presence_errors_total", "Presence operations that failed and are tried again."),
 		PresenceExpired:      r.counter("edge_presence_expired_total", "Presence operations refused because the lease was over."),
@@ -125,6 +145,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		PresenceNodes:        r.gauge("edge_presence_incarnations", "Incarnations registered in Redis, as of the last heartbeat."),
 		RedisClockSkew:       r.gauge("edge_redis_clock_skew_seconds", "How far Redis's clock is ahead of this node's, as of the last heartbeat."),
 	}
+	m.catalogueJournal(r)
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
 
@@ -147,6 +168,21 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	r.gaugeVec("edge_build_info", "Always 1; version and Go version as labels.", "version", "goversion").
 		WithLabelValues(version, runtime.Version()).Set(1)
 	return m
+}
+
+// catalogueJournal is the part of New that is about the journal.
+func (m *Metrics) catalogueJournal(r registrar) {
+	m.JournalDuplicates = r.counter("edge_journal_duplicates_total", "Journalled messages dropped because they had been received before.")
+	m.JournalLag = r.gauge("edge_journal_lag_seconds", "Age of the newest journalled message when it was received, by Redis's clock.")
+	m.PublishRetries = r.counter("edge_publish_retries_total", "Batches of messages sent to Redis again because their outcome was unknown.")
+	m.GapMessages = r.counter("edge_gap_repaired_messages_total", "Journalled messages delivered by gap repairs.")
+	m.GapRepair = r.histogramIn("edge_gap_repair_seconds", "Time from the loss of the subscriptions until everything missed was delivered.", repairBuckets)
+	ops := r.histogramVec("edge_journal_operation_seconds", "Operations on the journal and the sessions in Redis by op.", "op")
+	for i := range m.Journal {
+		m.Journal[i] = ops.WithLabelValues(JournalOp(i).String())
+	}
+	fill(m.GapRepairs[:], r.counterVec("edge_gap_repairs_total", "Gap repairs completed by what opened the gap.", "cause"), func(i int) string { return Gap(i).String() })
+	fill(m.GapFailures[:], r.counterVec("edge_gap_repair_failures_total", "Gaps that could not be repaired by cause.", "cause"), func(i int) string { return GapFailure(i).String() })
 }
 
 // registrar makes and registers collectors.

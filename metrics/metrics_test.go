@@ -38,7 +38,7 @@ func TestCatalogue(t *testing.T) {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
 				switch l.GetName() {
-				case "reason", "transport", "op", "result", "kind", "version", "goversion":
+				case "reason", "transport", "op", "cause", "result", "kind", "version", "goversion":
 				default:
 					t.Errorf("%s has the label %s", name, l.GetName())
 				}
@@ -52,6 +52,8 @@ func TestCatalogue(t *testing.T) {
 		"edge_closes_total": int(closeCount), "edge_drops_total": int(dropCount), "edge_refusals_total": int(refusalCount),
 		"edge_presence_operation_seconds": int(presenceOpCount), "edge_cache_reads_total": int(cacheResultCount), "edge_conns": 2,
 		"edge_presence_drift_total": int(driftCount), "edge_presence_batch_size": 7,
+		"edge_journal_operation_seconds": int(journalOpCount), "edge_gap_repairs_total": int(gapCount),
+		"edge_gap_repair_failures_total": int(gapFailureCount),
 	} {
 		if series[name] != want {
 			t.Errorf("%s has %d series from the start, want %d", name, series[name], want)
@@ -85,5 +87,8 @@ func TestReasonNames(t *testing.T) {
 	check("refusal", int(refusalCount), func(i int) string { return Refusal(i).String() })
 	check("presence op", int(presenceOpCount), func(i int) string { return PresenceOp(i).String() })
 	check("drift", int(driftCount), func(i int) string { return Drift(i).String() })
+	check("journal op", int(journalOpCount), func(i int) string { return JournalOp(i).String() })
+	check("gap", int(gapCount), func(i int) string { return Gap(i).String() })
+	check("gap failure", int(gapFailureCount), func(i int) string { return GapFailure(i).String() })
 	check("cache result", int(cacheResultCount), func(i int) string { return CacheResult(i).String() })
 }

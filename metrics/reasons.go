@@ -147,3 +147,61 @@ var cacheResultNames = [cacheResultCount]string{"hit", "miss", "overlay"}
 
 // String is the label value.
 func (c CacheResult) String() string { return cacheResultNames[c] }
+
+// JournalOp names an operation on the journal or the sessions in Redis. The set is closed.
+type JournalOp uint8
+
+// Journal operations: the scripts by their names, then what is done without one.
+const (
+	JournalPublish JournalOp = iota // a numbered batch of messages
+	JournalBind                     // which epoch it is, and the tails of the streams
+	JournalTrim
+	JournalProbe
+	JournalSessionSave
+	JournalSessionClose
+	JournalSessionClaim
+	JournalRead    // a page of a stream
+	journalOpCount // of which those before JournalRead are scripts
+)
+
+var journalOpNames = [journalOpCount]string{
+	"publish", "bind", "trim", "probe", "session_save", "session_close", "session_claim", "read",
+}
+
+// String is the label value.
+func (o JournalOp) String() string { return journalOpNames[o] }
+
+// Gap names why messages of the journal had to be read instead of heard. The set is closed.
+type Gap uint8
+
+// Gaps.
+const (
+	GapStart      Gap = iota // the node began to listen; nothing was missed
+	GapNamespace             // a namespace was opened; nothing was missed
+	GapConnection            // the Pub/Sub connection was lost
+	GapProbe                 // the Pub/Sub connection was given up: it did not bring the node's own probes
+	GapEpoch                 // another epoch of the journal began
+	gapCount
+)
+
+var gapNames = [gapCount]string{"start", "namespace", "connection", "probe", "epoch"}
+
+// String is the label value.
+func (g Gap) String() string { return gapNames[g] }
+
+// GapFailure names why a gap could not be repaired. The set is closed.
+type GapFailure uint8
+
+// Failures of gap repairs.
+const (
+	GapEpochChanged GapFailure = iota // another epoch began while the node did not listen
+	GapTrimmed                        // the journal does not reach back to what the node received last
+	GapTooMany                        // too many entries
+	GapUnreachable                    // the journal could not be read for too long
+	gapFailureCount
+)
+
+var gapFailureNames = [gapFailureCount]string{"epoch", "trimmed", "too_many", "unreachable"}
+
+// String is the label value.
+func (g GapFailure) String() string { return gapFailureNames[g] }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
 )
 
 // BenchmarkPublish is the cost of one message through the queue, Redis and back.
@@ -27,13 +28,13 @@ func BenchmarkPublish(b *testing.B) {
 			for range b.N {
 				wg.Add(1)
 				room <- struct{}{}
-				if err := n.Bus().Publish("/", "r", payload, nil, func(err error) {
+				if err := n.Bus().Publish(socketio.Publication{Namespace: "/", Room: "r", Payload: payload, Done: func(err error) {
 					if err != nil {
 						b.Error(err)
 					}
 					<-room
 					wg.Done()
-				}); err != nil {
+				}}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
 )
 
 // modes runs a test on every backend and subscription mode there is.
@@ -37,7 +38,7 @@ func subscribe(t *testing.T, n *node, ns, room string, gen uint64) {
 func publish(t *testing.T, n *node, ns, room, payload string) {
 	t.Helper()
 	done, c := outcome()
-	if err := n.Bus().Publish(ns, room, []byte(payload), nil, done); err != nil {
+	if err := n.Bus().Publish(socketio.Publication{Namespace: ns, Room: room, Payload: []byte(payload), Done: done}); err != nil {
 		t.Fatal(err)
 	}
 	if err := await(t, "publish", c); err != nil {
@@ -168,14 +169,16 @@ func TestPublishOrderAndCallbacks(t *testing.T) {
 		for i := range messages {
 			text := strconv.Itoa(i)
 			want = append(want, delivery{"/", "r", text})
-			err := n.Bus().Publish("/", "r", []byte(text),
-				func() { mu.Lock(); events = append(events, "sent "+text); mu.Unlock() },
-				func(err error) {
+			err := n.Bus().Publish(socketio.Publication{
+				Namespace: "/", Room: "r", Payload: []byte(text),
+				Sent: func() { mu.Lock(); events = append(events, "sent "+text); mu.Unlock() },
+				Done: func(err error) {
 					mu.Lock()
 					events = append(events, fmt.Sprintf("done %s %v", text, err))
 					mu.Unlock()
 					left.Add(-1)
-				})
+				},
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -216,11 +219,11 @@ func TestPublishQueueFull(t *testing.T) {
 	n := b.open(t, "nodeAAAA", func(c *Config) { c.PublishQueue = 2 })
 	done, c := outcome()
 	for range 2 {
-		if err := n.Bus().Publish("/", "", []byte("x"), nil, done); err != nil {
+		if err := n.Bus().Publish(socketio.Publication{Namespace: "/", Payload: []byte("x"), Done: done}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := n.Bus().Publish("/", "", []byte("x"), nil, done); !errors.Is(err, ErrQueueFull) {
+	if err := n.Bus().Publish(socketio.Publication{Namespace: "/", Payload: []byte("x"), Done: done}); !errors.Is(err, ErrQueueFull) {
 		t.Fatalf("third message: %v, want ErrQueueFull", err)
 	}
 	if got := testutil.ToFloat64(n.metrics.Drops[metrics.DropPublishQueue]); got != 1 {
@@ -233,7 +236,7 @@ func TestPublishQueueFull(t *testing.T) {
 		}
 	}
 	n.stop(t)
-	if err := n.Bus().Publish("/", "", nil, nil, nil); !errors.Is(err, ErrClosed) {
+	if err := n.Bus().Publish(socketio.Publication{Namespace: "/"}); !errors.Is(err, ErrClosed) {
 		t.Errorf("publish after the end: %v", err)
 	}
 }
@@ -275,7 +278,7 @@ func TestQueueBounds(t *testing.T) {
 func TestStopFailsWhatIsQueued(t *testing.T) {
 	n := awayNode(t, time.Hour)
 	done, c := outcome()
-	if err := n.Bus().Publish("/", "", []byte("x"), nil, done); err != nil {
+	if err := n.Bus().Publish(socketio.Publication{Namespace: "/", Payload: []byte("x"), Done: done}); err != nil {
 		t.Fatal(err)
 	}
 	n.stop(t)

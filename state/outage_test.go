@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/stellara/edge/socketio"
 )
 
 // clientIDs returns the ids of the connections with this name.
@@ -190,7 +192,7 @@ func TestRedisAwayAtStart(t *testing.T) {
 	if _, err := n.Presence().Sockets(context.Background(), []string{"other"}); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("read without Redis: %v", err)
 	}
-	if err := n.Bus().Publish("/", "r1", []byte("x"), nil, func(err error) { published <- err }); err != nil {
+	if err := n.Bus().Publish(socketio.Publication{Namespace: "/", Room: "r1", Payload: []byte("x"), Done: func(err error) { published <- err }}); err != nil {
 		t.Fatal(err)
 	}
 	r.start(t)
@@ -216,7 +218,7 @@ func TestRedisAwayAtStart(t *testing.T) {
 func TestPublishGivesUpOnAnAbsentRedis(t *testing.T) {
 	n := awayNode(t, time.Millisecond)
 	done, c := outcome()
-	if err := n.Bus().Publish("/", "", []byte("x"), nil, done); err != nil {
+	if err := n.Bus().Publish(socketio.Publication{Namespace: "/", Payload: []byte("x"), Done: done}); err != nil {
 		t.Fatal(err)
 	}
 	if err := await(t, "done", c); !errors.Is(err, ErrUnavailable) {
@@ -231,7 +233,7 @@ func TestFrozenRedis(t *testing.T) {
 	n.connect(t, "u1", "s1")
 	b.redis.freeze(t)
 	done, c := outcome()
-	if err := n.Bus().Publish("/", "r1", []byte("x"), nil, done); err != nil {
+	if err := n.Bus().Publish(socketio.Publication{Namespace: "/", Room: "r1", Payload: []byte("x"), Done: done}); err != nil {
 		t.Fatal(err)
 	}
 	n.Presence().Connect("u2", "s2", 0, nil)

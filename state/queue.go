@@ -6,10 +6,16 @@ import "time"
 type message struct {
 	channel string
 	payload []byte
+	stream  string    // of the journal; "": not journalled
+	once    string    // key that marks it as published; "": none
 	called  time.Time // when it was published
 	sent    func()
 	done    func(error)
+	settled bool // done was called
 }
+
+// numbered reports whether the message must go in a numbered batch.
+func (m *message) numbered() bool { return m.stream != "" || m.once != "" }
 
 // queue is the bounded publish queue: pure state, guarded by its owner.
 type queue struct {
@@ -36,6 +42,31 @@ func (q *queue) add(m message) bool {
 	q.items = append(q.items, m)
 	q.bytes += len(m.payload)
 	return true
+}
+
+// Bounds of one numbered batch: a script holds Redis up. A single message may be larger.
+const (
+	numberedMessages = 256
+	numberedBytes    = 1 << 20
+)
+
+// next moves the messages that are sent together, oldest first, to the end of
+// into: up to batchCommands that are each on their own; or fewer of which one at
+// least must be numbered, so that all are.
+func (q *queue) next(into []message) (batch []message, numbered bool) {
+	count, bytes := 0, 0
+	batch = q.takeWhile(into, batchCommands, func(m *message) bool {
+		if m.numbered() || numbered {
+			if count > 0 && (count >= numberedMessages || bytes+len(m.payload) > numberedBytes) {
+				return false
+			}
+			numbered = true
+		}
+		count++
+		bytes += len(m.payload)
+		return true
+	})
+	return batch, numbered
 }
 
 // take moves up to limit messages, oldest first, to the end of into.

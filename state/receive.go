@@ -13,15 +13,18 @@ type routes struct {
 	patterns   map[string]string   // pattern → namespace
 	requests   map[string]string   // request channel → namespace
 	responses  map[string]struct{} // response channels
+	streams    map[string]string   // namespace → stream of its journal
 }
 
 // with returns routes that know ns too.
 func (r *routes) with(b *Bus, ns string) *routes {
 	n := &routes{
 		patterns: make(map[string]string), requests: make(map[string]string), responses: make(map[string]struct{}),
+		streams: make(map[string]string),
 	}
 	n.namespaces = append(append(n.namespaces, r.namespaces...), ns)
 	for _, ns := range n.namespaces {
+		n.streams[ns] = b.journal.streamKey(ns)
 		n.patterns[b.channels.Pattern(ns)] = ns
 		n.patterns[b.channels.PrivatePattern(ns, b.node)] = ns
 		n.requests[b.channels.Request(ns)] = ns

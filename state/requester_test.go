@@ -158,7 +158,7 @@ func TestCommandsKeepTheirPlaceAmongMessages(t *testing.T) {
 	heard := b.overhear(t, "socket.io*")
 	for i := range 100 {
 		n.Bus().SocketsJoin("/", socketio.BroadcastOptions{}, []string{fmt.Sprint(i)}, nil)
-		if err := n.Bus().Publish("/", "r", []byte(fmt.Sprint(i)), nil, nil); err != nil {
+		if err := n.Bus().Publish(socketio.Publication{Namespace: "/", Room: "r", Payload: []byte(fmt.Sprint(i))}); err != nil {
 			t.Fatal(err)
 		}
 	}

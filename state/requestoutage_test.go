@@ -224,7 +224,7 @@ func TestRequestsThatRedisRefuses(t *testing.T) {
 func TestRequestsThatAreNotPublished(t *testing.T) {
 	n := inProcess(t).open(t, "nodeAAAA", func(c *Config) { c.PublishQueue = 1 })
 	n.Bus().Open("/")
-	if err := n.Bus().Publish("/", "", nil, nil, nil); err != nil {
+	if err := n.Bus().Publish(socketio.Publication{Namespace: "/"}); err != nil {
 		t.Fatal(err)
 	}
 	q := &n.bus.requester

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/redis/rueidis"
 
@@ -45,14 +46,12 @@ var (
 // script is a Lua script and the name Redis gives it.
 type script struct{ source, sha string }
 
-func newScript(parts ...string) script {
-	s := script{source: preludeLua}
-	for _, part := range parts {
-		s.source += part
-	}
-	sum := sha1.Sum([]byte(s.source))
-	s.sha = hex.EncodeToString(sum[:])
-	return s
+// newScript makes a presence script.
+func newScript(parts ...string) script { return hashed(preludeLua + strings.Join(parts, "")) }
+
+func hashed(source string) script {
+	sum := sha1.Sum([]byte(source))
+	return script{source: source, sha: hex.EncodeToString(sum[:])}
 }
 
 // scripts are the presence scripts by operation.

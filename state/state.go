@@ -6,8 +6,9 @@
 // Everything here works on desired state: namespaces, room subscriptions and
 // presence are declared at any time, whether Redis can be reached or not, and
 // are carried to Redis as soon as it answers, again after every lost
-// connection. Messages are different: they are at most once. A message whose
-// outcome is unknown is reported as failed and never sent twice.
+// connection. Messages are different: they are published at most once. Those of
+// the journal are numbered, so that what was sent when a connection broke can be
+// sent again; of the others it is then reported as unknown.
 package state
 
 import (
@@ -25,11 +26,14 @@ import (
 
 // Errors that callers tell apart.
 var (
+	ErrUnknown     = errors.New("state: it is not known whether redis took the message")
 	ErrQueueFull   = errors.New("state: publish queue is full")
 	ErrUnavailable = errors.New("state: redis is not reachable")
 	ErrClosed      = errors.New("state: closed")
 	ErrReleased    = errors.New("state: released before it was stored")
 	ErrNoSocket    = errors.New("state: socket is not connected here")
+
+	ErrTrimmed = errors.New("state: the journal does not reach back so far")
 
 	ErrTooManyRequests = errors.New("state: too many requests wait for answers")
 	ErrAnswersTooLarge = errors.New("state: the answers to requests exceed 64 MiB")
@@ -53,7 +57,23 @@ type Config struct {
 	// Lease is how long this node's presence counts without a heartbeat; default 10 s.
 	// The same on all nodes.
 	Lease time.Duration
-	Log   *slog.Logger // default slog.Default()
+	// Recovery keeps messages in a journal in Redis, so that what a node misses
+	// while it does not hear Redis can be delivered later, and sessions, so that
+	// clients get their sockets back. The same on all nodes.
+	Recovery bool
+	// Retention is how long the journal is kept: at least SessionWindow + 10 s +
+	// ProofLag + 15 s, see Sessions; default 4 min 20 s, or that if it is more. The
+	// same on all nodes.
+	Retention  time.Duration
+	JournalMax int64 // entries of a namespace's journal at most, whatever their age; default 1,000,000
+	// SessionWindow is how long a socket can be recovered after its conn ended;
+	// default 2 min. The same on all nodes.
+	SessionWindow time.Duration
+	// ProofLag is the time after which everything sent on an open conn has been
+	// received, or the conn has ended: pingInterval + 4 × pingTimeout + 2 ticks.
+	// Default 108 s. The same on all nodes.
+	ProofLag time.Duration
+	Log      *slog.Logger // default slog.Default()
 }
 
 // publishQueueBytes bounds the payloads of the publish queue, next to Config.PublishQueue.
@@ -77,7 +97,9 @@ type State struct {
 	embedded *embedded // nil with a URL
 	link     *link
 	bus      *Bus
+	journal  *journal
 	presence *Presence
+	sessions *Sessions
 
 	mu      sync.Mutex // guards running, closed
 	running bool
@@ -108,6 +130,9 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 	if cfg.Lease < 0 {
 		return nil, fmt.Errorf("state: lease %v is negative", cfg.Lease)
 	}
+	if cfg.SessionWindow < 0 || cfg.ProofLag < 0 {
+		return nil, fmt.Errorf("state: session window %v or proof lag %v is negative", cfg.SessionWindow, cfg.ProofLag)
+	}
 	if cfg.Key == "" {
 		cfg.Key = "socket.io"
 	}
@@ -116,6 +141,12 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 	}
 	if cfg.Lease == 0 {
 		cfg.Lease = defaultLease
+	}
+	if cfg.Retention < 0 || cfg.JournalMax < 0 {
+		return nil, fmt.Errorf("state: retention %v or length %d of the journal is negative", cfg.Retention, cfg.JournalMax)
+	}
+	if least := cfg.leastRetention(); cfg.Recovery && cfg.Retention > 0 && cfg.Retention < least {
+		return nil, fmt.Errorf("state: the journal's retention %v is less than %v, which the session window and the proof lag need", cfg.Retention, least)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -139,13 +170,30 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 	if o.basic {
 		cfg.Pattern, cfg.Cache = true, false
 	}
+	if cfg.SessionWindow == 0 {
+		cfg.SessionWindow = defaultSessionWindow
+	}
+	if cfg.ProofLag == 0 {
+		cfg.ProofLag = defaultProofLag
+	}
+	if cfg.Retention == 0 {
+		cfg.Retention = max(defaultRetention, cfg.leastRetention())
+	}
+	if cfg.JournalMax == 0 {
+		cfg.JournalMax = defaultJournalMax
+	}
 	incarnation := newIncarnation()
 	l := newLink(o, cfg.Cache, "edge-"+cfg.Node+"-"+incarnation, cfg.Log, m)
-	b := newBus(cfg, l, socketio.Channels{Key: cfg.Key}, m)
+	j := newJournal(cfg, incarnation, m)
+	b := newBus(cfg, l, j, socketio.Channels{Key: cfg.Key}, m)
+	sessions := newSessions(cfg, l, j, incarnation, m)
+	j.onVoid = sessions.void
 	return &State{
 		link:     l,
 		bus:      b,
+		journal:  j,
 		presence: newPresence(cfg, l, incarnation, b.updates, m),
+		sessions: sessions,
 	}
 }
 
@@ -154,6 +202,9 @@ func (s *State) Bus() *Bus { return s.bus }
 
 // Presence is the node's side of presence.
 func (s *State) Presence() *Presence { return s.presence }
+
+// Sessions is the node's side of connection state recovery.
+func (s *State) Sessions() *Sessions { return s.sessions }
 
 // Run connects to Redis, and connects again whenever the connection is lost,
 // until ctx ends; it then fails what is still queued and returns ctx's error.
@@ -182,6 +233,12 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	wg.Go(func() { s.presence.janitorLoop(ctx) })
 	wg.Go(func() { s.presence.scrubLoop(ctx) })
 	wg.Go(func() { s.presence.refreshLoop(ctx) })
+	if s.journal.on {
+		wg.Go(func() { s.sessions.run(ctx) })
+		wg.Go(func() { s.sessions.tails.run(ctx) })
+	} else {
+		s.sessions.close()
+	}
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -200,6 +257,7 @@ func (s *State) Close(ctx context.Context) error {
 	s.bus.close()
 	s.bus.requester.end()
 	s.presence.close()
+	s.sessions.close()
 	err := s.link.close(ctx)
 	if s.embedded != nil {
 		s.embedded.stop()

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
 )
 
 func TestOpenChecksItsConfig(t *testing.T) {
@@ -26,6 +27,9 @@ func TestOpenChecksItsConfig(t *testing.T) {
 		{func(c *Config) { c.UID = "" }, `uid ""`},
 		{func(c *Config) { c.PublishQueue = -1 }, "publish queue bound -1"},
 		{func(c *Config) { c.PresenceWindow = -time.Second }, "presence window -1s"},
+		{func(c *Config) { c.ProofLag = -time.Second }, "proof lag -1s"},
+		{func(c *Config) { c.Recovery, c.Retention = true, time.Minute }, "retention 1m0s is less than 4m13s"},
+		{func(c *Config) { c.Recovery, c.SessionWindow = true, time.Hour }, ""},
 		{func(c *Config) { c.URL = "http://x" }, "invalid URL scheme"},
 		{func(c *Config) { c.URL = "redis://:secret@x:y:z" }, "redis URL"},
 		{func(c *Config) { c.URL = "redis://x?master_set=m" }, "Sentinel"},
@@ -55,7 +59,7 @@ func TestOpenChecksItsConfig(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := s.Bus().Publish("/", "", nil, nil, nil); !errors.Is(err, ErrClosed) {
+		if err := s.Bus().Publish(socketio.Publication{Namespace: "/"}); !errors.Is(err, ErrClosed) {
 			t.Errorf("publish after Close: %v", err)
 		}
 		if err := s.Run(t.Context(), nil, nil, nil); err == nil || errors.Is(err, t.Context().Err()) {

@@ -24,6 +24,7 @@ func (b *Bus) Open(ns string) {
 func (b *Bus) open(ns string) {
 	if b.subs.namespaces[ns] == nil {
 		b.subs.open(ns)
+		b.journal.serve(ns)
 		b.routes.Store(b.routes.Load().with(b, ns))
 	}
 }

@@ -1,0 +1,121 @@
+package state
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// action is what a gate does with bytes.
+type action uint8
+
+const (
+	pass action = iota
+	drop        // as if the network had lost them for good
+	cut         // end the connection instead
+)
+
+// gate is a proxy before Redis that decides about every piece of bytes.
+type gate struct {
+	l      net.Listener
+	target string
+	decide atomic.Pointer[func(c *gated, toRedis bool, chunk []byte) action]
+
+	mu    sync.Mutex
+	conns map[*gated]struct{}
+	wg    sync.WaitGroup
+}
+
+// gated is one connection through a gate.
+type gated struct{ near, far net.Conn }
+
+func newGate(t testing.TB, b *backend) *gate {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{l: l, target: "127.0.0.1:" + b.redis.port, conns: make(map[*gated]struct{})}
+	g.wg.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			g.wg.Go(func() { g.serve(near) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		g.mu.Lock()
+		for c := range g.conns {
+			c.end()
+		}
+		g.mu.Unlock()
+		g.wg.Wait()
+	})
+	return g
+}
+
+// set has f decide from now on; nil passes everything.
+func (g *gate) set(f func(c *gated, toRedis bool, chunk []byte) action) {
+	if f == nil {
+		g.decide.Store(nil)
+		return
+	}
+	g.decide.Store(&f)
+}
+
+func (c *gated) end() { c.near.Close(); c.far.Close() }
+
+func (g *gate) serve(near net.Conn) {
+	far, err := net.Dial("tcp", g.target)
+	if err != nil {
+		near.Close()
+		return
+	}
+	c := &gated{near, far}
+	g.mu.Lock()
+	g.conns[c] = struct{}{}
+	g.mu.Unlock()
+	g.wg.Go(func() { g.copy(c, far, near, true) })
+	g.copy(c, near, far, false)
+	g.mu.Lock()
+	delete(g.conns, c)
+	g.mu.Unlock()
+}
+
+func (g *gate) copy(c *gated, to, from net.Conn, toRedis bool) {
+	defer c.end()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		if f := g.decide.Load(); f != nil {
+			switch (*f)(c, toRedis, buf[:n]) {
+			case drop:
+				continue
+			case cut:
+				return
+			}
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// startBehind starts a node that reaches Redis through the gate.
+func (b *backend) startBehind(t testing.TB, g *gate, id string, change func(*Config)) *node {
+	t.Helper()
+	direct := b.options
+	defer func() { b.options = direct }()
+	var err error
+	if b.options, err = parseURL("redis://" + g.l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	return b.start(t, id, change)
+}
