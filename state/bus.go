@@ -78,7 +78,7 @@ func newBus(cfg Config, l *link, ch socketio.Channels, m *metrics.Metrics) *Bus 
 		subs:     newSubscriptions(ch, cfg.Node, cfg.UID, cfg.Pattern),
 		wanted:   make(chan struct{}, 1),
 		announce: make(chan struct{}, 1),
-		updates:  newUpdates(cfg.PresenceWindow),
+		updates:  newUpdates(cfg.PresenceWindow, cfg.PresenceGrace),
 		patience: publishPatience,
 
 		requester: newRequester(),

@@ -26,6 +26,7 @@ func TestOpenChecksItsConfig(t *testing.T) {
 		{func(c *Config) { c.UID = "" }, `uid ""`},
 		{func(c *Config) { c.PublishQueue = -1 }, "publish queue bound -1"},
 		{func(c *Config) { c.PresenceWindow = -time.Second }, "presence window -1s"},
+		{func(c *Config) { c.PresenceGrace = -time.Second }, "presence grace -1s"},
 		{func(c *Config) { c.URL = "http://x" }, "invalid URL scheme"},
 		{func(c *Config) { c.URL = "redis://:secret@x:y:z" }, "redis URL"},
 		{func(c *Config) { c.URL = "redis://x?master_set=m" }, "Sentinel"},
