@@ -1,8 +1,10 @@
 package state
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Lefts with grace, as in TestWindows; they are told after 1 s.
@@ -71,4 +73,140 @@ func TestNoGrace(t *testing.T) {
 	if err != nil || e.Grace {
 		t.Errorf("an event of another version: %+v, %v", e, err)
 	}
+}
+
+// What nodes tell each other: the keys change at once, and whether members are
+// told at once is up to how the socket ended.
+func TestGraceBetweenNodes(t *testing.T) {
+	const grace = time.Hour // no left is told because it is due
+	backends(t, func(t *testing.T, b *backend) {
+		watch := b.start(t, "listener", func(c *Config) { c.PresenceGrace = grace })
+		plain := b.events(t, "r") // as a node without grace, or of another version
+		subscribe(t, watch, "/", "r", 1)
+		nodeA, nodeB := b.start(t, "nodeAAAA", nil), b.start(t, "nodeBBBB", nil)
+		next := func(n *node, joined, left string, count int) {
+			t.Helper()
+			if u := nextUpdate(t, n); strings.Join(u.Joined, " ") != joined || strings.Join(u.Left, " ") != left || u.Count != count || u.Full {
+				t.Errorf("told %+v, want +%q -%q, %d", u, joined, left, count)
+			}
+		}
+		both := func(joined, left string, count int) {
+			t.Helper()
+			next(watch, joined, left, count)
+			next(plain, joined, left, count)
+		}
+		enter := func(n *node, user, socket string) {
+			t.Helper()
+			n.connect(t, user, socket)
+			n.join(t, user, socket, "r")
+		}
+		enter(nodeA, "u", "a1")
+		both("u", "", 1)
+		enter(nodeA, "v", "a2")
+		both("v", "", 2)
+
+		// The connection breaks; the keys do not wait.
+		nodeA.Presence().Disconnect("u", "a1", true)
+		next(plain, "", "u", 1)
+		nodeA.settled(t)
+		b.expectSet(t, roomKey("r"), "v")
+		b.expectSet(t, onlineKey, "v")
+		// It recovers elsewhere.
+		enter(nodeB, "u", "b1")
+		next(plain, "u", "", 2)
+
+		// An explicit leave, one of two sockets, a final disconnect: told at once.
+		done, c := outcome()
+		nodeB.Presence().Leave("u", "b1", "r", done)
+		if err := await(t, "leave", c); err != nil {
+			t.Fatal(err)
+		}
+		both("", "u", 1)
+		nodeB.join(t, "u", "b1", "r")
+		both("u", "", 2)
+		enter(nodeB, "u", "b2")
+		nodeB.Presence().Disconnect("u", "b2", true)
+		nodeB.Presence().Disconnect("u", "b1", false)
+		both("", "u", 1)
+
+		// Both kinds in one batch: each in an event of its own.
+		enter(nodeA, "w", "a3")
+		both("w", "", 2)
+		nodeA.Presence().Disconnect("v", "a2", true)
+		nodeA.Presence().Disconnect("w", "a3", false)
+		next(watch, "", "w", 1) // v is still counted
+		enter(nodeB, "last", "b3")
+		next(watch, "last", "", 2)
+	})
+}
+
+// A node that ends releases with grace what was disconnected so, and only that.
+func TestFlushWithGrace(t *testing.T) {
+	backends(t, func(t *testing.T, b *backend) {
+		watch := b.start(t, "listener", func(c *Config) { c.PresenceGrace = 300 * time.Millisecond })
+		subscribe(t, watch, "/", "r", 1)
+		n := b.start(t, "nodeAAAA", nil)
+		for _, user := range []string{"back", "gone", "open"} {
+			n.connect(t, user, "s-"+user)
+			n.join(t, user, "s-"+user, "r")
+			nextUpdate(t, watch)
+		}
+		n.Presence().Disconnect("back", "s-back", true)
+		n.Presence().Disconnect("gone", "s-gone", true)
+		if err := n.Presence().Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.expectSet(t, roomKey("r"))
+		if u := nextUpdate(t, watch); !slices.Equal(u.Left, []string{"open"}) || u.Count != 2 {
+			t.Errorf("told %+v, want that open left", u)
+		}
+		other := b.start(t, "nodeBBBB", nil)
+		other.connect(t, "back", "s2")
+		other.join(t, "back", "s2", "r")
+		u := nextUpdate(t, watch)
+		if slices.Contains(u.Left, "back") { // the test was slow: not in time
+			u = nextUpdate(t, watch)
+			u.Joined, u.Left = nil, []string{"gone"}
+		}
+		if len(u.Joined) > 0 || !slices.Equal(u.Left, []string{"gone"}) || u.Count != 1 {
+			t.Errorf("told %+v, want that gone left, and not back", u)
+		}
+	})
+}
+
+// A dead node's users were away for a lease: nobody waits any longer.
+func TestNoGraceForTheDead(t *testing.T) {
+	w := newWorld(t, 1, false)
+	dead, living := w.spawn(), w.spawn()
+	w.hear()
+	defer w.ended()
+	dead.p.ledger.connect("u", "s", 0, nil)
+	dead.p.ledger.join("u", "s", "r", nil)
+	for dead.p.ledger.unsettled > 0 {
+		w.send(dead)
+		w.deliver(dead, 100)
+	}
+	dead.alive = false
+	for range 20 {
+		w.pass(w.lease / 4)
+		w.beat(living)
+		_, incarnations, err := living.p.claim(w.t.Context(), w.c)
+		w.must("claim", err)
+		for _, incarnation := range incarnations {
+			w.must("reap", living.p.reap(w.t.Context(), w.c, incarnation))
+		}
+	}
+	w.b.expectSet(t, roomKey("r"))
+	eventually(t, "the room is told", func() error {
+		w.ears.mu.Lock()
+		defer w.ears.mu.Unlock()
+		events := w.ears.events["r"]
+		if len(events) < 2 {
+			return errNotYet
+		}
+		if last := events[len(events)-1]; len(last.Left) != 1 || last.Grace {
+			t.Errorf("the last event is %+v", last)
+		}
+		return nil
+	})
 }

@@ -107,7 +107,9 @@ func (g *graceWorld) rest() {
 	g.say("rest")
 	for i := range 40 {
 		if i == 20 {
-			g.change() // a read that was overtaken too often is shown by the next update
+			for before := g.at; g.at == before; {
+				g.change() // a read that was overtaken too often is shown by the next update
+			}
 		}
 		for range 10 {
 			g.arrive()

@@ -22,6 +22,7 @@ type graceWorld struct {
 	users   map[string]bool // in the keys
 	history map[position]map[string]bool
 	wire    []presenceEvent
+	heard   string               // epoch of the last event that arrived
 	from    uint64               // the event before the open window
 	away    map[string]graceLeft // whose left may be told later
 	members []*graceMember
@@ -127,6 +128,10 @@ func (g *graceWorld) arrive() {
 	h := g.w.history("r")
 	if h.window == nil {
 		g.from = e.Seq - 1
+	}
+	if e.Epoch != g.heard {
+		clear(g.away) // members are told of all
+		g.heard = e.Epoch
 	}
 	there := g.history[position{e.Epoch, g.from}]
 	// Who was away before the window may be away once more after it.
