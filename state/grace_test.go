@@ -36,6 +36,7 @@ func TestHeldLefts(t *testing.T) {
 		{"read before the left, in its window", "0 +a, 1 begin, 2 end, 10 ~b, 500 +b, 2000 wait", "+a(e1 10-12)"},
 		{"read in its window, after it", "0 ~b, 1 begin, 2 end, 10 +a, 500 +b, 2000 wait", "+a(e1 10-12) +b(e1 12-13)"},
 		{"read after the return", "0 ~b, 500 +b, 501 begin, 502 end, 2000 wait", ""},
+		{"read between two lefts of a window", "0 ~b, 1 begin, 2 end, 10 +b, 20 ~b, 500 +b, 2000 wait", "+b(e1 10-14)"},
 		{"read between two lefts", "0 ~b, 500 begin, 501 end, 800 +b, 850 ~b, 1500 +b, 3000 wait", "+b(e1 10-14)"},
 
 		// The number of the left is gone: whoever read has it already.
@@ -46,6 +47,7 @@ func TestHeldLefts(t *testing.T) {
 		{"gap", "0 ~b, 150 skip, 151 +c, 3000 wait", "+c(e1 12-13)"},
 		{"gap, and read again", "0 ~b, 150 skip, 151 +c, 160 full, 300 +b, 3000 wait", "=c=lost(e1 13-13) +b(e1 13-14)"},
 		{"another epoch", "0 ~b, 150 epoch, 151 +c, 160 full, 170 +b, 3000 wait", "=c(e2 1-1) +b(e2 1-2)"},
+		{"another epoch, read before it came", "0 +a, 150 epoch, 151 begin, 152 end=1, 153 ~b, 154 +c, 500 +b, 2000 wait", "+a(e1 10-11) +c(e2 0-2) +b(e2 2-3)"},
 		{"read again", "0 ~b, 150 full=11, 300 +b, 3000 wait", "=then(e1 11-11) +b(e1 11-12)"},
 		{"read again as of before its window", "0 ~b, 50 full=10, 3000 wait", "=then(e1 10-10) -b(e1 10-11)"},
 		{"read again as of the middle of its window", "0 ~b, 10 +b, 20 ~b, 50 full=11, 300 +b, 3000 wait", "=then(e1 11-11) -b(e1 11-13) +b(e1 13-14)"},
