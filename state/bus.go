@@ -73,7 +73,7 @@ func newBus(cfg Config, l *link, j *journal, ch socketio.Channels, m *metrics.Me
 		subs:     newSubscriptions(ch, cfg.Node, cfg.UID, cfg.Pattern),
 		wanted:   make(chan struct{}, 1),
 		announce: make(chan struct{}, 1),
-		updates:  newUpdates(cfg.PresenceWindow),
+		updates:  newUpdates(cfg.PresenceWindow, cfg.PresenceGrace),
 		journal:  j,
 		patience: publishPatience,
 		doubt:    unknownPatience,

@@ -54,6 +54,10 @@ type Config struct {
 	Cache             bool          // client-side caching of presence reads; off without URL
 	PublishQueue      int           // bound of the publish queue in messages; default 65536
 	PresenceWindow    time.Duration // presence updates of a room are merged over this time; 0: not at all
+	// PresenceGrace is how long after a socket's connection broke (see
+	// Presence.Disconnect, on any node) the members of its rooms on this node are
+	// told that its user left, unless it is back by then; 0: at once.
+	PresenceGrace time.Duration
 	// Lease is how long this node's presence counts without a heartbeat; default 10 s.
 	// The same on all nodes.
 	Lease time.Duration
@@ -126,6 +130,9 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 	}
 	if cfg.PresenceWindow < 0 {
 		return nil, fmt.Errorf("state: presence window %v is negative", cfg.PresenceWindow)
+	}
+	if cfg.PresenceGrace < 0 {
+		return nil, fmt.Errorf("state: presence grace %v is negative", cfg.PresenceGrace)
 	}
 	if cfg.Lease < 0 {
 		return nil, fmt.Errorf("state: lease %v is negative", cfg.Lease)

@@ -18,7 +18,7 @@ import (
 // functions are called when Redis has it. The reads wait for Redis.
 type presence interface {
 	Connect(user, socket string, generation uint64, done func(error))
-	Disconnect(user, socket string)
+	Disconnect(user, socket string, mayReturn bool)
 	Join(user, socket, room string, done func(error))
 	Leave(user, socket, room string, done func(error))
 	Online(ctx context.Context, users []string) ([]bool, error)
@@ -59,6 +59,7 @@ type app struct {
 	refused  prometheus.Counter // events answered {ok:false}, or that would have been had they wanted an answer
 	log      *slog.Logger
 	now      func() time.Time
+	recovery bool // sockets whose connection broke may come back, on any node
 }
 
 // Limits of the application.
@@ -104,7 +105,7 @@ func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 			a.connected(s)
 		}
 	})
-	ns.OnDisconnect(func(s *engine.Socket, _ string) { a.disconnected(s) })
+	ns.OnDisconnect(func(s *engine.Socket, reason string) { a.disconnected(s, reason) })
 	ns.On("join", func(s *engine.Socket, e *engine.Event) { a.join(s, e) })
 	ns.On("leave", func(s *engine.Socket, e *engine.Event) { a.leave(s, e) })
 	ns.On("message", func(s *engine.Socket, e *engine.Event) { a.message(s, e) })
@@ -162,10 +163,24 @@ func (a *app) connected(s socket) {
 	})
 }
 
-// disconnected removes the socket's presence, its rooms included.
-func (a *app) disconnected(s socket) {
+// disconnected removes the socket's presence, its rooms included. Rooms are told
+// at once only if the socket is gone for good.
+func (a *app) disconnected(s socket, reason string) {
 	who := identityOf(s)
-	if !who.while(phaseConnected, phaseGone, func() { a.presence.Disconnect(who.User, s.ID()) }) {
+	mayReturn := a.recovery && recoverable(reason)
+	if !who.while(phaseConnected, phaseGone, func() { a.presence.Disconnect(who.User, s.ID(), mayReturn) }) {
 		who.while(phaseNew, phaseGone, func() {})
 	}
+}
+
+// recoverable reports whether a socket that disconnected for reason may be
+// recovered: only its connection was lost. Who left its namespace, was sent away,
+// or does not speak the protocol does not come back as the same socket.
+func recoverable(reason string) bool {
+	switch reason {
+	case engine.ReasonTransportError, engine.ReasonTransportClose, engine.ReasonForcedClose, engine.ReasonPingTimeout,
+		engine.ReasonServerShuttingDown, engine.ReasonForcedServerClose:
+		return true
+	}
+	return false
 }

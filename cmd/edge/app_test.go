@@ -15,16 +15,36 @@ import (
 func TestPresenceFollowsTheSocket(t *testing.T) {
 	a := newTestApp()
 	s := a.socket("u1")
-	a.disconnected(s)
-	a.disconnected(s)
+	a.disconnected(s, engine.ReasonTransportClose)
+	a.disconnected(s, engine.ReasonTransportClose)
 	if got, want := a.presence.recorded(), []string{"connect u1 " + testSocket + " 0", "disconnect u1 " + testSocket}; !slices.Equal(got, want) {
 		t.Errorf("presence was asked for %q, want %q", got, want)
 	}
 	never := &fakeSocket{id: testSocket, data: &identity{User: "u2"}} // disconnects before its connection handler ran
-	a.disconnected(never)
+	a.disconnected(never, engine.ReasonTransportClose)
 	a.connected(never)
 	if got := a.presence.recorded(); len(got) != 2 {
 		t.Errorf("a socket that never connected has presence: %q", got[2:])
+	}
+}
+
+// With recovery, and only then, presence is told which sockets may return.
+func TestWhoMayReturn(t *testing.T) {
+	for reason, want := range map[string]bool{
+		engine.ReasonTransportError: true, engine.ReasonTransportClose: true, engine.ReasonForcedClose: true,
+		engine.ReasonPingTimeout: true, engine.ReasonServerShuttingDown: true, engine.ReasonForcedServerClose: true,
+		engine.ReasonParseError: false, engine.ReasonClientNamespaceDisconnect: false, engine.ReasonServerNamespaceDisconnect: false,
+		"of another kind": false,
+	} {
+		for _, recovery := range []bool{false, true} {
+			a := newTestApp()
+			a.recovery = recovery
+			a.disconnected(a.socket("u1"), reason)
+			calls := a.presence.recorded()
+			if got := strings.HasSuffix(calls[len(calls)-1], " may return"); got != (want && recovery) {
+				t.Errorf("%s, recovery %v: %q", reason, recovery, calls)
+			}
+		}
 	}
 }
 
@@ -145,7 +165,7 @@ func TestJoinThenGone(t *testing.T) {
 	s := a.socket("u1")
 	e := newEvent(`"r1"`)
 	a.join(s, e)
-	a.disconnected(s)
+	a.disconnected(s, engine.ReasonTransportClose)
 	s.live[0](engine.ErrDisconnected)
 	a.presence.settle(t, state.ErrReleased)
 	e.waitReleased(t)

@@ -45,7 +45,13 @@ func (p *fakePresence) Connect(user, socket string, generation uint64, done func
 	p.record(fmt.Sprintf("connect %s %s %d", user, socket, generation), nil)
 	done(nil)
 }
-func (p *fakePresence) Disconnect(user, socket string) { p.record("disconnect "+user+" "+socket, nil) }
+func (p *fakePresence) Disconnect(user, socket string, mayReturn bool) {
+	call := "disconnect " + user + " " + socket
+	if mayReturn {
+		call += " may return"
+	}
+	p.record(call, nil)
+}
 func (p *fakePresence) Join(user, socket, room string, done func(error)) {
 	p.record("join "+user+" "+socket+" "+room, done)
 }

@@ -56,7 +56,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	st, err := state.Open(state.Config{
 		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
 		Pattern: cfg.Subscriptions == subscribePattern, Cache: cfg.RedisCache,
-		PresenceWindow: cfg.PresenceWindow, Lease: cfg.PresenceLease, Log: log,
+		PresenceWindow: cfg.PresenceWindow, PresenceGrace: cfg.PresenceGrace, Lease: cfg.PresenceLease, Log: log,
 		Recovery: cfg.Recovery.enabled(), ProofLag: settings.ProofLag(),
 	}, m)
 	if err != nil {
