@@ -273,6 +273,28 @@ func TestMessage(t *testing.T) {
 	}
 }
 
+// A message with an id counts once per user; receivers see the id.
+func TestMessageWithID(t *testing.T) {
+	a := newTestApp()
+	s := a.socket("ada", "r1")
+	a.message(s, newEvent(`{"room":"r1","id":"m\"1"}`, `1`))
+	a.message(s, newEvent(`{"room":"r1"}`, `2`))
+	a.message(s, newEvent(`{"room":"r1","id":null}`, `3`))
+	want := []string{
+		`ada#m"1 ["message","r1",{"from":"ada","ts":1700000000000,"id":"m\"1"},1]`,
+		` ["message","r1",{"from":"ada","ts":1700000000000},2]`,
+		` ["message","r1",{"from":"ada","ts":1700000000000},3]`,
+	}
+	for i, p := range a.published {
+		if got := p.once + " " + string(p.p.JSON); got != want[i] || p.room != "r1" {
+			t.Errorf("%d: %s\nwant %s", i, got, want[i])
+		}
+	}
+	if len(a.published) != len(want) {
+		t.Fatalf("%d published", len(a.published))
+	}
+}
+
 func TestMessageRefused(t *testing.T) {
 	tests := []struct {
 		name string
@@ -291,6 +313,15 @@ func TestMessageRefused(t *testing.T) {
 		{"cannot be encoded", []string{`"r1"`, `1`}, errors.New("engine: event data: nested too deep"), nil, codePayloadInvalid},
 		{"Redis refuses", []string{`"r1"`, `1`}, nil, errRedis, codeUnavailable},
 		{"Redis is away", []string{`"r1"`, `1`}, nil, state.ErrUnavailable, codeUnavailable},
+		{"nobody knows", []string{`"r1"`, `1`}, nil, fmt.Errorf("publish: %w", state.ErrUnknown), codeUnknown},
+		{"no room", []string{`{"id":"m1"}`, `1`}, nil, nil, codeRoomInvalid},
+		{"a room that is none", []string{`{"room":1}`, `1`}, nil, nil, codeRoomInvalid},
+		{"another room", []string{`{"room":"r2","id":"m1"}`, `1`}, nil, nil, codeRoomUnknown},
+		{"a reserved room", []string{`{"room":"user:eve"}`, `1`}, nil, nil, codeRoomReserved},
+		{"an empty id", []string{`{"room":"r1","id":""}`, `1`}, nil, nil, codePayloadInvalid},
+		{"a long id", []string{`{"room":"r1","id":"` + strings.Repeat("x", 65) + `"}`, `1`}, nil, nil, codePayloadInvalid},
+		{"an id that is no string", []string{`{"room":"r1","id":7}`, `1`}, nil, nil, codeRoomInvalid},
+		{"an id and no content", []string{`{"room":"r1","id":"m1"}`}, nil, nil, codePayloadInvalid},
 	}
 	for _, tt := range tests {
 		for _, silent := range []bool{false, true} {

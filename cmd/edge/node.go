@@ -71,6 +71,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	}
 	ns := srv.Of("/", engine.Inline())
 	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
+	a.recovery = cfg.Recovery.enabled()
 	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
 	ready := &readiness{state: st.Ready}
 
