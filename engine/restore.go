@@ -215,12 +215,10 @@ func (w *restoring) welcome(missed []*missed, end fanout.ID) {
 // settle tells the node that had the socket before, when the application is ready.
 func (w *restoring) settle() {
 	s := w.s
-	previous := w.claimed.Owner
-	if s.session.previous == "" {
-		return
-	}
 	drop := func() {
-		w.n.srv.recovery.Drop(previous, w.n.name, s.ID(), w.claimed.Generation)
+		if s.session.previous != "" {
+			w.n.srv.recovery.Drop(w.claimed.Owner, w.n.name, s.ID(), w.claimed.Generation)
+		}
 	}
 	if f := w.n.recoverer.Settle; f != nil {
 		s.guard(func() { f(s, drop) })

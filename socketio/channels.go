@@ -51,12 +51,12 @@ func (c Channels) Response(namespace string) string { return c.key() + "-respons
 func (c Channels) ResponseTo(namespace, uid string) string { return c.Response(namespace) + uid + "#" }
 
 // Pattern is the PSUBSCRIBE pattern of all broadcast channels of the namespace.
-func (c Channels) Pattern(namespace string) string { return escapeGlob(c.Broadcast(namespace)) + "*" }
+func (c Channels) Pattern(namespace string) string { return EscapeGlob(c.Broadcast(namespace)) + "*" }
 
 // PrivatePattern is the PSUBSCRIBE pattern of the channels of all rooms named by a socket id of the node whose ids start
 // with node8.
 func (c Channels) PrivatePattern(namespace, node8 string) string {
-	return escapeGlob(c.Broadcast(namespace)+node8) + strings.Repeat("?", socketIDLength-nodePrefix) + "#"
+	return EscapeGlob(c.Broadcast(namespace)+node8) + strings.Repeat("?", socketIDLength-nodePrefix) + "#"
 }
 
 // RoomOf returns the room that a broadcast channel of the namespace is for, empty for the channel of broadcasts not aimed
@@ -76,8 +76,8 @@ func (c Channels) RoomOf(namespace, channel string) (room string, ok bool) {
 	return strings.CutSuffix(rest, "#")
 }
 
-// escapeGlob escapes what is special in a Redis pattern.
-func escapeGlob(s string) string {
+// EscapeGlob is the Redis pattern that matches s only.
+func EscapeGlob(s string) string {
 	if !strings.ContainsAny(s, `*?[]\`) {
 		return s
 	}

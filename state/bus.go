@@ -51,13 +51,28 @@ type Bus struct {
 	keys, args []string      // of batchCall; publishLoop only
 
 	// Subscribing.
-	subsMu   sync.Mutex // guards subs, pending, session; taken alone
+	subsMu   sync.Mutex // guards subs, pending, session, hearing; taken within ears or alone
 	subs     subscriptions
 	pending  []announcement // waiting for announceLoop
 	session  uint64         // counts Pub/Sub connections: confirmations of an older one are void
+	hearing  uint64         // counts gaps: announcements from before the last are void
 	wanted   chan struct{}  // capacity 1: there is something to send
 	announce chan struct{}  // capacity 1: there is something to announce
 	routes   atomic.Pointer[routes]
+
+	// Receiving. ears is the order of all that is delivered and announced. It is
+	// held across the calls of Deliverer and Responder, which take no lock of the
+	// bus but subsMu, queueMu and the requester's.
+	ears        sync.Mutex // guards feed, gapSince, parsed
+	feed        feed
+	gapSince    time.Time          // when what is open opened
+	parsed      socketio.Broadcast // of isOf
+	gaps        atomic.Int64       // open tracks of feed
+	repair      chan struct{}      // capacity 1: a gap may be repaired now
+	gapPatience time.Duration      // gapPatience
+	control     string             // channel of this node alone
+	received    atomic.Uint64      // twice the messages received, and one more while one is delivered
+	deaf        chan struct{}      // capacity 1: the Pub/Sub connection is dead
 
 	requester requester
 
@@ -73,13 +88,19 @@ func newBus(cfg Config, l *link, j *journal, ch socketio.Channels, m *metrics.Me
 		subs:     newSubscriptions(ch, cfg.Node, cfg.UID, cfg.Pattern),
 		wanted:   make(chan struct{}, 1),
 		announce: make(chan struct{}, 1),
-		updates:  newUpdates(cfg.PresenceWindow),
+		updates:  newUpdates(cfg.PresenceWindow, cfg.PresenceGrace),
 		journal:  j,
 		patience: publishPatience,
 		doubt:    unknownPatience,
 
+		repair:      make(chan struct{}, 1),
+		gapPatience: gapPatience,
+		control:     j.control(j.incarnation),
+		deaf:        make(chan struct{}, 1),
+
 		requester: newRequester(),
 	}
+	b.subs.control, b.subs.journalled = b.control, j.on
 	b.routes.Store(&routes{})
 	return b
 }

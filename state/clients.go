@@ -200,6 +200,17 @@ func readClient(o redisOptions, name string, cache bool, invalidated func([]ruei
 	})
 }
 
+// journalClient reads pages of journals, which are large and must hold up nothing else.
+func journalClient(o redisOptions, name string) (*client, error) {
+	return newClient(o, 0, func(opt *rueidis.ClientOption) {
+		opt.ClientName = name + "-journal"
+		opt.DisableCache = true
+		opt.AlwaysPipelining = true
+		opt.PipelineMultiplex = -1
+		opt.ReadBufferEachConn, opt.WriteBufferEachConn = 256<<10, 32<<10
+	})
+}
+
 // pubsubClient exists to be dedicated to Pub/Sub; its own pipeline stays idle.
 func pubsubClient(o redisOptions, name string) (*client, error) {
 	return newClient(o, 2, func(opt *rueidis.ClientOption) {

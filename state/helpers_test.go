@@ -61,6 +61,8 @@ type recorder struct {
 	mu         sync.Mutex
 	deliveries []delivery
 	subscribed map[announcement]int
+	unheard    int
+	missed     []int // how much had been delivered when Missed was called
 	calls      []string
 	sockets    []socketio.RemoteSocket
 	rooms      []string
@@ -79,6 +81,22 @@ func (r *recorder) Subscribed(ns, room string, gen uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.subscribed[announcement{ns, room, gen}]++
+}
+
+func (r *recorder) Unheard() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unheard++
+}
+
+func (r *recorder) Missed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.missed = append(r.missed, len(r.deliveries))
+}
+
+func (r *recorder) Replaced(ns, sid string, generation uint64) {
+	r.called("replaced %s %s %d", ns, sid, generation)
 }
 
 func (r *recorder) delivered() []delivery {

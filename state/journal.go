@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stellara/edge/metrics"
@@ -46,6 +47,7 @@ type journal struct {
 	onVoid func(ctx context.Context, c *clients) error
 
 	binding chan struct{} // capacity 1: held by whoever binds
+	ahead   atomic.Int64  // nanoseconds that Redis's clock is ahead of the node's
 
 	mu      sync.Mutex // guards the rest; taken alone, never held across I/O
 	gen     uint64     // of the clients that epoch was read with
@@ -162,3 +164,6 @@ func (j *journal) void(ctx context.Context, c *clients) error {
 	}
 	return j.onVoid(ctx, c)
 }
+
+// skew is how many seconds Redis's clock is ahead, as of the last probe.
+func (j *journal) skew() float64 { return time.Duration(j.ahead.Load()).Seconds() }

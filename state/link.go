@@ -18,12 +18,14 @@ import (
 
 // clients are the Redis clients of one connection to Redis: a new command
 // client after every loss, so that everything sent before the loss is known to
-// be over; the read client lives on.
+// be over, and a new one that reads the journal, so that it is the same Redis;
+// the read client lives on.
 type clients struct {
-	gen  uint64 // counts connections, from 1
-	cmd  *client
-	read *client
-	run  string // Redis's run_id: another one says that it was restarted, or is another Redis; "" if it does not tell
+	gen     uint64 // counts connections, from 1
+	cmd     *client
+	read    *client
+	journal *client // nil without Config.Recovery
+	run     string  // Redis's run_id: another one says that it was restarted, or is another Redis; "" if it does not tell
 }
 
 const (
@@ -37,11 +39,12 @@ const (
 // link supervises the connection to Redis: it makes the clients, notices their
 // loss, makes new ones with jittered backoff, and logs each outage once.
 type link struct {
-	options redisOptions
-	cache   bool
-	name    string // client name prefix, unique to this incarnation
-	log     *slog.Logger
-	metrics *metrics.Metrics
+	options    redisOptions
+	cache      bool
+	name       string // client name prefix, unique to this incarnation
+	log        *slog.Logger
+	metrics    *metrics.Metrics
+	journalled bool // the journal is read: set before run
 
 	check   chan struct{} // a user of the clients saw an error: ping now
 	flushed chan struct{} // capacity 1: everything cached was invalidated, Redis may have lost it
@@ -148,6 +151,9 @@ func (l *link) run(ctx context.Context) {
 		err := l.watch(ctx, c)
 		l.set(nil, err)
 		l.ending.Go(c.cmd.end)
+		if c.journal != nil {
+			l.ending.Go(c.journal.end)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -200,7 +206,14 @@ func (l *link) dial(ctx context.Context, gen uint64) (*clients, error) {
 		}
 		l.caching.Store(l.cache)
 	}
-	return &clients{gen: gen, cmd: cmd, read: l.read, run: run}, nil
+	c := &clients{gen: gen, cmd: cmd, read: l.read, run: run}
+	if l.journalled {
+		if c.journal, err = journalClient(l.options, l.name); err != nil {
+			l.ending.Go(cmd.end)
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // greet sees that Redis serves commands, ends the connection before, and returns

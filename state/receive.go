@@ -1,9 +1,12 @@
 package state
 
 import (
+	"strings"
 	"unsafe"
 
 	"github.com/redis/rueidis"
+
+	"github.com/stellara/edge/socketio"
 )
 
 // routes tells what a Pub/Sub message is for. It is immutable: the reader
@@ -14,6 +17,8 @@ type routes struct {
 	requests   map[string]string   // request channel → namespace
 	responses  map[string]struct{} // response channels
 	streams    map[string]string   // namespace → stream of its journal
+	control    string              // pattern of the node's own channel
+	ambiguous  bool                // a channel may be of more than one namespace: a name contains #
 }
 
 // with returns routes that know ns too.
@@ -23,7 +28,9 @@ func (r *routes) with(b *Bus, ns string) *routes {
 		streams: make(map[string]string),
 	}
 	n.namespaces = append(append(n.namespaces, r.namespaces...), ns)
+	n.control = socketio.EscapeGlob(b.control)
 	for _, ns := range n.namespaces {
+		n.ambiguous = n.ambiguous || strings.Contains(ns, "#")
 		n.streams[ns] = b.journal.streamKey(ns)
 		n.patterns[b.channels.Pattern(ns)] = ns
 		n.patterns[b.channels.PrivatePattern(ns, b.node)] = ns
@@ -38,13 +45,28 @@ func (r *routes) with(b *Bus, ns string) *routes {
 // channel that is wanted exactly and covered by a pattern of the same namespace
 // does not exist, so nothing arrives twice.
 func (b *Bus) receive(m rueidis.PubSubMessage) {
+	b.received.Add(1)
+	b.ears.Lock()
+	b.route(m)
+	b.ears.Unlock()
+	b.received.Add(1)
+}
+
+// route is receive under ears.
+func (b *Bus) route(m rueidis.PubSubMessage) {
 	r := b.routes.Load()
 	if m.Pattern != "" {
 		if m.Pattern == presencePattern {
 			b.receivePresence(m.Channel, m.Message)
 		} else if ns, ok := r.patterns[m.Pattern]; ok {
-			b.deliver(ns, m)
+			b.deliver(ns, m, r.ambiguous)
+		} else if m.Pattern == r.control {
+			b.receiveControl(m.Message)
 		}
+		return
+	}
+	if m.Channel == b.control {
+		b.receiveControl(m.Message)
 		return
 	}
 	if ns, ok := r.requests[m.Channel]; ok {
@@ -57,19 +79,32 @@ func (b *Bus) receive(m rueidis.PubSubMessage) {
 	}
 	delivered := false
 	for _, ns := range r.namespaces { // more than one if a namespace's name contains #
-		delivered = b.deliver(ns, m) || delivered
+		delivered = b.deliver(ns, m, r.ambiguous) || delivered
 	}
 	if !delivered {
 		b.receivePresence(m.Channel, m.Message)
 	}
 }
 
-func (b *Bus) deliver(ns string, m rueidis.PubSubMessage) bool {
+func (b *Bus) deliver(ns string, m rueidis.PubSubMessage, ambiguous bool) bool {
 	room, ok := b.channels.RoomOf(ns, m.Channel)
-	if ok {
-		b.deliverer.Deliver(ns, room, readOnly(m.Message))
+	if !ok {
+		return false
 	}
-	return ok
+	payload := readOnly(m.Message)
+	if b.journal.on {
+		o, ok := socketio.EntryOf(payload)
+		if ok && (!ambiguous || b.isOf(ns, payload)) && !b.hearsEntry(ns, o) {
+			return true
+		}
+	}
+	b.deliverer.Deliver(ns, room, payload)
+	return true
+}
+
+// isOf reports whether a message is of the namespace.
+func (b *Bus) isOf(ns string, payload []byte) bool {
+	return socketio.ParseBroadcast(payload, &b.parsed) == nil && b.parsed.Namespace == ns
 }
 
 // readOnly is s as bytes, not copied: whoever gets them must not write.

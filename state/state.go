@@ -54,6 +54,10 @@ type Config struct {
 	Cache             bool          // client-side caching of presence reads; off without URL
 	PublishQueue      int           // bound of the publish queue in messages; default 65536
 	PresenceWindow    time.Duration // presence updates of a room are merged over this time; 0: not at all
+	// PresenceGrace is how long after a socket's connection broke (see
+	// Presence.Disconnect, on any node) the members of its rooms on this node are
+	// told that its user left, unless it is back by then; 0: at once.
+	PresenceGrace time.Duration
 	// Lease is how long this node's presence counts without a heartbeat; default 10 s.
 	// The same on all nodes.
 	Lease time.Duration
@@ -79,17 +83,29 @@ type Config struct {
 // publishQueueBytes bounds the payloads of the publish queue, next to Config.PublishQueue.
 const publishQueueBytes = 64 << 20
 
-// Deliverer takes what the bus receives. Both methods must return at once.
+// Deliverer takes what the bus receives. Its methods are called one after the
+// other, never from inside another and never from inside a call of Bus, and must
+// return at once.
 type Deliverer interface {
-	// Deliver hands over one adapter payload, on the Pub/Sub reader, in arrival
-	// order. room is "" for the base channel. payload is valid during the call
-	// only and must not be written to.
+	// Deliver hands over one adapter payload, in the order of Redis. room is the
+	// one whose channel it came on; "" for the base channel, and for what was read
+	// from the journal. payload is valid during the call only and must not be
+	// written to.
 	Deliver(ns, room string, payload []byte)
 	// Subscribed says that everything published to the room from now on arrives:
 	// the subscription asked for as generation gen is live. It is called again
-	// when the subscription is live again after a lost connection. Never called
-	// from inside Bus.Subscribe.
+	// after Unheard, when it is live again.
 	Subscribed(ns, room string, gen uint64)
+	// Unheard says that no room is live any more, until Subscribed says so again.
+	// With Config.Recovery what is published meanwhile is delivered before that,
+	// or Missed is called.
+	Unheard()
+	// Missed says that messages of the journal were missed and will not be
+	// delivered. What is delivered next came after them. Only with Config.Recovery.
+	Missed()
+	// Replaced says that the socket has moved to another node, as the
+	// generation-th that has it.
+	Replaced(ns, sid string, generation uint64)
 }
 
 // State owns the Redis clients of a node.
@@ -126,6 +142,9 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 	}
 	if cfg.PresenceWindow < 0 {
 		return nil, fmt.Errorf("state: presence window %v is negative", cfg.PresenceWindow)
+	}
+	if cfg.PresenceGrace < 0 {
+		return nil, fmt.Errorf("state: presence grace %v is negative", cfg.PresenceGrace)
 	}
 	if cfg.Lease < 0 {
 		return nil, fmt.Errorf("state: lease %v is negative", cfg.Lease)
@@ -184,6 +203,7 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 	}
 	incarnation := newIncarnation()
 	l := newLink(o, cfg.Cache, "edge-"+cfg.Node+"-"+incarnation, cfg.Log, m)
+	l.journalled = cfg.Recovery
 	j := newJournal(cfg, incarnation, m)
 	b := newBus(cfg, l, j, socketio.Channels{Key: cfg.Key}, m)
 	sessions := newSessions(cfg, l, j, incarnation, m)
@@ -226,6 +246,9 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	wg.Go(func() { s.bus.publishLoop(ctx) })
 	wg.Go(func() { s.bus.subscribeLoop(ctx) })
 	wg.Go(func() { s.bus.announceLoop(ctx) })
+	wg.Go(func() { s.bus.repairLoop(ctx) })
+	wg.Go(func() { s.bus.probeLoop(ctx) })
+	wg.Go(func() { s.bus.trimLoop(ctx) })
 	wg.Go(func() { s.bus.requestLoop(ctx) })
 	wg.Go(func() { s.bus.countLoop(ctx) })
 	wg.Go(func() { s.bus.updateLoop(ctx, onPresence) })

@@ -30,6 +30,7 @@ func TestOpenChecksItsConfig(t *testing.T) {
 		{func(c *Config) { c.ProofLag = -time.Second }, "proof lag -1s"},
 		{func(c *Config) { c.Recovery, c.Retention = true, time.Minute }, "retention 1m0s is less than 4m13s"},
 		{func(c *Config) { c.Recovery, c.SessionWindow = true, time.Hour }, ""},
+		{func(c *Config) { c.PresenceGrace = -time.Second }, "presence grace -1s"},
 		{func(c *Config) { c.URL = "http://x" }, "invalid URL scheme"},
 		{func(c *Config) { c.URL = "redis://:secret@x:y:z" }, "redis URL"},
 		{func(c *Config) { c.URL = "redis://x?master_set=m" }, "Sentinel"},

@@ -2,10 +2,13 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/stellara/edge/metrics"
 )
 
 const subscribeBatch = 512 // channels of one SUBSCRIBE or UNSUBSCRIBE
@@ -72,14 +75,31 @@ func (b *Bus) announceLoop(ctx context.Context) {
 		}
 		b.subsMu.Lock()
 		batch, b.pending = b.pending, batch[:0]
+		hearing := b.hearing
 		b.subsMu.Unlock()
 		for _, a := range batch {
-			if a.ns == presenceNamespace {
-				b.updates.subscribed(a.room)
+			if !b.announceOne(a, hearing) {
+				break // what was live is not any more, and is announced again
 			}
-			b.deliverer.Subscribed(a.ns, a.room, a.gen)
 		}
 	}
+}
+
+// announceOne makes one announcement, unless a gap has opened since; they and
+// Deliverer.Unheard have an order.
+func (b *Bus) announceOne(a announcement, hearing uint64) bool {
+	b.ears.Lock()
+	defer b.ears.Unlock()
+	b.subsMu.Lock()
+	same := hearing == b.hearing
+	b.subsMu.Unlock()
+	if same {
+		if a.ns == presenceNamespace {
+			b.updates.subscribed(a.room)
+		}
+		b.deliverer.Subscribed(a.ns, a.room, a.gen)
+	}
+	return same
 }
 
 // subscribeLoop keeps one Pub/Sub connection until ctx ends.
@@ -100,10 +120,7 @@ func (b *Bus) subscribeLoop(ctx context.Context) {
 		known = c.gen
 		started := time.Now()
 		lost = b.listen(ctx, c)
-		b.subsMu.Lock()
-		b.session++ // what the old connection still confirms is void
-		b.subs.reset()
-		b.subsMu.Unlock()
+		b.unsubscribed(lost)
 		b.metrics.Subscriptions.Set(0)
 		if ctx.Err() != nil {
 			return
@@ -116,6 +133,24 @@ func (b *Bus) subscribeLoop(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// errDeaf ends a Pub/Sub connection that does not bring what Redis publishes.
+var errDeaf = errors.New("state: it does not bring the node's own probes")
+
+// unsubscribed says that the Pub/Sub connection is over.
+func (b *Bus) unsubscribed(why error) {
+	b.ears.Lock()
+	defer b.ears.Unlock()
+	b.subsMu.Lock()
+	b.session++ // what the old connection still confirms is void
+	b.subs.reset()
+	b.subsMu.Unlock()
+	cause := metrics.GapConnection
+	if errors.Is(why, errDeaf) {
+		cause = metrics.GapProbe
+	}
+	b.openGap(cause, "")
 }
 
 // listen opens a Pub/Sub connection, subscribes what is wanted, and follows
@@ -152,8 +187,12 @@ func (b *Bus) listen(ctx context.Context, c *clients) error {
 			return err
 		}
 	}
+	select {
+	case <-b.deaf: // which was the one before
+	default:
+	}
 	for {
-		if err := b.subscribeWanted(ctx, conn); err != nil {
+		if err := b.subscribeWanted(ctx, c, conn); err != nil {
 			return err
 		}
 		select {
@@ -164,17 +203,33 @@ func (b *Bus) listen(ctx context.Context, c *clients) error {
 				err = rueidis.ErrClosing
 			}
 			return err
+		case <-b.deaf:
+			return errDeaf
 		case <-b.wanted:
 		}
 	}
 }
 
 // subscribeWanted sends the difference between what is wanted and what was sent.
-func (b *Bus) subscribeWanted(ctx context.Context, conn rueidis.DedicatedClient) error {
+func (b *Bus) subscribeWanted(ctx context.Context, c *clients, conn rueidis.DedicatedClient) error {
 	for {
+		var changes commands
 		b.subsMu.Lock()
-		changes := b.subs.next(subscribeBatch)
+		fresh := len(b.subs.fresh)
+		namespaces := b.subs.fresh[:fresh:fresh]
+		if fresh == 0 {
+			changes = b.subs.next(subscribeBatch)
+		}
 		b.subsMu.Unlock()
+		if fresh > 0 {
+			if err := b.baseline(ctx, c, namespaces); err != nil {
+				return err
+			}
+			b.subsMu.Lock()
+			b.subs.fresh = b.subs.fresh[fresh:]
+			b.subsMu.Unlock()
+			continue
+		}
 		if changes.len() == 0 {
 			return nil
 		}
@@ -215,5 +270,8 @@ func (b *Bus) confirmed(session uint64, s rueidis.PubSubSubscription) {
 	b.metrics.Subscriptions.Set(float64(live))
 	if announce {
 		notify(b.announce)
+	}
+	if b.gaps.Load() > 0 {
+		notify(b.repair)
 	}
 }

@@ -15,6 +15,7 @@ type subscription struct {
 	rooms     []*roomWant    // the rooms a topic exists for; one, save for namespaces whose channels coincide
 	sent      bool           // the last command sent subscribes
 	pending   int            // commands not yet confirmed
+	restoring bool           // was wanted when the connection was lost, and is not live again yet
 	queued    bool           // in subscriptions.dirty
 }
 
@@ -28,6 +29,8 @@ type namespaceWant struct {
 	cover   []*subscription // those of base that a room relies on when it has no topic of its own
 	private []*subscription // as cover, for rooms of our own sockets
 	rooms   map[string]*roomWant
+	// withheld: messages may be missing, so that no room counts as live.
+	withheld bool
 }
 
 // roomWant is a room the node wants to hear.
@@ -39,7 +42,12 @@ type roomWant struct {
 	own       bool // needs are this room's own, not the namespace's
 }
 
+// live reports whether everything published to the room arrives, and nothing is
+// missing that came before.
 func (r *roomWant) live() bool {
+	if r.namespace.withheld {
+		return false
+	}
 	for _, s := range r.needs {
 		if !s.live() {
 			return false
@@ -62,10 +70,14 @@ type subscriptions struct {
 	channels   socketio.Channels
 	node, uid  string
 	byPattern  bool
+	control    string   // channel of the node alone, heard with the first namespace; "" if there is none
+	journalled bool     // namespaces have journals: a new one is withheld until hear
+	fresh      []string // namespaces of which the journal is not followed yet: nothing of theirs is to be sent
 	topics     map[topic]*subscription
 	namespaces map[string]*namespaceWant
 	dirty      []*subscription // to be looked at by next
 	baseDown   int             // namespace topics not live
+	restoring  int             // topics that are
 	liveCount  int
 }
 
@@ -81,8 +93,11 @@ func (s *subscriptions) open(ns string) *namespaceWant {
 	if n := s.namespaces[ns]; n != nil {
 		return n
 	}
-	n := &namespaceWant{name: ns, rooms: make(map[string]*roomWant)}
+	n := &namespaceWant{name: ns, rooms: make(map[string]*roomWant), withheld: s.journalled}
 	s.namespaces[ns] = n
+	if s.journalled {
+		s.fresh = append(s.fresh, ns)
+	}
 	add := func(name string, pattern bool) *subscription {
 		t := s.topic(topic{name, pattern})
 		if t.namespace == nil {
@@ -104,6 +119,13 @@ func (s *subscriptions) open(ns string) *namespaceWant {
 	} else {
 		add(s.channels.Broadcast(ns), false)
 		n.private = []*subscription{add(s.channels.PrivatePattern(ns, s.node), true)}
+	}
+	if s.control != "" && len(s.namespaces) == 1 {
+		if s.byPattern { // the in-process Redis keeps no order between patterns and channels
+			add(socketio.EscapeGlob(s.control), true)
+		} else {
+			add(s.control, false)
+		}
 	}
 	add(s.channels.Request(ns), false)
 	add(s.channels.Response(ns), false)
@@ -192,6 +214,43 @@ func (s *subscriptions) hears(ns string) bool {
 	return true
 }
 
+// controlLive reports whether the node's own channel is heard.
+func (s *subscriptions) controlLive() bool {
+	t := s.topics[topic{s.control, false}]
+	if s.byPattern {
+		t = s.topics[topic{socketio.EscapeGlob(s.control), true}]
+	}
+	return t != nil && t.live()
+}
+
+// withholdAll says that messages may be missing, of all namespaces.
+func (s *subscriptions) withholdAll() {
+	for _, n := range s.namespaces {
+		n.withheld = s.journalled
+	}
+}
+
+// hear says that nothing is missing of a namespace any more, and appends the
+// announcements that this allows.
+func (s *subscriptions) hear(ns string, into []announcement) []announcement {
+	n := s.namespaces[ns]
+	n.withheld = false
+	for _, r := range n.rooms {
+		if r.live() {
+			into = append(into, announcement{ns, r.name, r.gen})
+		}
+	}
+	return into
+}
+
+// restored says that t is live again, or not wanted any more.
+func (s *subscriptions) restored(t *subscription) {
+	if t.restoring {
+		t.restoring = false
+		s.restoring--
+	}
+}
+
 // wants reports whether the room is wanted.
 func (s *subscriptions) wants(ns, room string) bool {
 	n := s.namespaces[ns]
@@ -254,6 +313,7 @@ func (s *subscriptions) next(limit int) commands {
 // drop forgets a topic nobody wants and Redis no longer has.
 func (s *subscriptions) drop(t *subscription) {
 	if !t.wanted() && !t.sent && t.pending == 0 && !t.queued {
+		s.restored(t)
 		delete(s.topics, t.topic)
 	}
 }
@@ -269,6 +329,7 @@ func (s *subscriptions) confirm(name topic, into []announcement) []announcement 
 		s.drop(t)
 		return into
 	}
+	s.restored(t)
 	s.liveCount++
 	for _, r := range t.rooms {
 		if r.live() {
@@ -289,12 +350,18 @@ func (s *subscriptions) confirm(name topic, into []announcement) []announcement 
 
 // reset forgets all that Redis knew: the connection is a new one.
 func (s *subscriptions) reset() {
-	s.dirty, s.baseDown, s.liveCount = nil, 0, 0
+	s.dirty, s.baseDown, s.liveCount, s.restoring = nil, 0, 0, 0
+	again := func(t *subscription) {
+		t.queued, t.restoring = true, true
+		s.restoring++
+		s.dirty = append(s.dirty, t)
+	}
 	for _, n := range s.namespaces { // before the rooms: the node is ready sooner
 		for _, t := range n.base {
-			t.queued = true
-			s.dirty = append(s.dirty, t)
-			s.baseDown++
+			if t.namespace == n { // else another has it, too
+				again(t)
+				s.baseDown++
+			}
 		}
 	}
 	for name, t := range s.topics {
@@ -304,8 +371,7 @@ func (s *subscriptions) reset() {
 		case !t.wanted():
 			delete(s.topics, name)
 		default:
-			t.queued = true
-			s.dirty = append(s.dirty, t)
+			again(t)
 		}
 	}
 }

@@ -49,23 +49,29 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	m := metrics.New(registry, edgeVersion())
 
 	name, uid := randomID(8), randomID(6)
+	settings := engine.Config{
+		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, Node: name, UID: uid, Logger: log,
+	}
 	st, err := state.Open(state.Config{
 		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
 		Pattern: cfg.Subscriptions == subscribePattern, Cache: cfg.RedisCache,
-		PresenceWindow: cfg.PresenceWindow, Lease: cfg.PresenceLease, Log: log,
+		PresenceWindow: cfg.PresenceWindow, PresenceGrace: cfg.PresenceGrace, Lease: cfg.PresenceLease, Log: log,
+		Recovery: cfg.Recovery.enabled(), ProofLag: settings.ProofLag(),
 	}, m)
 	if err != nil {
 		return nil, err
 	}
-	srv, err := engine.New(engine.Config{
-		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, Node: name, UID: uid, Logger: log,
-	}, st.Bus(), m)
+	if cfg.Recovery.enabled() {
+		settings.Recovery = &engine.Recovery{Sessions: st.Sessions(), Journal: cfg.Recovery.journal}
+	}
+	srv, err := engine.New(settings, st.Bus(), m)
 	if err != nil {
 		return nil, errors.Join(err, st.Close(context.Background()))
 	}
 	ns := srv.Of("/", engine.Inline())
 	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
+	a.recovery = cfg.Recovery.enabled()
 	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
 	ready := &readiness{state: st.Ready}
 
@@ -79,7 +85,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	}
 	log.Info("starting", "version", edgeVersion(), "go", runtime.Version(), "node", name,
 		"listen", n.publicListener.Addr().String(), "admin", n.adminListener.Addr().String(),
-		"redis", cfg.redisName(), "subscriptions", cfg.subscriptionsInUse(), "auth", string(cfg.Auth), "max_conns", maxConns)
+		"redis", cfg.redisName(), "subscriptions", cfg.subscriptionsInUse(), "recovery", cfg.Recovery.String(), "auth", string(cfg.Auth), "max_conns", maxConns)
 	n.warn(maxConns, files)
 	return n, nil
 }
