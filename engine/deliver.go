@@ -115,15 +115,6 @@ func (s *Server) Subscribed(ns, room string, generation uint64) {
 	}
 }
 
-// Unheard says that no room is live until Subscribed says so again.
-func (s *Server) Unheard() {}
-
-// Missed says that messages were missed and will not be delivered.
-func (s *Server) Missed() {}
-
-// Replaced says that the socket has moved to another node.
-func (s *Server) Replaced(ns, sid string, generation uint64) {}
-
 // subscriber keeps the bus subscribed to what the hub needs.
 type subscriber struct{ s *Server }
 

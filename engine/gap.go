@@ -44,7 +44,7 @@ func (s *Server) Missed() {
 	if len(conns) == 0 {
 		return
 	}
-	s.log.Warn("messages were missed and cannot be repaired; closing the connections concerned", "conns", len(conns))
+	s.log.Info("closing the conns that may have missed messages", "conns", len(conns))
 	go s.closeInSteps(conns)
 }
 

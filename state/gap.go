@@ -38,6 +38,9 @@ func (b *Bus) openGap(cause metrics.Gap, turn string) {
 		b.gapSince = time.Now()
 	}
 	b.gaps.Store(int64(b.feed.opened()))
+	if turn == "" {
+		b.journal.missing(b.whole)
+	}
 	b.deliverer.Unheard()
 	notify(b.repair)
 }
@@ -90,9 +93,15 @@ func (b *Bus) hearsEntry(ns string, o socketio.Offset) bool {
 // that has arrived. The caller holds ears.
 func (b *Bus) hearsTail(stream string, tail socketio.Offset) {
 	for _, t := range b.feed.tracks {
-		if t.stream == stream && !t.mark(tail) {
+		if t.stream != stream {
+			continue
+		}
+		switch t.arrive(tail) {
+		case arrivedNew:
+			b.deliverer.Advanced(t.ns, tail)
+		case arrivedElsewhere:
 			b.openGap(metrics.GapEpoch, tail.Epoch)
-			t.mark(tail)
+			t.arrive(tail)
 		}
 	}
 }
@@ -320,6 +329,7 @@ func (r *repair) close(t *track, shown socketio.Offset) bool {
 		return false
 	}
 	if r.feed.opened() == 0 {
+		r.journal.repaired()
 		r.metrics.GapRepairs[r.feed.cause].Inc()
 		r.metrics.GapRepair.Observe(time.Since(r.gapSince).Seconds())
 	}

@@ -287,3 +287,5 @@ func (n *node) incarnation() string {
 	defer n.presence.mu.Unlock()
 	return n.presence.ledger.incarnation()
 }
+
+func (*recorder) Advanced(string, socketio.Offset) {}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,6 +61,7 @@ type Sessions struct {
 	scripts sessionScripts
 	key     string // Config.Key
 	tails   *tails
+	drop    func(incarnation, ns, sid string, generation uint64) // Bus.drop
 
 	incarnation string
 	window      time.Duration // with the margin
@@ -199,7 +201,10 @@ func (s *Sessions) Claim(c socketio.SessionClaim, done func(session *socketio.Cl
 }
 
 // Drop tells the node that had a socket before that it moved.
-func (s *Sessions) Drop(owner, ns, sid string, generation uint64) {} // TODO
+func (s *Sessions) Drop(owner, ns, sid string, generation uint64) {
+	incarnation, _, _ := strings.Cut(owner, ".")
+	s.drop(incarnation, ns, sid, generation)
+}
 
 // errorOf is a done that wants only the error.
 func errorOf(done func(error)) func(sessionResult) {

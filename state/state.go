@@ -103,6 +103,9 @@ type Deliverer interface {
 	// Missed says that messages of the journal were missed and will not be
 	// delivered. What is delivered next came after them. Only with Config.Recovery.
 	Missed()
+	// Advanced says that everything of the namespace's journal up to end was
+	// delivered, or is for nobody here.
+	Advanced(ns string, end socketio.Offset)
 	// Replaced says that the socket has moved to another node, as the
 	// generation-th that has it.
 	Replaced(ns, sid string, generation uint64)
@@ -207,7 +210,8 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 	j := newJournal(cfg, incarnation, m)
 	b := newBus(cfg, l, j, socketio.Channels{Key: cfg.Key}, m)
 	sessions := newSessions(cfg, l, j, incarnation, m)
-	j.onVoid = sessions.void
+	j.onVoid, j.onMissing, j.onRepaired = sessions.void, sessions.missingSince, sessions.repaired
+	sessions.drop = b.drop
 	return &State{
 		link:     l,
 		bus:      b,

@@ -261,8 +261,8 @@ func (t *tails) backward(ctx context.Context, c *client, ns string, tail *tail, 
 	}
 }
 
-// page is what one command read.
-type page struct {
+// tailPage is what one command read.
+type tailPage struct {
 	entries     []socketio.JournalEntry // in the order of the answer
 	read        int                     // how many it has, including those that are no messages
 	first, last socketio.Offset         // of the answer
@@ -271,7 +271,7 @@ type page struct {
 
 // page runs one XRANGE or XREVRANGE and makes sure of the epoch it ran in: epochs
 // do not come back.
-func (t *tails) page(ctx context.Context, c *client, ns string, tail *tail, command rueidis.Completed) (p page, err error) {
+func (t *tails) page(ctx context.Context, c *client, ns string, tail *tail, command rueidis.Completed) (p tailPage, err error) {
 	t.s.metrics.JournalReads.Inc()
 	started := time.Now()
 	call, cancel := context.WithTimeout(ctx, callTimeout)
