@@ -212,6 +212,13 @@ func TestSessionTakeover(t *testing.T) {
 	if since := one.joinSession(t, ref, "r", socketio.Offset{}); !since.IsZero() || b.session(t, "@r") != "" || b.session(t, "c") != "" {
 		t.Error("the old owner changed the session")
 	}
+	two.Sessions().Drop(c.Owner, "/", testSID, c.Generation)
+	eventually(t, "the old owner is told", func() error {
+		if one.wasCalled("replaced / " + testSID + " 2") {
+			return nil
+		}
+		return errNotYet
+	})
 	b.signed(t, two)
 	if back := one.granted(t, claimOf(socketio.Offset{})); back.Generation != 3 || back.Owner != two.Sessions().owner(1) {
 		t.Errorf("taken back: %+v", back.ClaimedSession)

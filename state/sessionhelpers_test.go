@@ -1,6 +1,7 @@
 package state
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -183,4 +184,11 @@ func (n *node) read(t testing.TB, after socketio.Offset) readResult {
 	c := make(chan readResult, 2)
 	n.Sessions().Read("/", after, func(e []socketio.JournalEntry, end socketio.Offset, err error) { c <- readResult{e, end, err} })
 	return await(t, "read", c)
+}
+
+// wasCalled reports whether the node's Responder was called so.
+func (r *recorder) wasCalled(what string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Contains(r.calls, what)
 }

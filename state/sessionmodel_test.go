@@ -32,8 +32,7 @@ type sessionModel struct {
 	open   bool  // the conn is
 	deaf   int64 // when the client stopped to receive; 0 while it does
 	sent   int   // how many of all were sent on the present conn, or received before
-	closed int64 // when the conn ended or its node was killed
-	killed bool
+	behind bool  // CaughtUp was not called yet
 	signed int64 // sign of the owner
 	cut    int64 // of the journal
 	trace  []string
@@ -72,7 +71,7 @@ func (m *sessionModel) create() {
 	res := m.run(sessionCreate, &sessionOp{kind: opCreate}, []string{j.hashKey(), j.streamKey("/")},
 		m.owner, m.epoch, "86400000", testSID, "/", "ann", "")
 	m.all, m.got, m.sent, m.after = nil, 0, 0, socketio.Offset{}
-	m.open, m.deaf, m.killed = true, 0, false
+	m.open, m.deaf, m.behind = true, 0, false
 	m.sign()
 	m.note("created at %v by %s", res.at, m.owner)
 }
@@ -107,8 +106,8 @@ func (m *sessionModel) receive() {
 
 // end ends the conn at its latest after the lag: closed, or killed with its node.
 func (m *sessionModel) end() {
-	m.open, m.closed = false, m.now
-	if m.killed = m.r.IntN(2) == 0; m.killed {
+	m.open, m.behind = false, false
+	if m.r.IntN(2) == 0 {
 		m.note("%s is killed, with the sign %d", m.owner, m.signed%10_000_000)
 		return
 	}
@@ -117,6 +116,7 @@ func (m *sessionModel) end() {
 }
 
 func (m *sessionModel) caughtUp() {
+	m.behind = false
 	m.run(sessionSave, &sessionOp{kind: opCaughtUp}, nil, m.owner, decimal(m.gen), "86400000", changes[opCaughtUp])
 	m.note("caught up")
 }
@@ -155,7 +155,7 @@ func (m *sessionModel) claim() bool {
 			m.t.Fatalf("a hole: entry %v was not received and cannot be read", at)
 		}
 	}
-	m.owner, m.gen, m.open, m.deaf, m.killed = owner, res.claimed.Generation, true, 0, false
+	m.owner, m.gen, m.open, m.deaf = owner, res.claimed.Generation, true, 0
 	m.sign()
 	if m.r.IntN(2) == 0 {
 		m.deaf = m.now
@@ -177,6 +177,37 @@ func (m *sessionModel) trim() {
 	cut := m.cut
 	m.b.do(m.t, "XTRIM", j.streamKey("/"), "MINID", decimal(cut))
 	m.b.do(m.t, "HSET", j.hashKey(), "cut:"+j.streamKey("/"), decimal(cut))
+}
+
+// step lets some time go by, and then something happen.
+func (m *sessionModel) step(results map[string]int) {
+	m.set(m.now + 1 + int64(m.r.IntN([]int{5, 2_000, 30_000, 120_000}[m.r.IntN(4)])))
+	if m.open && m.deaf > 0 && m.now >= m.deaf+modelLag { // noticed at the latest then
+		m.set(m.deaf + modelLag)
+		m.end()
+	}
+	if m.open && m.r.IntN(3) > 0 {
+		m.sign()
+	}
+	m.trim()
+	switch k := m.r.IntN(10); {
+	case k < 4:
+		m.publish()
+	case k < 5 && m.open && m.behind:
+		m.caughtUp()
+	case k < 6 && m.open && m.deaf == 0:
+		m.deaf = m.now
+		m.note("deaf")
+	case k < 7 && m.open:
+		m.end()
+	case k >= 8 && (!m.open || m.deaf > 0):
+		if m.behind = m.claim(); m.behind {
+			results["complete"]++
+			return
+		}
+		results["refused"]++
+		m.create()
+	}
 }
 
 // TestSessionModel: whatever happens when, a recovery that is called complete has no hole.
@@ -206,40 +237,8 @@ func TestSessionModel(t *testing.T) {
 		}
 		m.note("seed %d", seed)
 		m.create()
-		catchUp := false
 		for range 120 {
-			m.set(m.now + 1 + int64(m.r.IntN([]int{5, 2_000, 30_000, 120_000}[m.r.IntN(4)])))
-			if m.open && m.deaf > 0 && m.now >= m.deaf+modelLag { // noticed at the latest then
-				m.set(m.deaf + modelLag)
-				m.end()
-				catchUp = false
-			}
-			if m.open && m.r.IntN(3) > 0 {
-				m.sign()
-			}
-			m.trim()
-			switch k := m.r.IntN(10); {
-			case k < 4:
-				m.publish()
-			case k < 5 && m.open && catchUp:
-				m.caughtUp()
-				catchUp = false
-			case k < 6 && m.open && m.deaf == 0:
-				m.deaf = m.now
-				m.note("deaf")
-			case k < 7 && m.open:
-				m.end()
-				catchUp = false
-			case k >= 8 && (!m.open || m.deaf > 0):
-				if m.claim() {
-					results["complete"]++
-					catchUp = true
-				} else {
-					results["refused"]++
-					m.create()
-					catchUp = false
-				}
-			}
+			m.step(results)
 		}
 	}
 	if results["complete"] < 200 || results["refused"] < 50 {

@@ -367,3 +367,23 @@ func TestSessionsAfterAStandstill(t *testing.T) {
 		return nil
 	})
 }
+
+// While the node does not hear what is published, its sign proves no more, and
+// does so again some time after the repair.
+func TestSessionsWhileTheNodeHearsNothing(t *testing.T) {
+	b := realRedis(t)
+	n := b.sessionNode(t, "nodeAAAA", func(s *Sessions) { s.lag = 300 * time.Millisecond })
+	limited := func(want bool) {
+		t.Helper()
+		eventually(t, "the sign has a limit: "+strconv.FormatBool(want), func() error {
+			if sign := b.sign(t, n); sign == "" || strings.Contains(sign, " ") != want {
+				return errNotYet
+			}
+			return nil
+		})
+	}
+	limited(false)
+	b.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+	limited(true)
+	limited(false)
+}
