@@ -67,8 +67,8 @@ func (b Broadcast) Once(text string) Broadcast { b.once = text; return b }
 func (b Broadcast) Compress(on bool) Broadcast { b.flags.NoCompress = !on; return b }
 
 // Emit sends an event to the selected sockets. The error tells what is wrong
-// with the event, or that the publish queue is full; delivery itself is
-// at most once per connected socket, see the package documentation.
+// with the event, or that the publish queue is full; what
+// delivery promises is in the package documentation.
 func (b Broadcast) Emit(event string, args ...any) error {
 	p, err := encodeEvent(event, args)
 	if err != nil {

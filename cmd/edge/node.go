@@ -155,8 +155,8 @@ func (n *node) run(ctx context.Context) error {
 // serving names the listener in the error of an http.Server.
 func serving(name string, err error) error { return fmt.Errorf("%s: %w", name, err) }
 
-// shutdown ends the node in order: no new clients, no clients, no presence, no
-// Redis. stopState ends state.Run and waits for it. A step that fails or takes
+// shutdown ends the node in order: no new clients, no clients, their sessions
+// closed, no presence, no Redis. stopState ends state.Run and waits for it. A step that fails or takes
 // too long does not keep the next ones from running.
 func (n *node) shutdown(stopState func()) error {
 	began := time.Now()
@@ -199,11 +199,13 @@ func (n *node) end(ctx context.Context, stopState func()) error {
 	if errHTTP = named("end HTTP requests", errHTTP); errHTTP != nil {
 		_ = n.public.Close()
 	}
+	// Clients are on their way to other nodes, which want to find their sessions closed.
+	errSessions := named("store sessions", n.state.Sessions().Flush(ctx))
 	errPresence := named("release presence", n.state.Presence().Flush(ctx))
 	stopState()
 	errState := named("close Redis", n.state.Close(ctx))
 	_ = n.admin.Close() // last, so that metrics can be read until the end
-	return errors.Join(errClients, errHTTP, errPresence, errState)
+	return errors.Join(errClients, errHTTP, errSessions, errPresence, errState)
 }
 
 func named(step string, err error) error {
