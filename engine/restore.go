@@ -295,6 +295,8 @@ func (w *restoring) fail(err error) {
 	switch {
 	case errors.Is(err, errTooMuchMissed), errors.Is(err, socketio.ErrTooMuch):
 		result = metrics.RecoveryTooMuch
+	case errors.Is(err, socketio.ErrTrimmed):
+		result = metrics.RecoveryIncomplete
 	case errors.Is(err, errEpoch):
 		result = metrics.RecoveryEpoch
 	}

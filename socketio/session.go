@@ -2,8 +2,11 @@ package socketio
 
 import "errors"
 
-// ErrTooMuch ends a read of more of the journal than is kept in memory for it.
-var ErrTooMuch = errors.New("socketio: more of the journal than is replayed")
+// Errors that end a read of a journal.
+var (
+	ErrTooMuch = errors.New("socketio: more of the journal than is replayed")
+	ErrTrimmed = errors.New("socketio: the journal does not reach back so far")
+)
 
 // Session is what is stored of a socket so that its client gets it back on any node: Socket.IO's connection state
 // recovery. It is named by PID, the private session id that only the client is told.

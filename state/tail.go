@@ -90,7 +90,7 @@ func (t *tail) after(at socketio.Offset, need uint64) (entries []socketio.Journa
 	case t.from.After(at):
 		return nil, t.to, socketio.ErrTooMuch
 	case need < t.whole:
-		return nil, t.to, ErrTrimmed
+		return nil, t.to, socketio.ErrTrimmed
 	case !t.to.After(at):
 		return nil, at, nil
 	}

@@ -113,7 +113,7 @@ func TestReadOfATrimmedJournal(t *testing.T) {
 		if r := n.read(t, at[3]); r.err != nil || !slices.Equal(r.payloads(), numbers(4, 6)) {
 			t.Errorf("%q, %v", r.payloads(), r.err)
 		}
-		if r := n.read(t, at[0]); !errors.Is(r.err, ErrTrimmed) {
+		if r := n.read(t, at[0]); !errors.Is(r.err, socketio.ErrTrimmed) {
 			t.Errorf("%q, %v", r.payloads(), r.err)
 		}
 		if r := n.read(t, at[3]); r.err != nil || !slices.Equal(r.payloads(), numbers(4, 6)) {

@@ -56,7 +56,7 @@ func newTails(s *Sessions) *tails {
 // journal's end at a moment after the call. Slices are shared and must not be
 // written to. Where the position is of another epoch than end, there are none:
 // they cannot be compared. The error is socketio.ErrTooMuch if these are more than
-// 200,000 entries or 64 MiB, ErrTrimmed if some of them may be gone,
+// 200,000 entries or 64 MiB, socketio.ErrTrimmed if some of them may be gone,
 // ErrUnavailable if Redis was away for 5 s. What is older than was proved to be
 // received by the client of a session claimed within the last half minute may be
 // gone.
