@@ -111,11 +111,22 @@ func (g *gate) copy(c *gated, to, from net.Conn, toRedis bool) {
 // startBehind starts a node that reaches Redis through the gate.
 func (b *backend) startBehind(t testing.TB, g *gate, id string, change func(*Config)) *node {
 	t.Helper()
+	return b.startBehindWith(t, g, id, change, func(*node) {})
+}
+
+// startBehindWith prepares the node before it runs.
+func (b *backend) startBehindWith(t testing.TB, g *gate, id string, change func(*Config), prepare func(*node)) *node {
+	t.Helper()
 	direct := b.options
 	defer func() { b.options = direct }()
 	var err error
 	if b.options, err = parseURL("redis://" + g.l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	return b.start(t, id, change)
+	n := b.open(t, id, change)
+	prepare(n)
+	n.Bus().Open("/")
+	n.run(t)
+	eventually(t, "node is ready", n.Ready)
+	return n
 }

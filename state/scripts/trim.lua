@@ -9,7 +9,8 @@
 --   cut:<stream>   ms: every entry whose ms is not below it is still there
 -- Both only ever grow. They are exact where age removes (the newest entry that is
 -- too old is known before it goes), so that a node which has that one knows that
--- it misses nothing; where length removes they are on the safe side.
+-- it misses nothing; where length removes they are on the safe side. What they
+-- count as gone may still be there for a while: Redis removes whole blocks.
 --
 -- If Redis is too full to write that down, the epoch ends: better than a journal
 -- that cannot be trimmed.
