@@ -33,7 +33,6 @@ var (
 	ErrReleased    = errors.New("state: released before it was stored")
 	ErrNoSocket    = errors.New("state: socket is not connected here")
 
-
 	ErrTooManyRequests = errors.New("state: too many requests wait for answers")
 	ErrAnswersTooLarge = errors.New("state: the answers to requests exceed 64 MiB")
 )
