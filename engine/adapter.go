@@ -60,7 +60,7 @@ func (s *Server) LocalJoin(ns string, o socketio.BroadcastOptions, rooms []strin
 	s.collect(ns, o, func(sockets []*Socket) {
 		for _, so := range sockets {
 			for _, r := range rooms {
-				so.Join(r, nil)
+				so.joinBehind(r)
 			}
 		}
 	})
@@ -71,7 +71,7 @@ func (s *Server) LocalLeave(ns string, o socketio.BroadcastOptions, rooms []stri
 	s.collect(ns, o, func(sockets []*Socket) {
 		for _, so := range sockets {
 			for _, r := range rooms {
-				so.Leave(r)
+				so.Leave(r, nil)
 			}
 		}
 	})

@@ -17,6 +17,7 @@ type Broadcast struct {
 	rooms  []string
 	except []string
 	flags  socketio.Flags
+	once   string
 }
 
 func (n *Namespace) broadcast() Broadcast { return Broadcast{nsp: n} }
@@ -57,12 +58,17 @@ func (b Broadcast) Volatile() Broadcast { b.flags.Volatile = true; return b }
 // Local keeps the event on this node; it does not go through Redis.
 func (b Broadcast) Local() Broadcast { b.flags.Local = true; return b }
 
+// Once lets the event count once: of several with the same text, on any node,
+// within 5 minutes, the first is delivered and the others are not, and no error.
+// An event's text should name its sender, and be shorter than 200 bytes.
+func (b Broadcast) Once(text string) Broadcast { b.once = text; return b }
+
 // Compress says whether the event may be compressed, where compression is on.
 func (b Broadcast) Compress(on bool) Broadcast { b.flags.NoCompress = !on; return b }
 
 // Emit sends an event to the selected sockets. The error tells what is wrong
-// with the event, or that the publish queue is full; delivery itself is
-// at most once per connected socket, see the package documentation.
+// with the event, or that the publish queue is full; what
+// delivery promises is in the package documentation.
 func (b Broadcast) Emit(event string, args ...any) error {
 	p, err := encodeEvent(event, args)
 	if err != nil {
@@ -105,6 +111,7 @@ func (b Broadcast) local(p *Payload) {
 	}
 	m := newMessage(socketio.AppendPacket(make([]byte, 0, len(p.JSON)+32), &pkt), p.Attachments)
 	m.Volatile = b.flags.Volatile
+	m.Namespace, m.Stamp = b.nsp.number, srv.recovery != nil
 	m.Arrived = time.Now()
 	if t, ok := srv.target(b.nsp, b.rooms, b.except); ok {
 		srv.hub.Deliver(m, t)
@@ -119,15 +126,18 @@ func (b Broadcast) publish(p *Payload, done func(error)) error {
 		return fmt.Errorf("engine: event data: %w", err)
 	}
 	seq, sent := srv.flights.take()
+	journal := b.journals()
 	payload := socketio.AppendBroadcast(make([]byte, 0, len(data)+96), &socketio.Broadcast{
 		UID: srv.cfg.UID, Namespace: b.nsp.name, Data: data,
-		Rooms: b.rooms, Except: b.except, Flags: b.flags, Seq: seq,
+		Rooms: b.rooms, Except: b.except, Flags: b.flags, Seq: seq, Journal: journal,
 	})
 	room := ""
 	if len(b.rooms) == 1 {
 		room = b.rooms[0]
 	}
-	return srv.bus.Publish(socketio.Publication{Namespace: b.nsp.name, Room: room, Payload: payload, Sent: sent, Done: done})
+	return srv.bus.Publish(socketio.Publication{
+		Namespace: b.nsp.name, Room: room, Payload: payload, Journal: journal, Once: b.once, Sent: sent, Done: done,
+	})
 }
 
 // distinct removes repeated names, keeping the order.

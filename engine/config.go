@@ -57,8 +57,17 @@ type Config struct {
 	// answer of a polling session, for balancers that stick to cookies.
 	Cookie *http.Cookie
 
+	// Recovery, if not nil, gives clients that lost their connection their sockets back.
+	Recovery *Recovery
+
 	Logger *slog.Logger // slog.Default
 }
+
+// ProofLag is the time after which everything sent on an open conn has been
+// received: every ping is behind it, and a conn that does not answer one is
+// closed. A timeout may be extended once, before the answer that proves the most
+// and again before the one that is missing.
+func (c *Config) ProofLag() time.Duration { return c.PingInterval + 4*c.PingTimeout + 3*c.tick() }
 
 // withDefaults returns the config with defaults filled in, or an error that
 // names every field that is wrong.
@@ -77,6 +86,12 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.Node, randomID(6))
 	def(&c.UID, randomID(6)[:6])
 	def(&c.Logger, slog.Default())
+
+	if c.Recovery != nil {
+		r := *c.Recovery
+		def(&r.Window, 2*time.Minute)
+		c.Recovery = &r
+	}
 
 	var errs []error
 	if !strings.HasPrefix(c.Path, "/") || !strings.HasSuffix(c.Path, "/") {

@@ -215,7 +215,7 @@ func (c *conn) Drained(now fanout.Tick) fanout.Tick {
 func (c *conn) Abort(reason metrics.Close) {
 	if c.state.CompareAndSwap(connOpen, connClosing) {
 		c.srv.m.Closes[reason].Inc()
-		c.leaveAll(disconnectReason(reason))
+		c.leaveAll(disconnectReason(reason), fateOf(reason))
 	}
 	c.abort()
 }
@@ -243,7 +243,7 @@ func (c *conn) close(reason metrics.Close, code websocket.Code) {
 		return
 	}
 	c.srv.m.Closes[reason].Inc()
-	c.leaveAll(disconnectReason(reason))
+	c.leaveAll(disconnectReason(reason), fateOf(reason))
 	if c.poll != nil && !c.poll.overtaken() {
 		c.poll.close(reason)
 		return
@@ -270,7 +270,7 @@ func (c *conn) transportClosed(err error) {
 			reason = metrics.CloseTransportError
 		}
 		c.srv.m.Closes[reason].Inc()
-		c.leaveAll(disconnectReason(reason))
+		c.leaveAll(disconnectReason(reason), fateOf(reason))
 	}
 	if c.poll != nil {
 		c.srv.sessions.remove(c.sid)
@@ -292,13 +292,13 @@ func (c *conn) guard(f func()) {
 }
 
 // leaveAll ends all sockets of the conn.
-func (c *conn) leaveAll(reason string) {
+func (c *conn) leaveAll(reason string, f fate) {
 	c.mu.Lock()
 	sockets := c.sockets
 	c.sockets = nil
 	c.mu.Unlock()
 	for _, s := range sockets {
-		s.leave(reason)
+		s.leave(reason, f)
 	}
 }
 
@@ -311,7 +311,7 @@ func (c *conn) disconnectAll() {
 	c.mu.Unlock()
 	for _, s := range sockets {
 		_ = s.sendPacket(&socketio.Packet{Type: socketio.Disconnect}, nil, false)
-		s.leave(ReasonServerNamespaceDisconnect)
+		s.leave(ReasonServerNamespaceDisconnect, deleteSession)
 	}
 }
 
@@ -336,6 +336,20 @@ func (c *conn) add(s *Socket) bool {
 	}
 	c.sockets = append(c.sockets, s)
 	return true
+}
+
+// replace puts s in the place of old; it reports false if old is not there any more.
+func (c *conn) replace(old, s *Socket) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.sockets {
+		if c.sockets[i] == old {
+			c.sockets = append(c.sockets[:i:i], c.sockets[i:]...)
+			c.sockets[i] = s
+			return true
+		}
+	}
+	return false
 }
 
 // remove takes s out of the conn.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,11 @@ func (s *Server) Deliver(ns, room string, payload []byte) {
 // deliver is Deliver in its turn.
 func (s *Server) deliver(ns, room string, payload []byte) {
 	n := s.namespace(ns)
+	entry, journalled := socketio.EntryOf(payload)
+	journalled = journalled && s.recovery != nil
+	if n != nil && journalled {
+		n.reached(entry)
+	}
 	if n == nil || room != "" && s.hub.Room(n.key(room)) == nil && s.sockets.get(room, n) == nil {
 		s.m.Drops[metrics.DropNoMembers].Inc()
 		return
@@ -56,7 +62,17 @@ func (s *Server) deliver(ns, room string, payload []byte) {
 		s.log.Debug("message from Redis ignored", "namespace", ns, "error", err)
 		return
 	}
+	if journalled && !b.HasID {
+		text = appendOffset(text, entry)
+		s.text = text[:0]
+	}
 	m := newMessage(text, attachments)
+	m.Namespace = n.number
+	if journalled {
+		m.ID = s.recovery.epochs.id(entry)
+	} else {
+		m.Stamp = s.recovery != nil && !b.HasID
+	}
 	if len(m.Frame) > s.maxPacket {
 		s.m.Drops[metrics.DropTooBig].Inc()
 		return
@@ -70,21 +86,34 @@ func (s *Server) deliver(ns, room string, payload []byte) {
 	s.hub.Deliver(m, t)
 }
 
+// reached says how far the namespace's journal was delivered.
+func (n *Namespace) reached(o socketio.Offset) {
+	n.at.mu.Lock()
+	defer n.at.mu.Unlock()
+	if o.Epoch != n.at.offset.Epoch || o.After(n.at.offset) {
+		n.at.offset = o
+	}
+}
+
+// position is how far the namespace's journal was delivered.
+func (n *Namespace) position() socketio.Offset {
+	n.at.mu.Lock()
+	defer n.at.mu.Unlock()
+	return n.at.offset
+}
+
+// position guards how far a journal was delivered.
+type position struct {
+	mu     sync.Mutex // taken alone
+	offset socketio.Offset
+}
+
 // Subscribed says that the room's subscription of that generation is live.
 func (s *Server) Subscribed(ns, room string, generation uint64) {
 	if n := s.namespace(ns); n != nil {
 		s.hub.Live(n.key(room), generation)
 	}
 }
-
-// Unheard says that no room is live until Subscribed says so again.
-func (s *Server) Unheard() {}
-
-// Missed says that messages were missed and will not be delivered.
-func (s *Server) Missed() {}
-
-// Replaced says that the socket has moved to another node.
-func (s *Server) Replaced(ns, sid string, generation uint64) {}
 
 // subscriber keeps the bus subscribed to what the hub needs.
 type subscriber struct{ s *Server }

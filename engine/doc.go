@@ -30,8 +30,14 @@
 // # Guarantees
 //
 // All members of a room see the room's messages in one order, on all nodes.
-// Delivery is at most once: a message is lost for a client that is not connected
-// or that reads too slowly, and for all clients of a node while its connection
-// to Redis is broken. Every other loss has a name, which is a metric label: see
-// package metrics.
+//
+// With Config.Recovery a message that is journalled and that the bus accepted
+// reaches every member exactly once and in order, also a member that lost its
+// connection and comes back in time, to whatever node: see Recovery. Where that
+// cannot be proved the conn is closed, or its return is not recovered; there is
+// never a silent hole. Volatile events, Local broadcasts, and what Emit sends to
+// one socket are at most once, and so is everything without Config.Recovery: a
+// message is lost for a client that is not connected or that reads too slowly,
+// and for all clients of a node while its connection to Redis is broken. Every
+// loss has a name, which is a metric label: see package metrics.
 package engine

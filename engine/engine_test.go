@@ -307,7 +307,7 @@ func TestRoomsAndOperators(t *testing.T) {
 		n.On("leave", func(s *engine.Socket, e *engine.Event) {
 			var room string
 			_ = e.Bind(0, &room)
-			s.Leave(room)
+			s.Leave(room, nil)
 			_ = e.Ack()
 		})
 		n.On("cast", func(s *engine.Socket, e *engine.Event) {

@@ -131,6 +131,22 @@ func (t *socketTable) get(room string, n *Namespace) *Socket {
 	return s
 }
 
+// each calls f for every socket, without a lock.
+func (t *socketTable) each(f func(*Socket)) {
+	var all []*Socket
+	for i := range t.stripes {
+		st := &t.stripes[i]
+		st.mu.RLock()
+		for _, s := range st.m {
+			all = append(all, s)
+		}
+		st.mu.RUnlock()
+	}
+	for _, s := range all {
+		f(s)
+	}
+}
+
 // ids appends the ids of the namespace's sockets to dst.
 func (t *socketTable) ids(n *Namespace, dst []string) []string {
 	for i := range t.stripes {

@@ -20,13 +20,14 @@ var ErrQueueFull = errors.New("engine: publish queue is full")
 // order, by one goroutine.
 type loopback struct {
 	s       *Server
+	memory  *memory // nil without recovery
 	queue   chan socketio.Publication
 	stop    chan struct{}
 	stopped sync.WaitGroup
 }
 
-func newLoopback(s *Server) *loopback {
-	l := &loopback{s: s, queue: make(chan socketio.Publication, loopbackQueue), stop: make(chan struct{})}
+func newLoopback(s *Server, m *memory) *loopback {
+	l := &loopback{s: s, memory: m, queue: make(chan socketio.Publication, loopbackQueue), stop: make(chan struct{})}
 	l.stopped.Go(l.run)
 	return l
 }
@@ -36,30 +37,48 @@ func (l *loopback) run() {
 		select {
 		case <-l.stop:
 			return
-		case m := <-l.queue:
-			if m.Sent != nil {
-				m.Sent()
+		case p := <-l.queue:
+			if p.Sent != nil {
+				p.Sent()
 			}
-			l.s.Deliver(m.Namespace, m.Room, m.Payload)
-			if m.Done != nil {
-				m.Done(nil)
+			if l.memory == nil {
+				l.s.Deliver(p.Namespace, p.Room, p.Payload)
+			} else {
+				l.publish(&p)
 			}
+			settled(p.Done, nil)
 		}
 	}
+}
+
+// publish delivers a message where the journal is written: who reads that after
+// something was delivered finds it there.
+func (l *loopback) publish(p *socketio.Publication) {
+	delivered := make(chan struct{})
+	l.memory.do(func() {
+		defer close(delivered)
+		if payload := l.memory.publish(p); payload != nil {
+			l.s.Deliver(p.Namespace, p.Room, payload)
+		}
+	})
+	<-delivered
 }
 
 func (l *loopback) close() {
 	close(l.stop)
 	l.stopped.Wait()
+	if l.memory != nil {
+		l.memory.close()
+	}
 }
 
 // Open implements Bus; there is nothing to do.
 func (l *loopback) Open(string) {}
 
 // Publish implements Bus.
-func (l *loopback) Publish(m socketio.Publication) error {
+func (l *loopback) Publish(p socketio.Publication) error {
 	select {
-	case l.queue <- m:
+	case l.queue <- p:
 		return nil
 	default:
 		return ErrQueueFull
@@ -89,25 +108,19 @@ func (l *loopback) AllRooms(ns string, done func([]string, error)) {
 // SocketsJoin implements Fleet.
 func (l *loopback) SocketsJoin(ns string, o socketio.BroadcastOptions, rooms []string, done func(error)) {
 	l.s.LocalJoin(ns, o, rooms)
-	finish(done)
+	settled(done, nil)
 }
 
 // SocketsLeave implements Fleet.
 func (l *loopback) SocketsLeave(ns string, o socketio.BroadcastOptions, rooms []string, done func(error)) {
 	l.s.LocalLeave(ns, o, rooms)
-	finish(done)
+	settled(done, nil)
 }
 
 // DisconnectSockets implements Fleet.
 func (l *loopback) DisconnectSockets(ns string, o socketio.BroadcastOptions, closeConn bool, done func(error)) {
 	l.s.LocalDisconnect(ns, o, closeConn)
-	finish(done)
-}
-
-func finish(done func(error)) {
-	if done != nil {
-		done(nil)
-	}
+	settled(done, nil)
 }
 
 // BroadcastWithAck implements Fleet.

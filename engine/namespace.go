@@ -21,8 +21,10 @@ type Namespace struct {
 	number    uint32
 	inline    bool
 	acks      *ackTable
+	recoverer Recoverer
 
 	count atomic.Int64 // connected sockets
+	at    position
 
 	mu    sync.Mutex // serialises writers of table; taken alone
 	table atomic.Pointer[hooks]
@@ -160,11 +162,25 @@ func (n *Namespace) admit(s *Socket, middleware []Middleware, i int) {
 	}
 }
 
-// connect makes the socket a member, answers the client and runs the connection handlers.
+// connect takes in a socket that was admitted: with recovery after its session
+// is stored.
 func (n *Namespace) connect(s *Socket) {
+	if n.srv.recovery != nil {
+		n.srv.recovery.create(s)
+		return
+	}
+	n.welcome(s, fanout.ID{})
+}
+
+// welcome makes the socket a member of what is after start, answers the client
+// and runs the connection handlers.
+func (n *Namespace) welcome(s *Socket, start fanout.ID) {
 	s.mu.Lock()
 	if s.state != socketPending {
 		s.mu.Unlock()
+		if ref := s.ref(); ref.PID != "" { // nobody was told of it
+			n.srv.recovery.Delete(ref, nil)
+		}
 		return
 	}
 	s.state = socketConnected
@@ -173,12 +189,12 @@ func (n *Namespace) connect(s *Socket) {
 	n.count.Add(1)
 	srv.m.Sockets.Inc()
 	srv.sockets.put(s)
+	if !start.IsZero() {
+		srv.hub.SetFloor(&s.member, start)
+	}
 	srv.hub.Join(&s.member, n.key(""), fanout.ID{}, nil)
 	s.conn.joined.Store(true)
-
-	data := append([]byte(`{"sid":"`), s.id[:]...)
-	data = append(data, `"}`...)
-	s.sendPacket(&socketio.Packet{Type: socketio.Connect, Data: data}, nil, false)
+	_ = s.sendPacket(n.connectPacket(s), nil, false) // it is connected
 
 	run := func() {
 		for _, f := range n.hooks().connection {
@@ -193,11 +209,20 @@ func (n *Namespace) connect(s *Socket) {
 	s.post(task{run: run})
 }
 
+// connectPacket is the answer to the socket's CONNECT.
+func (n *Namespace) connectPacket(s *Socket) *socketio.Packet {
+	data := append(append(make([]byte, 0, 64), `{"sid":"`...), s.id[:]...)
+	if ref := s.ref(); ref.PID != "" {
+		data = append(append(data, `","pid":"`...), ref.PID...)
+	}
+	return &socketio.Packet{Type: socketio.Connect, Namespace: n.nameBytes, Data: append(data, `"}`...)}
+}
+
 // refuse answers the client with CONNECT_ERROR and forgets the socket.
 func (n *Namespace) refuse(s *Socket, err error) {
 	n.srv.m.Refusals[metrics.RefusalMiddleware].Inc()
 	s.conn.remove(s)
-	s.leave("")
+	s.leave("", deleteSession)
 	data := append([]byte(`{"message":`), socketio.AppendString(nil, err.Error())...)
 	if ce, ok := err.(*ConnectError); ok && ce.Data != nil {
 		if p, perr := encodeArgs(nil, []any{ce.Data}); perr == nil && len(p.Attachments) == 0 {

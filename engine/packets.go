@@ -197,7 +197,7 @@ func (c *conn) onWhole(p *socketio.Packet, attachments [][]byte) {
 		c.onAck(s, p, attachments)
 	case socketio.Disconnect:
 		c.remove(s)
-		s.leave(ReasonClientNamespaceDisconnect)
+		s.leave(ReasonClientNamespaceDisconnect, deleteSession)
 	default: // CONNECT_ERROR is a server's
 		c.refuse(errors.New("packet type that only servers send"))
 	}
@@ -230,14 +230,16 @@ func (c *conn) onConnect(p *socketio.Packet) {
 		return
 	}
 	s := &Socket{conn: c, nsp: n, id: c.srv.ids.next(), auth: slices.Clone(p.Data)}
+	if c.srv.recovery != nil {
+		s.session = &session{}
+	}
 	s.member.Init(&c.fan, s)
 	if !c.add(s) {
 		return
 	}
-	h := n.hooks()
 	if n.inline {
-		n.admit(s, h.middleware, 0)
+		n.recover(s)
 		return
 	}
-	s.post(task{bytes: len(p.Data) + 256, run: func() { n.admit(s, h.middleware, 0) }})
+	s.post(task{bytes: len(p.Data) + 256, run: func() { n.recover(s) }})
 }

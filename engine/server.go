@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -22,7 +23,7 @@ type Bus interface {
 	// Open makes the node serve a namespace.
 	Open(ns string)
 	// Publish queues an adapter message. An error means that nothing was queued.
-	Publish(socketio.Publication) error
+	Publish(p socketio.Publication) error
 	// Subscribe wants a room's channel; generation is given back by Subscribed.
 	Subscribe(ns, room string, generation uint64)
 	// Unsubscribe gives that generation of the room up.
@@ -82,6 +83,8 @@ type Server struct {
 	numbered   []*Namespace
 	dynamic    []dynamicNamespace
 
+	recovery *recovery // nil without; set by New, then read-only
+
 	order *sequence // of what arrives from the bus
 
 	// Owned by whose turn it is in order.
@@ -97,6 +100,9 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
+	}
+	if bus != nil && cfg.Recovery != nil && cfg.Recovery.Sessions == nil {
+		return nil, errors.New("engine: Recovery without Sessions needs a server without a Bus")
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger, m: m, bus: bus,
@@ -114,11 +120,22 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		namespaces: make(map[string]*Namespace),
 		order:      newSequence(),
 	}
+	if cfg.Recovery != nil {
+		s.recovery = &recovery{Sessions: cfg.Recovery.Sessions, journal: cfg.Recovery.Journal}
+	}
 	if bus == nil {
-		s.loopback = newLoopback(s)
+		var own *memory
+		if s.recovery != nil && s.recovery.Sessions == nil {
+			own = newMemory(cfg.Recovery.Window, cfg.ProofLag())
+			s.recovery.Sessions = own
+			go own.run()
+		}
+		s.loopback = newLoopback(s, own)
 		s.bus = s.loopback
 	}
-	s.hub = fanout.New(fanout.Config{Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes}, subscriber{s}, m)
+	s.hub = fanout.New(fanout.Config{
+		Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp,
+	}, subscriber{s}, m)
 	t := s.hub.Ticks
 	s.ticks = tickTable{
 		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout),

@@ -27,6 +27,7 @@ type Socket struct {
 	mu       sync.Mutex // guards the fields below; taken alone
 	state    socketState
 	data     any
+	session  *session           // nil without recovery; the pointer is set with the fields above
 	handlers map[string]Handler // of this socket only; nil until the first On
 }
 
@@ -67,11 +68,36 @@ func (s *Socket) Data() any {
 	return s.data
 }
 
-// SetData attaches a value to the socket.
+// SetData attaches a value to the socket. With recovery it is stored as JSON.
 func (s *Socket) SetData(v any) {
 	s.mu.Lock()
 	s.data = v
 	s.mu.Unlock()
+	if ref := s.ref(); ref.PID != "" {
+		s.conn.srv.recovery.SetData(ref, encodeData(v))
+	}
+}
+
+// SetUser says who the client is, for middleware to call: with recovery, the
+// socket is given back to nobody else.
+func (s *Socket) SetUser(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.session != nil && s.session.pid == "" {
+		s.session.user = user
+	}
+}
+
+// Recovered reports whether the socket came back: it has the id, the rooms and
+// the data that it had before its conn was lost.
+func (s *Socket) Recovered() bool { return s.session != nil && s.session.recovered }
+
+// Generation counts the times the socket was recovered, from 0.
+func (s *Socket) Generation() uint64 {
+	if g := s.ref().Generation; g > 0 {
+		return g - 1
+	}
+	return 0
 }
 
 // Connected reports whether the socket is in its namespace.
@@ -98,32 +124,6 @@ func (s *Socket) Rooms() []string { return s.member.Rooms([]string{s.ID()}) }
 // In reports whether the socket is in the room.
 func (s *Socket) In(room string) bool {
 	return room == s.ID() || s.member.In(s.nsp.key(room))
-}
-
-// Join makes the socket a member of the room. done, if not nil, is called once:
-// with nil as soon as this node is subscribed to the room, or with
-// ErrDisconnected. It may be called from another goroutine and must not block.
-func (s *Socket) Join(room string, done func(error)) {
-	var live func()
-	if done != nil {
-		live = func() { done(nil) }
-	}
-	if room == "" || room == s.ID() { // its own room it is always in
-		if live != nil {
-			live()
-		}
-		return
-	}
-	if !s.conn.srv.hub.Join(&s.member, s.nsp.key(room), fanout.ID{}, live) && done != nil {
-		done(ErrDisconnected)
-	}
-}
-
-// Leave ends the membership of the room.
-func (s *Socket) Leave(room string) {
-	if room != "" {
-		s.conn.srv.hub.Leave(&s.member, s.nsp.key(room))
-	}
 }
 
 // Emit sends an event to this client, in order with its other direct emits.
@@ -181,7 +181,7 @@ func (s *Socket) Disconnect(closeConn bool) {
 	}
 	s.sendPacket(&socketio.Packet{Type: socketio.Disconnect}, nil, false)
 	s.conn.remove(s)
-	s.leave(ReasonServerNamespaceDisconnect)
+	s.leave(ReasonServerNamespaceDisconnect, deleteSession)
 }
 
 // sendPacket encodes a packet of the socket's namespace and hands it to the shard.
@@ -204,10 +204,11 @@ func (s *Socket) sendPacket(p *socketio.Packet, attachments [][]byte, volatile b
 	}
 	m := newMessage(socketio.AppendPacket(make([]byte, 0, len(p.Data)+32), p), attachments)
 	m.Volatile = volatile
+	m.Namespace, m.Stamp = s.nsp.number, s.session != nil && !p.HasID && p.Type != socketio.Connect && p.Type != socketio.Disconnect
 	if len(m.Frame) > s.conn.srv.maxPacket {
 		return ErrTooLarge
 	}
-	s.conn.srv.hub.Send(&s.conn.fan, m)
+	s.conn.srv.hub.SendMember(&s.member, m)
 	return nil
 }
 
@@ -251,8 +252,9 @@ func (s *Socket) guard(f func()) {
 }
 
 // leave ends the socket: its handlers for disconnecting and disconnect run after
-// what is queued. The first reason counts.
-func (s *Socket) leave(reason string) {
+// what is queued. The first reason counts. What becomes of its session is decided
+// before anything else: the client may be back at once.
+func (s *Socket) leave(reason string, f fate) {
 	s.mu.Lock()
 	was := s.state
 	s.state = socketDisconnected
@@ -264,6 +266,12 @@ func (s *Socket) leave(reason string) {
 		s.conn.srv.hub.CloseMember(&s.member)
 		return
 	}
+	r := s.conn.srv.recovery
+	if r != nil {
+		r.ending.begin(s.id)
+		r.end(s, f)
+		s.releaseOwn()
+	}
 	s.conn.srv.sockets.remove(s)
 	s.nsp.count.Add(-1)
 	s.conn.srv.m.Sockets.Dec()
@@ -274,6 +282,9 @@ func (s *Socket) leave(reason string) {
 		s.conn.srv.hub.CloseMember(&s.member)
 		for _, h := range s.nsp.hooks().disconnect {
 			s.guard(func() { h(s, reason) })
+		}
+		if r != nil {
+			r.ending.finish(s.id)
 		}
 	})
 }

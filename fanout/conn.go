@@ -35,7 +35,6 @@ type Conn struct {
 	head, tail *entry // outbox, oldest first
 	queued     int    // bytes in the outbox
 	next, prev *Conn  // timer wheel slot
-	floor      ID     // replayed up to here: older journalled messages are skipped
 	deadline   Tick
 	flags      connFlags
 
@@ -53,6 +52,7 @@ const (
 	connDrained                        // Sink.Drained was called
 	connDetached                       // gone; later operations are ignored
 	connInWheel
+	connReplaying // in shard.replays
 )
 
 // entry is one place in an outbox; entries are recycled by their shard.
@@ -117,6 +117,12 @@ func (c *Conn) makeRoom(n int) bool {
 
 // append adds m at the tail and marks the conn dirty.
 func (c *Conn) append(m *Message) {
+	c.add(m)
+	c.shard.markDirty(c)
+}
+
+// add adds m at the tail, for a conn that is dirty or is being written.
+func (c *Conn) add(m *Message) {
 	s := c.shard
 	e := s.entry()
 	e.msg = m
@@ -127,7 +133,6 @@ func (c *Conn) append(m *Message) {
 	}
 	c.tail = e
 	c.queued += len(m.Frame)
-	s.markDirty(c)
 }
 
 // dropVolatile removes what may be dropped, to make room for what may not.

@@ -20,6 +20,9 @@ type Config struct {
 	OutboxBytes int           // bound of one conn's outbox and backlog; default 4 MiB
 	Inbox       int           // bound of deliveries waiting in one shard; default 65,536
 	Linger      time.Duration // how long an empty room keeps its subscription; default 10 s
+	// Stamp returns m with a position added, as a new message. It is called on
+	// shards and must not block; nil: messages are not stamped.
+	Stamp func(m *Message, id ID) *Message
 }
 
 // Subscriber keeps the bus subscribed to what the hub needs. Calls must not
@@ -124,10 +127,6 @@ func (h *Hub) Open(c *Conn) { c.Wrote(1) }
 // members must be closed by CloseMember.
 func (h *Hub) Detach(c *Conn) { c.shard.enqueue(op{kind: opDetach, conn: c}) }
 
-// SetFloor says that c got every journalled message up to id by replay:
-// deliveries after this call skip what is not later. A floor never sinks.
-func (h *Hub) SetFloor(c *Conn, id ID) { c.shard.enqueue(op{kind: opFloor, conn: c, id: id}) }
-
 // End sends last, if not nil, after everything queued; nothing may follow it.
 // Sink.Drained is called when the kernel has it all.
 func (h *Hub) End(c *Conn, last *Message) {
@@ -136,7 +135,13 @@ func (h *Hub) End(c *Conn, last *Message) {
 
 // Send sends m to one conn, in order with its other sends. It reports false when
 // the conn's bound is reached; the conn is then closed as a slow reader.
-func (h *Hub) Send(c *Conn, m *Message) bool {
+func (h *Hub) Send(c *Conn, m *Message) bool { return h.send(c, nil, m) }
+
+// SendMember is Send for a member's conn. A message to be stamped gets the
+// member's position.
+func (h *Hub) SendMember(to *Member, m *Message) bool { return h.send(to.conn, to, m) }
+
+func (h *Hub) send(c *Conn, to *Member, m *Message) bool {
 	if c.direct.Add(int64(len(m.Frame)))+c.backlog.Load() > int64(h.cfg.OutboxBytes) {
 		c.direct.Add(-int64(len(m.Frame)))
 		if m.Volatile {
@@ -146,7 +151,7 @@ func (h *Hub) Send(c *Conn, m *Message) bool {
 		c.shard.enqueue(op{kind: opOverflow, conn: c})
 		return false
 	}
-	c.shard.enqueue(op{kind: opSend, conn: c, msg: m})
+	c.shard.enqueue(op{kind: opSend, conn: c, member: to, msg: m})
 	return true
 }
 
@@ -178,15 +183,21 @@ func (h *Hub) Join(m *Member, k Key, since ID, live func()) bool {
 	m.mu.Unlock()
 	// The join is in the inbox before SUBSCRIBE is sent: what arrives by the
 	// subscription comes behind it.
-	if created {
-		if k.Room != "" {
-			h.m.Rooms.Inc()
-		}
-		h.sub.Subscribe(k, r.generation)
-		h.release(r, noShard)
-	}
+	h.announce(r, created)
 	h.whenLive(r, live)
 	return true
+}
+
+// announce has a room subscribed that was just created.
+func (h *Hub) announce(r *Room, created bool) {
+	if !created {
+		return
+	}
+	if r.Key.Room != "" {
+		h.m.Rooms.Inc()
+	}
+	h.sub.Subscribe(r.Key, r.generation)
+	h.release(r, noShard)
 }
 
 // Leave ends m's membership of k. It reports false if there was none.
@@ -233,7 +244,7 @@ func (h *Hub) Live(k Key, generation uint64) {
 	}
 }
 
-// Room returns the room if it has members on this node, else nil.
+// Room returns the room if it has members on this node, or is reserved, else nil.
 func (h *Hub) Room(k Key) *Room {
 	s := h.stripe(k)
 	s.mu.Lock()
@@ -251,7 +262,7 @@ func (h *Hub) RoomKeys(namespace uint32, dst []string) []string {
 		s := &h.stripes[i]
 		s.mu.Lock()
 		for k, r := range s.rooms {
-			if k.Namespace == namespace && k.Room != "" && r.total > 0 {
+			if k.Namespace == namespace && k.Room != "" && r.hasMembers() {
 				dst = append(dst, k.Room)
 			}
 		}

@@ -30,7 +30,9 @@ func (h *Hub) count(k Key, i int) (r *Room, created bool) {
 		created = true
 	}
 	r.total++
-	r.counts[i]++
+	if i != noShard {
+		r.counts[i]++
+	}
 	return r, created
 }
 

@@ -2,12 +2,21 @@ package fanout
 
 import "time"
 
-// ID is the position of a message in the journal. The zero ID means "not
-// journalled"; IDs compare only within one epoch of the journal.
-type ID struct{ Ms, Seq uint64 }
+// ID is the position of a message in the journal of its namespace. The zero ID
+// means "not journalled".
+type ID struct {
+	Ms    uint64
+	Seq   uint32
+	Epoch uint32 // this node's number of the journal's epoch, from 1; a later epoch has a higher one
+}
 
-// After reports whether a is later than b.
-func (a ID) After(b ID) bool { return a.Ms > b.Ms || a.Ms == b.Ms && a.Seq > b.Seq }
+// After reports whether a is later than b. Every position of a later epoch is.
+func (a ID) After(b ID) bool {
+	if a.Epoch != b.Epoch {
+		return a.Epoch > b.Epoch
+	}
+	return a.Ms > b.Ms || a.Ms == b.Ms && a.Seq > b.Seq
+}
 
 // IsZero reports whether the message is not journalled.
 func (a ID) IsZero() bool { return a == ID{} }
@@ -17,11 +26,14 @@ func (a ID) IsZero() bool { return a == ID{} }
 type Message struct {
 	Frame    []byte // finished bytes for the transport, always whole packets
 	ID       ID     // journal position; members skip what they already have
+	Stamp    bool   // not journalled, but carries a position: the shard has Config.Stamp add the receiver's
 	Packets  int    // Engine.IO packets in Frame, for counting; 0 counts as 1
 	Volatile bool   // may be lost: dropped for conns that are not writable, and by a full inbox
 
 	Arrived   time.Time // when the hub got it from the bus; zero for direct sends
 	Published time.Time // when this node published it; zero for messages of others
+
+	Namespace uint32 // whose journal ID is of
 }
 
 // Key names a room. Room "" is the namespace itself: every member that joined it.

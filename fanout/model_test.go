@@ -18,7 +18,7 @@ type world struct {
 	members []*Member // one or two per conn
 	closed  []bool
 	sets    map[Key]map[int]uint64 // room → member → since
-	floors  []uint64               // per conn
+	floors  []uint64               // per member
 	want    [][]uint64             // ids per conn
 	next    uint64                 // id of the last message
 	joins   int                    // accepted with a live callback
@@ -40,7 +40,7 @@ func newWorld(t testing.TB, shards, conns int) *world {
 		w.members = append(w.members, m)
 	}
 	w.closed = make([]bool, len(w.members))
-	w.floors, w.want = make([]uint64, conns), make([][]uint64, conns)
+	w.floors, w.want = make([]uint64, len(w.members)), make([][]uint64, conns)
 	return w
 }
 
@@ -79,9 +79,9 @@ func (w *world) close(m int) {
 	}
 }
 
-func (w *world) floor(c int, id uint64) {
-	w.h.SetFloor(&w.conns[c].fan, ID{Ms: id})
-	w.floors[c] = max(w.floors[c], id)
+func (w *world) floor(m int, id uint64) {
+	w.h.SetFloor(w.members[m], ID{Ms: id})
+	w.floors[m] = max(w.floors[m], id)
 }
 
 // selected is the model of a target: members by rooms and by name, minus except.
@@ -99,7 +99,7 @@ func (w *world) selected(rooms, except []Key, members, exceptMembers []int, id u
 				in = false
 			}
 		}
-		if in && !slices.Contains(exceptMembers, m) && (id == 0 || id > w.floors[w.connOf(m)]) {
+		if in && !slices.Contains(exceptMembers, m) && (id == 0 || id > w.floors[m]) {
 			out = append(out, m)
 		}
 	}
@@ -234,7 +234,7 @@ func (w *world) step(next func(n int) int) {
 	case 14:
 		w.visit(some(), some(), few(), few())
 	case 15:
-		w.floor(next(len(w.conns)), w.next+uint64(next(4)))
+		w.floor(next(len(w.members)), w.next+uint64(next(4)))
 	case 16:
 		w.live(key(), next(3) == 0)
 	case 17:

@@ -21,7 +21,7 @@ func TestInboxOverflow(t *testing.T) {
 	h.Join(bm, room("b"), ID{}, nil)
 	h.Join(bothm, room("b"), ID{}, nil)
 	h.Join(latem, room("a"), ID{Ms: 50}, nil)
-	h.SetFloor(&floored.fan, ID{Ms: 60})
+	h.SetFloor(flooredm, ID{Ms: 60})
 	h.End(&ending.fan, message(99, 0))
 	settleAll(h)
 

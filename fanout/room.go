@@ -11,7 +11,7 @@ type Room struct {
 	generation uint64 // of the subscription
 
 	// Guarded by the lock of the hub's stripe for Key.
-	total   int     // joins enqueued minus leaves processed; one more while Subscribe is called
+	total   int     // joins enqueued minus leaves processed, and reservations; one more while Subscribe is called
 	counts  []int32 // the same per shard
 	emptied uint32  // times total became 0: names the linger entry that counts
 	live    bool
@@ -20,6 +20,16 @@ type Room struct {
 
 	// members[i] is owned by shard i.
 	members [][]place
+}
+
+// hasMembers reports whether anybody joined; the caller holds the stripe's lock.
+func (r *Room) hasMembers() bool {
+	for _, n := range r.counts {
+		if n > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // place is one membership in a room's share of a shard.
@@ -42,10 +52,15 @@ type Member struct {
 	closed bool
 
 	// Owned by the shard of conn.
-	gone   bool
-	places []membership
-	seen   uint64 // last target that selected or excluded this member
+	gone     bool
+	places   []membership
+	seen     uint64    // last target that selected or excluded this member
+	floor    ID        // has everything up to here: older journalled messages are skipped
+	catching *catching // not nil: a replay is under way, and journalled messages wait in the journal
 }
+
+// catching is the state of a member that is held.
+type catching struct{ skipped ID } // the last message that passed it by
 
 // membership is a member's side of a place.
 type membership struct {
@@ -98,10 +113,26 @@ func (r *Room) enter(i int, m *Member, since ID) {
 	m.places = append(m.places, membership{room: r, slot: int32(len(r.members[i]) - 1)})
 }
 
-// has reports whether the member got the journalled message id another way:
-// by replay, or before it joined.
+// has reports whether the journalled message id is not for the member now: it
+// got it by replay, it will, or it was published before the member joined.
 func (p *place) has(id ID) bool {
-	return !id.IsZero() && (!id.After(p.member.conn.floor) || !id.After(p.since))
+	return !id.IsZero() && (p.member.has(id) || !id.After(p.since))
+}
+
+// has is has for a message to the member itself.
+func (m *Member) has(id ID) bool {
+	switch {
+	case id.IsZero():
+		return false
+	case !id.After(m.floor):
+		return true
+	case m.catching != nil:
+		if id.After(m.catching.skipped) {
+			m.catching.skipped = id
+		}
+		return true
+	}
+	return false
 }
 
 // in is the index of the membership of r in m.places, or -1. Called by the shard only.

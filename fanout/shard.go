@@ -24,23 +24,27 @@ const (
 	opVisit
 	opVisitConns
 	opFloor
+	opHold
+	opReplay
+	opAdvance
 )
 
 // op is one inbox entry; which fields are set depends on kind.
 type op struct {
 	kind   opKind
-	tick   Tick
+	tick   Tick // of opAttach; of opAdvance: the namespace
 	conn   *Conn
 	member *Member
 	room   *Room
 	msg    *Message
 	target *Target
-	id     ID // of opJoin: since; of opFloor: the floor; of a lost delivery: its message's
+	id     ID // of opJoin: since; of opFloor, opHold: the floor; of a lost delivery: its message's
 	visit  *visitor
 }
 
-// visitor is what opVisit and opVisitConns call.
+// visitor is what opVisit and opVisitConns call, and what opReplay sends.
 type visitor struct {
+	replay  *Replay
 	members func(*Member)
 	conns   func(Sink)
 	done    func()
@@ -77,6 +81,9 @@ type shard struct {
 	scratch []byte
 	stamp   uint64     // number of the last multi-room target; never repeats
 	arrived []*Message // delivered in this pass, to be timed
+	replays map[*Conn][]*Replay
+	last    []ID // by namespace: the last journalled message processed
+	stamped stamped
 	stats   passStats
 }
 
@@ -208,7 +215,7 @@ func (s *shard) do(o *op) {
 		s.end(c, o.msg)
 	case opSend:
 		c.direct.Add(-int64(len(o.msg.Frame)))
-		c.push(o.msg)
+		c.push(s.stampFor(o.member, o.msg))
 	case opOverflow:
 		if c.flags&connEnding != 0 {
 			s.stats.drops[metrics.DropClosing]++ // nothing was to follow anyway
@@ -220,7 +227,7 @@ func (s *shard) do(o *op) {
 			s.expireConn(c)
 		}
 	case opWritable:
-		if c.flags&connDetached == 0 && (c.head != nil || c.flags&connEnding != 0) {
+		if c.flags&connDetached == 0 && (c.head != nil || c.flags&(connEnding|connReplaying) != 0) {
 			s.markDirty(c)
 		}
 	case opJoin:
@@ -241,10 +248,17 @@ func (s *shard) do(o *op) {
 		o.visit.done()
 	case opVisitConns:
 		s.wheel.each(func(c *Conn) { o.visit.conns(c.sink) })
-	case opFloor:
-		if o.id.After(c.floor) {
-			c.floor = o.id
+	case opFloor, opHold:
+		if m := o.member; o.id.After(m.floor) {
+			m.floor = o.id
 		}
+		if o.kind == opHold && o.member.catching == nil {
+			o.member.catching = &catching{}
+		}
+	case opReplay:
+		s.startReplay(o.visit.replay)
+	case opAdvance:
+		s.advance(uint32(o.tick), o.id)
 	}
 }
 
@@ -255,14 +269,17 @@ func (s *shard) doDeliver(o *op) {
 	if !o.msg.Arrived.IsZero() {
 		s.arrived = append(s.arrived, o.msg)
 	}
+	if !o.msg.ID.IsZero() {
+		s.advance(o.msg.Namespace, o.msg.ID)
+	}
 	if o.target != nil {
-		s.each(o.target, o.msg.ID, func(m *Member) { m.conn.push(o.msg) })
+		s.each(o.target, o.msg.ID, func(m *Member) { m.conn.push(s.stampFor(m, o.msg)) })
 		return
 	}
 	members := o.room.members[s.index]
 	for i := range members {
 		if p := &members[i]; !p.has(o.msg.ID) {
-			p.member.conn.push(o.msg)
+			p.member.conn.push(s.stampFor(p.member, o.msg))
 		}
 	}
 }
@@ -293,7 +310,7 @@ func (s *shard) each(t *Target, id ID, f func(*Member)) {
 		}
 	}
 	for _, m := range t.Members {
-		if m.conn.shard == s && m.seen != s.stamp && !m.gone && !(&place{member: m}).has(id) {
+		if m.conn.shard == s && m.seen != s.stamp && !m.gone && !m.has(id) {
 			m.seen = s.stamp
 			f(m)
 		}
@@ -313,6 +330,7 @@ func (s *shard) end(c *Conn, last *Message) {
 	if last != nil {
 		c.append(last)
 	}
+	s.endReplays(c) // what is not in the outbox yet is for the client's return
 	c.flags |= connEnding
 	s.markDirty(c)
 }
@@ -329,6 +347,7 @@ func (s *shard) detach(c *Conn) {
 	s.wheel.remove(c)
 	c.discard()
 	c.flags |= connDetached
+	s.endReplays(c)
 }
 
 func (s *shard) expire() { s.wheel.advance(s.hub.Now(), s.expireConn) }

@@ -24,6 +24,9 @@ func (s *shard) write(c *Conn) {
 				return
 			}
 		}
+		for c.head == nil && c.flags&connReplaying != 0 {
+			s.feed(c, 0)
+		}
 		if c.head == nil {
 			break
 		}

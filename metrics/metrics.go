@@ -37,6 +37,7 @@ type Metrics struct {
 	ShardQueue                   prometheus.Gauge // operations that shards have taken and not finished
 	PublishQueue                 prometheus.Gauge // messages waiting for Redis
 	Ready                        prometheus.Gauge // 1 while /readyz answers 200
+	Sessions                     prometheus.Gauge // sessions this node has open
 
 	// What went by.
 	Connects                   prometheus.Counter // conns opened
@@ -53,6 +54,11 @@ type Metrics struct {
 	Drops                      [dropCount]prometheus.Counter
 	Refusals                   [refusalCount]prometheus.Counter
 	CacheReads                 [cacheResultCount]prometheus.Counter
+	Recoveries                 [recoveryCount]prometheus.Counter // clients that wanted their socket back
+	Recovered                  prometheus.Counter                // messages replayed to them
+
+	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
+	JournalReadCallers prometheus.Counter // clients they were for
 
 	PresenceErrors       prometheus.Counter             // presence operations that failed and will be tried again
 	PresenceExpired      prometheus.Counter             // presence operations refused because the lease was over
@@ -122,6 +128,12 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		HandlerPanics:      r.counter("edge_handler_panics_total", "Application handlers that panicked."),
 		CacheInvalidations: r.counter("edge_cache_invalidations_total", "Client-side caching invalidations received."),
 
+		Recovered: r.counter("edge_recovered_messages_total", "Messages replayed to clients that got their socket back."),
+
+		Sessions:           r.gauge("edge_sessions", "Sessions of sockets that this node has open."),
+		JournalReads:       r.counter("edge_journal_reads_total", "Commands that read the journal for clients that missed something."),
+		JournalReadCallers: r.counter("edge_journal_read_callers_total", "Readings of the journal asked for."),
+
 		PresenceReap:         r.histogramIn("edge_presence_reap_seconds", "Time one node needed to clean up after a dead incarnation.", reapBuckets),
 		PresenceErrors:       r.counter("edge_presence_errors_total", "Presence operations that failed and are tried again."),
 		PresenceExpired:      r.counter("edge_presence_expired_total", "Presence operations refused because the lease was over."),
@@ -150,6 +162,8 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	fill(m.Drops[:], r.counterVec("edge_drops_total", "Messages dropped by reason.", "reason"), func(i int) string { return Drop(i).String() })
 	fill(m.Refusals[:], r.counterVec("edge_refusals_total", "Handshakes, namespaces and events refused by reason.", "reason"), func(i int) string { return Refusal(i).String() })
 	fill(m.CacheReads[:], r.counterVec("edge_cache_reads_total", "Presence reads by how they were answered.", "result"), func(i int) string { return CacheResult(i).String() })
+
+	fill(m.Recoveries[:], r.counterVec("edge_recoveries_total", "Clients that asked for the socket they had before, by how it ended.", "result"), func(i int) string { return Recovery(i).String() })
 
 	r.gaugeVec("edge_build_info", "Always 1; version and Go version as labels.", "version", "goversion").
 		WithLabelValues(version, runtime.Version()).Set(1)

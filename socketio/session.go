@@ -1,5 +1,13 @@
 package socketio
 
+import "errors"
+
+// Errors that end a read of a journal.
+var (
+	ErrTooMuch = errors.New("socketio: more of the journal than is replayed")
+	ErrTrimmed = errors.New("socketio: the journal does not reach back so far")
+)
+
 // Session is what is stored of a socket so that its client gets it back on any node: Socket.IO's connection state
 // recovery. It is named by PID, the private session id that only the client is told.
 type Session struct {
@@ -12,6 +20,12 @@ type Session struct {
 	// Start is where the journal was when the session began: journalled messages up to there are not for it.
 	Start Offset
 	// Generation counts the nodes that had the socket, from 1.
+	Generation uint64
+}
+
+// SessionRef names a session as one of its owners knows it: after another one took it over, it names nothing.
+type SessionRef struct {
+	PID        string
 	Generation uint64
 }
 

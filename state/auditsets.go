@@ -183,7 +183,7 @@ func (p *Presence) auditHolds(ctx context.Context, c *clients, chunk auditChunk,
 		}
 		return p.auditExtra(ctx, c, chunk.set, users, incarnation)
 	}
-	keys, _ := setCall(metrics.PresenceHold, chunk.set.room, incarnation, epochs{}, 0, nil)
+	keys, _ := setCall(chunk.set.room, incarnation, epochs{}, "", nil)
 	for cursor := uint64(0); ; {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		page, err := c.cmd.Do(call, c.cmd.B().Hscan().Key(keys[1]).Cursor(cursor).Count(scanPage).Build()).AsScanEntry()

@@ -28,7 +28,7 @@ func (l *ledger) next(now time.Time, limit int, leased bool) []operation {
 	l.resume(now)
 	var ops []operation
 	l.taken = 0
-	for n := len(l.sets); n > 0 && len(ops)+3 <= max(3, limit/2) && l.taken < batchFacts; n-- {
+	for n := len(l.sets); n > 0 && len(ops)+4 <= max(4, limit/2) && l.taken < batchFacts; n-- {
 		set := l.sets[0]
 		l.sets = l.sets[1:]
 		set.queued = false
@@ -83,7 +83,7 @@ func (l *ledger) takeIndexes(ops []operation, limit int, leased bool) []operatio
 	return ops
 }
 
-// takeMembers appends at most one operation of each kind and life for the set.
+// takeMembers appends at most one operation of each kind, life and grace for the set.
 // What cannot be sent now stays dirty.
 func (l *ledger) takeMembers(set *presenceSet, ops []operation, leased bool) []operation {
 	first := len(ops)
@@ -104,7 +104,8 @@ func (l *ledger) takeMembers(set *presenceSet, ops []operation, leased bool) []o
 			continue
 		}
 		op, life := l.operationOf(m)
-		k := slices.IndexFunc(ops[first:], func(o operation) bool { return o.op == op && o.life == life })
+		grace := op == metrics.PresenceRelease && m.grace
+		k := slices.IndexFunc(ops[first:], func(o operation) bool { return o.op == op && o.life == life && o.grace == grace })
 		if k >= 0 && len(ops[first+k].members) == batchMembers {
 			break
 		}
@@ -119,7 +120,7 @@ func (l *ledger) takeMembers(set *presenceSet, ops []operation, leased bool) []o
 		}
 		if k < 0 {
 			k = len(ops) - first
-			ops = append(ops, operation{op: op, life: life, set: set})
+			ops = append(ops, operation{op: op, life: life, set: set, grace: grace})
 		}
 		o := &ops[first+k]
 		o.members = append(o.members, m)

@@ -128,7 +128,7 @@ func BenchmarkScripts(b *testing.B) {
 			back := realRedis(b)
 			m := metrics.New(prometheus.NewRegistry(), "test")
 			cfg := Config{Lease: time.Hour, Log: slog.New(slog.DiscardHandler)}
-			p := newPresence(cfg, newLink(back.options, false, "bench", cfg.Log, m), "I", newUpdates(0), m)
+			p := newPresence(cfg, newLink(back.options, false, "bench", cfg.Log, m), "I", newUpdates(0, 0), m)
 			c := &clients{gen: 1, cmd: back.observer}
 			if err := errors.Join(p.scripts.load(b.Context(), c.cmd), p.beat(b.Context(), c)); err != nil {
 				b.Fatal(err)

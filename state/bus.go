@@ -63,9 +63,11 @@ type Bus struct {
 	// Receiving. ears is the order of all that is delivered and announced. It is
 	// held across the calls of Deliverer and Responder, which take no lock of the
 	// bus but subsMu, queueMu and the requester's.
-	ears        sync.Mutex // guards feed, gapSince, parsed
+	ears        sync.Mutex // guards feed, gapSince, probed, whole, parsed
 	feed        feed
 	gapSince    time.Time          // when what is open opened
+	probed      [8]sentProbe       // the last probes, by their numbers
+	whole       time.Time          // everything published up to then has been received
 	parsed      socketio.Broadcast // of isOf
 	gaps        atomic.Int64       // open tracks of feed
 	repair      chan struct{}      // capacity 1: a gap may be repaired now
@@ -89,7 +91,7 @@ func newBus(cfg Config, l *link, j *journal, ch socketio.Channels, m *metrics.Me
 		subs:     newSubscriptions(ch, cfg.Node, cfg.UID, cfg.Pattern),
 		wanted:   make(chan struct{}, 1),
 		announce: make(chan struct{}, 1),
-		updates:  newUpdates(cfg.PresenceWindow),
+		updates:  newUpdates(cfg.PresenceWindow, cfg.PresenceGrace),
 		journal:  j,
 		patience: publishPatience,
 		doubt:    unknownPatience,
@@ -98,6 +100,7 @@ func newBus(cfg Config, l *link, j *journal, ch socketio.Channels, m *metrics.Me
 		gapPatience: gapPatience,
 		gapEntries:  gapEntries,
 		control:     j.control(j.incarnation),
+		whole:       time.Now(),
 		deaf:        make(chan struct{}, 1),
 
 		requester: newRequester(),

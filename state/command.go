@@ -64,7 +64,7 @@ func (p *Presence) command(cl *clients, o *operation, epoch string, until int64)
 	for i, m := range o.members {
 		users[i] = m.user
 	}
-	keys, args := setCall(o.op, o.set.room, incarnation, epochs{epoch, cl.run}, until, users)
+	keys, args := setCall(o.set.room, incarnation, epochs{epoch, cl.run}, o.condition(until), users)
 	return p.scripts.call(c, o.op, keys, args)
 }
 
@@ -74,8 +74,20 @@ type epochs struct {
 	run   string
 }
 
+// condition is what a HOLD or ASSERT depends on, the end of the lease; and of a
+// RELEASE, whether it is told with grace.
+func (o *operation) condition(until int64) string {
+	switch {
+	case o.op != metrics.PresenceRelease:
+		return strconv.FormatInt(until, 10)
+	case o.grace:
+		return "grace"
+	}
+	return ""
+}
+
 // setCall is a HOLD, ASSERT or RELEASE of users in a room, "" being presence:online.
-func setCall(op metrics.PresenceOp, room, incarnation string, e epochs, until int64, users []string) (keys, args []string) {
+func setCall(room, incarnation string, e epochs, condition string, users []string) (keys, args []string) {
 	key, channel := onlineKey, ""
 	if room != "" {
 		key, channel = roomKey(room), presenceChannel(room)
@@ -83,10 +95,7 @@ func setCall(op metrics.PresenceOp, room, incarnation string, e epochs, until in
 	aside := "{" + key + "}:"
 	keys = []string{key, aside + "i:" + incarnation, aside + "n", aside + "m"}
 	args = make([]string, 0, 5+len(users))
-	if args = append(args, incarnation); op != metrics.PresenceRelease {
-		args = append(args, strconv.FormatInt(until, 10))
-	}
-	return keys, append(append(args, channel, e.fresh, e.run), users...)
+	return keys, append(append(args, incarnation, condition, channel, e.fresh, e.run), users...)
 }
 
 // socketKeys are the keys of a user's sockets.

@@ -182,7 +182,7 @@ func (n *simNode) drift() (found float64) {
 // closeAll ends all sockets in order.
 func (w *world) closeAll() {
 	for id, s := range w.sockets {
-		s.node.p.ledger.disconnect(s.user, id)
+		s.node.p.ledger.disconnect(s.user, id, mayReturn(s.user))
 	}
 	clear(w.sockets)
 }

@@ -28,7 +28,8 @@ const (
 	arrivedElsewhere         // is of another epoch, which begins with it: a gap opens
 )
 
-// arrive takes the position of a message from Pub/Sub.
+// arrive takes the position of a message from Pub/Sub, or one that everything has
+// arrived up to.
 func (t *track) arrive(o socketio.Offset) arrival {
 	switch {
 	case o.Epoch == t.past:
@@ -45,17 +46,6 @@ func (t *track) arrive(o socketio.Offset) arrival {
 	}
 	t.last = o
 	return arrivedNew
-}
-
-// mark says that everything up to tail that is for this node has arrived. It
-// reports false if tail is of an epoch that is not known.
-func (t *track) mark(tail socketio.Offset) bool {
-	switch t.arrive(tail) {
-	case arrivedElsewhere:
-		return false
-	default:
-		return true
-	}
 }
 
 // take says that an entry of the journal was read and delivered.

@@ -99,9 +99,9 @@ func (w *feedWorld) hear() {
 	w.wire = w.wire[1:]
 	if i < 0 {
 		o := w.log[-i-1]
-		if !w.t().mark(o) {
+		if w.t().arrive(o) == arrivedElsewhere {
 			w.f.gap(metrics.GapEpoch, o.Epoch)
-			w.t().mark(o)
+			w.t().arrive(o)
 		}
 		if w.mutant == "watermarks count in a gap" && o.After(w.t().last) {
 			w.t().last = o

@@ -38,6 +38,9 @@ func (b *Bus) openGap(cause metrics.Gap, turn string) {
 		b.gapSince = time.Now()
 	}
 	b.gaps.Store(int64(b.feed.opened()))
+	if turn == "" {
+		b.journal.missing(b.whole)
+	}
 	b.deliverer.Unheard()
 	notify(b.repair)
 }
@@ -89,9 +92,16 @@ func (b *Bus) hearsEntry(ns string, o socketio.Offset) bool {
 // hearsTail takes the tail of a stream as it was when Redis published something
 // that has arrived. The caller holds ears.
 func (b *Bus) hearsTail(stream string, tail socketio.Offset) {
-	if t := b.feed.byStream[stream]; t != nil && !t.mark(tail) {
+	t := b.feed.byStream[stream]
+	if t == nil {
+		return
+	}
+	switch t.arrive(tail) {
+	case arrivedNew:
+		b.deliverer.Advanced(t.ns, tail)
+	case arrivedElsewhere:
 		b.openGap(metrics.GapEpoch, tail.Epoch)
-		t.mark(tail)
+		t.arrive(tail)
 	}
 }
 
@@ -317,7 +327,9 @@ func (r *repair) close(t *track, shown socketio.Offset) bool {
 	if !t.caughtUp(shown) {
 		return false
 	}
+	r.deliverer.Advanced(t.ns, t.last) // also of a journal in which nothing happens after this
 	if r.feed.opened() == 0 {
+		r.journal.repaired()
 		r.metrics.GapRepairs[r.feed.cause].Inc()
 		r.metrics.GapRepair.Observe(time.Since(r.gapSince).Seconds())
 	}

@@ -274,6 +274,28 @@ func TestNamespaceOpenedLater(t *testing.T) {
 	})
 }
 
+// A node knows where the journal is, though nothing happens in it: from the start,
+// and after a gap.
+func TestPositionOfAQuietNamespace(t *testing.T) {
+	b := realRedis(t)
+	n := b.start(t, "nodeAAAA", recovering)
+	n.accepted(t, "", "a")
+	want := b.text(t, "HGET", "socket.io-journal", "epoch") + "." + b.tail(t, "/")
+	l := b.start(t, "nodeLLLL", recovering)
+	b.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+	l.repaired(t, metrics.GapConnection, 1)
+	l.recorder.mu.Lock()
+	defer l.recorder.mu.Unlock()
+	if len(l.advanced) < 2 {
+		t.Fatalf("told %v, want the position at the start and after the gap", l.advanced)
+	}
+	for _, o := range l.advanced {
+		if o.String() != want {
+			t.Errorf("told %v, want %s", o, want)
+		}
+	}
+}
+
 // The control channel of a node brings word that a socket has moved.
 func TestDrop(t *testing.T) {
 	modes(t, func(t *testing.T, b *backend, pattern bool) {

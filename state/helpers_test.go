@@ -62,6 +62,7 @@ type recorder struct {
 	deliveries []delivery
 	subscribed map[announcement]int
 	unheard    int
+	advanced   []socketio.Offset
 	missed     []int // how much had been delivered when Missed was called
 	calls      []string
 	sockets    []socketio.RemoteSocket
@@ -286,4 +287,10 @@ func (n *node) incarnation() string {
 	n.presence.mu.Lock()
 	defer n.presence.mu.Unlock()
 	return n.presence.ledger.incarnation()
+}
+
+func (r *recorder) Advanced(ns string, end socketio.Offset) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.advanced = append(r.advanced, end)
 }

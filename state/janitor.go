@@ -265,7 +265,7 @@ func (r *reaper) refuse(room string, err error) {
 func (r *reaper) held(ctx context.Context, rooms []string, each int) ([]rueidis.RedisResult, error) {
 	var commands rueidis.Commands
 	for _, room := range rooms {
-		keys, _ := setCall(metrics.PresenceRelease, room, r.incarnation, epochs{}, 0, nil)
+		keys, _ := setCall(room, r.incarnation, epochs{}, "", nil)
 		commands = append(commands, r.c.cmd.B().Hrandfield().Key(keys[1]).Count(int64(each)).Build())
 	}
 	return r.p.ask(ctx, r.c, metrics.PresenceScrub, commands)
@@ -279,7 +279,7 @@ func (r *reaper) release(ctx context.Context, rooms []string, users [][]string, 
 	var which []string
 	for i, room := range rooms {
 		if len(users[i]) > 0 {
-			keys, args := setCall(metrics.PresenceRelease, room, r.incarnation, e, 0, users[i])
+			keys, args := setCall(room, r.incarnation, e, "", users[i]) // without grace: they were away for a lease
 			each, which = append(each, [2][]string{keys, args}), append(which, room)
 			r.p.metrics.PresenceBatch[metrics.PresenceRelease].Observe(float64(len(users[i])))
 		}

@@ -45,6 +45,11 @@ type journal struct {
 	// has returned nil is anything delivered that came after the hole, and until
 	// then it is called again. Set before Run.
 	onVoid func(ctx context.Context, c *clients) error
+	// onMissing and onRepaired, which may be nil, are told of gaps: what was
+	// published since a time may not have been delivered; everything has been. They
+	// return at once. Set before Run.
+	onMissing  func(since time.Time)
+	onRepaired func()
 
 	binding chan struct{} // capacity 1: held by whoever binds
 	ahead   atomic.Int64  // nanoseconds that Redis's clock is ahead of the node's
@@ -163,6 +168,20 @@ func (j *journal) void(ctx context.Context, c *clients) error {
 		return nil
 	}
 	return j.onVoid(ctx, c)
+}
+
+// missing says that what was published since a time may not have been delivered.
+func (j *journal) missing(since time.Time) {
+	if j.onMissing != nil {
+		j.onMissing(since)
+	}
+}
+
+// repaired says that everything was delivered.
+func (j *journal) repaired() {
+	if j.onRepaired != nil {
+		j.onRepaired()
+	}
 }
 
 // skew is how many seconds Redis's clock is ahead, as of the last probe.

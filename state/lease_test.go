@@ -143,7 +143,7 @@ func TestUnknownNodeGoesOn(t *testing.T) {
 		if n.log.count("does not know this node any more") != 1 {
 			t.Error("the log does not say it once")
 		}
-		n.Presence().Disconnect("u", "s")
+		n.Presence().Disconnect("u", "s", false)
 		n.settled(t)
 		b.expectEmpty(t)
 	})

@@ -41,6 +41,7 @@ type member struct {
 	set      *presenceSet
 	user     string
 	sockets  []*socket // the local sockets that justify it, oldest first
+	grace    bool      // in a room: the last of them may be back in a moment, on any node
 	attached int       // in presence:online: the user's sockets that Redis may have
 }
 
@@ -79,6 +80,7 @@ type operation struct {
 	set     *presenceSet // HOLD, ASSERT, RELEASE
 	members []*member
 	sockets []*socket      // ATTACH, DETACH
+	grace   bool           // RELEASE: of members with grace
 	calls   []socketCall   // what is said of each of sockets
 	rooms   []*presenceSet // PresenceIndex
 	drop    bool           // PresenceIndex: cross the rooms out
@@ -188,14 +190,14 @@ func (l *ledger) connect(user, id string, generation uint64, done func(error)) {
 }
 
 // disconnect wants the socket detached, out of its rooms, and its user offline
-// if it was the last.
-func (l *ledger) disconnect(user, id string) {
+// if it was the last. mayReturn has the rooms told of it with grace.
+func (l *ledger) disconnect(user, id string, mayReturn bool) {
 	s := l.sockets[id]
 	if s == nil || s.user.user != user || !s.desired {
 		return
 	}
 	for len(s.rooms) > 0 {
-		l.leaveRoom(s, s.rooms[len(s.rooms)-1], nil)
+		l.leaveRoom(s, s.rooms[len(s.rooms)-1], mayReturn, nil)
 	}
 	u := s.user
 	u.sockets = without(u.sockets, s)
@@ -250,29 +252,35 @@ func (l *ledger) leave(user, id, room string, done func(error)) {
 		return
 	}
 	if m := set.members[user]; m != nil {
-		l.leaveRoom(s, m, done)
+		l.leaveRoom(s, m, false, done)
 		return
 	}
 	l.finish(done, nil)
 }
 
-func (l *ledger) leaveRoom(s *socket, m *member, done func(error)) {
+// leaveRoom no longer wants the member on behalf of the socket. Whether the user
+// may return is what its last socket here says.
+func (l *ledger) leaveRoom(s *socket, m *member, mayReturn bool, done func(error)) {
 	m.sockets = without(m.sockets, s)
 	s.rooms = without(s.rooms, m)
 	if len(m.sockets) > 0 {
 		l.finish(done, nil) // another socket of the user stays
 		return
 	}
+	if m.desired {
+		m.grace = mayReturn
+	}
 	l.desire(&m.fact, false, done)
 	l.touchMember(m)
 }
 
-// end wants nothing any more, as soon as it can be.
+// end wants nothing any more, as soon as it can be. Sockets that nobody has
+// disconnected are over; what was on its way with grace stays so.
 func (l *ledger) end() {
 	l.ending = true
 	l.hurry()
 	for _, s := range l.sockets {
-		l.disconnect(s.user.user, s.id)
+		l.disconnect(s.user.user, s.id, false)
 	}
 }
 

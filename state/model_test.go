@@ -49,7 +49,7 @@ func (m *model) step(r *rand.Rand) {
 	case n < 5:
 		delete(m.sockets, id)
 		m.order = slices.DeleteFunc(m.order, func(o string) bool { return o == id })
-		m.nodes[s.node].Presence().Disconnect(s.user, id)
+		m.nodes[s.node].Presence().Disconnect(s.user, id, false)
 	case n < 8:
 		s.rooms[room] = true
 		m.nodes[s.node].Presence().Join(s.user, id, room, nil)
@@ -222,7 +222,7 @@ func TestLedgerModel(t *testing.T) {
 					rooms[id] = map[string]bool{}
 				}
 			case 1:
-				l.disconnect(user, id)
+				l.disconnect(user, id, false)
 				delete(rooms, id)
 			case 2:
 				calls++
@@ -275,7 +275,7 @@ func TestLedgerModel(t *testing.T) {
 		}
 		for id := range rooms {
 			user, _, _ := strings.Cut(id, "-")
-			l.disconnect(user, id)
+			l.disconnect(user, id, false)
 		}
 		for range 1000 {
 			for _, set := range l.rooms {

@@ -120,9 +120,11 @@ func (p *Presence) Connect(user, socket string, generation uint64, done func(err
 }
 
 // Disconnect says that user closed socket, or that another node has it now. It
-// leaves the socket's rooms, too.
-func (p *Presence) Disconnect(user, socket string) {
-	p.change(nil, nil, func(l *ledger) { l.disconnect(user, socket) })
+// leaves the socket's rooms, too. mayReturn says that only its connection broke:
+// the keys change at once all the same, but the members of the rooms are told
+// later, and nothing if the user is back in time (Config.PresenceGrace).
+func (p *Presence) Disconnect(user, socket string, mayReturn bool) {
+	p.change(nil, nil, func(l *ledger) { l.disconnect(user, socket, mayReturn) })
 }
 
 // Join says that the user's socket entered room. done is called with nil when
@@ -164,6 +166,8 @@ func (p *Presence) change(done func(error), err error, apply func(*ledger)) {
 // Flush releases everything this node holds, takes nothing new, waits until
 // Redis has stored that, and strikes the node off Redis's register, so that
 // nobody waits for its lease to run out. No longer than ctx. Run must still run.
+// Sockets that were not disconnected before are taken for gone: nobody's left is
+// delayed for them.
 func (p *Presence) Flush(ctx context.Context) error {
 	p.mu.Lock()
 	p.ending = true

@@ -68,7 +68,7 @@ func TestRaceReconnectElsewhere(t *testing.T) {
 		nodeA.connect(t, "u", "a1")
 		nodeA.join(t, "u", "a1", "r")
 		joined := nextUpdate(t, watch)
-		nodeA.Presence().Disconnect("u", "a1")
+		nodeA.Presence().Disconnect("u", "a1", false)
 		nodeA.settled(t)
 		b.expectOnline(t, "u", "")
 		if left := nextUpdate(t, watch); !slices.Equal(left.Left, []string{"u"}) || left.Count != 0 || left.Seq != joined.Seq+1 || left.Epoch != joined.Epoch {
@@ -84,7 +84,7 @@ func TestRaceReconnectElsewhere(t *testing.T) {
 		// Row 2: A holds before B lets go: nobody notices, online throughout.
 		nodeA.connect(t, "u", "a2")
 		nodeA.join(t, "u", "a2", "r")
-		nodeB.Presence().Disconnect("u", "b1")
+		nodeB.Presence().Disconnect("u", "b1", false)
 		nodeB.settled(t)
 		b.expectOnline(t, "u", "a2")
 		nodeA.join(t, "u", "a2", "end") // an event that would come after any other
@@ -105,18 +105,18 @@ func TestRaceTwoDevices(t *testing.T) {
 		nodeA.join(t, "u", "a1", "r")
 		nodeA.join(t, "u", "a2", "r")
 		b.expectOnline(t, "u", "a2", "a1")
-		nodeA.Presence().Disconnect("u", "a2")
+		nodeA.Presence().Disconnect("u", "a2", false)
 		nodeA.settled(t)
 		b.expectOnline(t, "u", "a1")
 		b.expectSet(t, roomKey("r"), "u")
 		// Row 4: devices on A and B, A's closes.
 		nodeB.connect(t, "u", "b1")
 		b.expectOnline(t, "u", "b1", "a1")
-		nodeA.Presence().Disconnect("u", "a1")
+		nodeA.Presence().Disconnect("u", "a1", false)
 		nodeA.settled(t)
 		b.expectOnline(t, "u", "b1")
 		b.expectSet(t, roomKey("r"))
-		nodeB.Presence().Disconnect("u", "b1")
+		nodeB.Presence().Disconnect("u", "b1", false)
 		nodeB.settled(t)
 		b.expectEmpty(t)
 	})
@@ -186,12 +186,12 @@ func TestRaceReconnectWithinTheWindow(t *testing.T) {
 	l := newLedger("I")
 	l.connect("u", "s1", 0, nil)
 	run(t, l)
-	l.disconnect("u", "s1")
+	l.disconnect("u", "s1", false)
 	l.connect("u", "s1", 0, nil)
 	if ops := l.next(time.Time{}, 1000, true); len(ops) != 0 {
 		t.Errorf("%d operations for a socket that came back", len(ops))
 	}
-	l.disconnect("u", "s1")
+	l.disconnect("u", "s1", false)
 	l.connect("u", "s2", 0, nil)
 	for _, op := range run(t, l) {
 		if op.set != nil {
@@ -201,7 +201,7 @@ func TestRaceReconnectWithinTheWindow(t *testing.T) {
 	l.join("u", "s2", "r", nil)
 	l.leave("u", "s2", "r", nil)
 	l.connect("v", "s3", 0, nil)
-	l.disconnect("v", "s3")
+	l.disconnect("v", "s3", false)
 	if ops := l.next(time.Time{}, 1000, true); len(ops) != 0 || l.unsettled != 0 {
 		t.Errorf("%d operations, %d unsettled, want none", len(ops), l.unsettled)
 	}
@@ -234,13 +234,13 @@ func TestForeignWritersLeaveNoGhost(t *testing.T) {
 		n := b.start(t, "nodeAAAA", nil)
 		b.do(t, "SADD", onlineKey, "u") // by a service that does the same its own way
 		n.connect(t, "u", "s1")
-		n.Presence().Disconnect("u", "s1")
+		n.Presence().Disconnect("u", "s1", false)
 		n.settled(t)
 		b.expectEmpty(t)
 		b.do(t, "SET", socketKey("u"), "foreign")
 		n.connect(t, "u", "s2")
 		b.expectOnline(t, "u", "s2")
-		n.Presence().Disconnect("u", "s2")
+		n.Presence().Disconnect("u", "s2", false)
 		n.settled(t)
 		b.expectEmpty(t)
 	})
@@ -251,10 +251,10 @@ func TestSocketTakenOverKeepsItsID(t *testing.T) {
 		nodeA, nodeB := b.start(t, "nodeAAAA", nil), b.start(t, "nodeBBBB", nil)
 		nodeA.connect(t, "u", "s")
 		nodeB.connect(t, "u", "s") // recovered there, under its id
-		nodeA.Presence().Disconnect("u", "s")
+		nodeA.Presence().Disconnect("u", "s", false)
 		nodeA.settled(t)
 		b.expectOnline(t, "u", "s")
-		nodeB.Presence().Disconnect("u", "s")
+		nodeB.Presence().Disconnect("u", "s", false)
 		nodeB.settled(t)
 		b.expectEmpty(t)
 	})

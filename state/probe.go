@@ -33,6 +33,12 @@ func (p *probing) published(now time.Time, live bool, received uint64) (dead boo
 	return now.Sub(p.since) >= probeSilence
 }
 
+// sentProbe is a probe that may arrive.
+type sentProbe struct {
+	number uint64
+	sent   time.Time
+}
+
 // probeLoop publishes a probe every second until ctx ends. It tells Redis that
 // the node lives; and when it arrives, it tells the node that nothing is missing
 // of what was published before, so that a gap begins there and not at the last
@@ -74,6 +80,9 @@ func (b *Bus) publishProbe(ctx context.Context, c *clients, n uint64) error {
 	j := b.journal
 	keys := append([]string{j.hashKey(), j.nodesKey()}, j.served()...)
 	before := time.Now()
+	b.ears.Lock()
+	b.probed[n%uint64(len(b.probed))] = sentProbe{n, before}
+	b.ears.Unlock()
 	answer, err := texts(j.call(ctx, c, metrics.JournalProbe, keys, []string{j.incarnation, b.control, strconv.FormatUint(n, 10)}), "PROBE", 2)
 	if err != nil {
 		return err
@@ -95,8 +104,11 @@ func (b *Bus) receiveControl(text string) {
 	kind, rest, _ := strings.Cut(text, " ")
 	switch kind {
 	case "probe": // <number> <epoch> <id>,<id>,…
-		_, rest, _ = strings.Cut(rest, " ")
+		number, rest, _ := strings.Cut(rest, " ")
 		epoch, ids, _ := strings.Cut(rest, " ")
+		if n, err := strconv.ParseUint(number, 10, 64); err == nil && b.probed[n%uint64(len(b.probed))].number == n {
+			b.whole = b.probed[n%uint64(len(b.probed))].sent
+		}
 		b.receiveProbe(epoch, ids)
 	case "drop": // <generation> <sid> <namespace>
 		generation, rest, _ := strings.Cut(rest, " ")

@@ -168,8 +168,12 @@ func (p *Presence) Snapshot(ctx context.Context, room string) (Snapshot, error) 
 		p.updates.beginRead(room)
 		snap, err := p.snapshot(ctx, room, try > 0)
 		stale := p.updates.endRead(room, position{snap.Epoch, snap.Seq}, err == nil)
-		if err != nil || !stale || try == readTries {
+		if err != nil || !stale {
 			return snap, err
+		}
+		if try == readTries {
+			p.updates.want(room) // this member has missed something, and no update need show it
+			return snap, nil
 		}
 	}
 }

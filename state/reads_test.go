@@ -170,8 +170,8 @@ func TestReadYourWrites(t *testing.T) {
 			if got := n.members(t, "r"); len(got) != 0 {
 				t.Fatalf("round %d: members %q after the leave", i, got)
 			}
-			n.Presence().Disconnect("both", socket+"b")
-			n.Presence().Disconnect(user, socket)
+			n.Presence().Disconnect("both", socket+"b", false)
+			n.Presence().Disconnect(user, socket, false)
 			if got := n.socket(t, user); got != "" {
 				t.Fatalf("round %d: socket is %q after the disconnect", i, got)
 			}

@@ -50,7 +50,7 @@ func TestExpiredLeaseRefuses(t *testing.T) {
 	backends(t, func(t *testing.T, b *backend) {
 		n := b.start(t, "nodeAAAA", nil)
 		n.connect(t, "first", "s0") // there is a lease
-		n.Presence().Disconnect("first", "s0")
+		n.Presence().Disconnect("first", "s0", false)
 		n.settled(t)
 		n.presence.mu.Lock()
 		n.presence.lease.until = 1 // long ago
@@ -120,7 +120,7 @@ func TestRedisGoesBackInTime(t *testing.T) {
 	b.do(t, "SAVE")
 	n.connect(t, "new1", "new1-1")
 	n.join(t, "new1", "new1-1", "r")
-	n.Presence().Disconnect("old1", "old1-1")
+	n.Presence().Disconnect("old1", "old1-1", false)
 	n.leave(t, "old2", "old2-1", "r") // as many came as went, so that numbers of members say nothing
 	n.connect(t, "new2", "new2-1")
 	n.join(t, "new2", "new2-1", "r")
@@ -230,7 +230,7 @@ func TestOneBadKeyHoldsNobodyUp(t *testing.T) {
 		}
 		return nil
 	})
-	n.Presence().Disconnect("u", "u-1")
+	n.Presence().Disconnect("u", "u-1", false)
 	eventually(t, "who leaves is offline", func() error {
 		if got := b.list(t, "SMEMBERS", onlineKey); !slices.Equal(got, []string{"v"}) {
 			return fmt.Errorf("online are %q", got)
@@ -258,7 +258,7 @@ func TestFlushAfterRedisWentBack(t *testing.T) {
 	n.connect(t, "u", "u-1")
 	n.join(t, "u", "u-1", "r")
 	b.do(t, "SAVE")
-	n.Presence().Disconnect("u", "u-1")
+	n.Presence().Disconnect("u", "u-1", false)
 	n.settled(t)
 	b.redis.stop()
 	b.redis.start(t)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -54,6 +55,7 @@ func simulate(w *world, rests int) []string {
 // ears are what the world hears of the rooms' events.
 type ears struct {
 	mu     sync.Mutex
+	graced int                        // events of lefts with grace
 	events map[string][]presenceEvent // by room
 	marks  chan string
 }
@@ -73,6 +75,9 @@ func (w *world) hear() {
 		}
 		e.mu.Lock()
 		e.events[room] = append(e.events[room], event)
+		if event.Grace {
+			e.graced++
+		}
 		e.mu.Unlock()
 	}})
 	w.must("ears", conn.Do(w.t.Context(), conn.B().Psubscribe().Pattern(presencePattern).Build()).Error())
@@ -85,7 +90,8 @@ func (w *world) hear() {
 }
 
 // replay applies all events of each room to nothing and compares the outcome
-// with Redis (I9): each user comes and goes in turn, and no number is missing.
+// with Redis (I9): each user comes and goes in turn, and no number is missing. So
+// does a member who is told of them by a node, in the end.
 func (w *world) replay() (wrong []string) {
 	if !w.calm {
 		return nil
@@ -114,6 +120,9 @@ func (w *world) replay() (wrong []string) {
 					wrong = append(wrong, sprintf("I9: %s leaves %s, where they are not", user, room))
 				}
 				delete(there, user)
+				if e.Grace && !mayReturn(user) {
+					wrong = append(wrong, sprintf("%s left %s for good, and with grace", user, room))
+				}
 			}
 			if e.Count != len(there) {
 				wrong = append(wrong, sprintf("I9: event %d of %s counts %d, there are %d", i+1, room, e.Count, len(there)))
@@ -124,8 +133,34 @@ func (w *world) replay() (wrong []string) {
 		if got := slices.Sorted(maps.Keys(there)); !slices.Equal(got, members) {
 			wrong = append(wrong, sprintf("I9: the events of %s make %q, in Redis are %q", room, got, members))
 		}
+		if got := w.follow(events); !slices.Equal(got, members) {
+			wrong = append(wrong, sprintf("I9: a member of %s knows of %q, in Redis are %q", room, got, members))
+		}
 	}
 	return wrong
+}
+
+// follow is the list of a member who is told of a room's events from the first
+// on, with grace, after all of it is over.
+func (w *world) follow(events []presenceEvent) []string {
+	windows := newWindows(100*time.Millisecond, time.Second)
+	now := time.Unix(0, 0)
+	m := &graceMember{list: map[string]bool{}, epoch: events[0].Epoch}
+	tell := func() {
+		for _, u := range windows.due(now) {
+			m.follow(&u)
+		}
+	}
+	for _, e := range events {
+		windows.add("r", e, now)
+		now = now.Add(50 * time.Millisecond)
+		tell()
+	}
+	for range 40 {
+		now = now.Add(50 * time.Millisecond)
+		tell()
+	}
+	return slices.Sorted(maps.Keys(m.list))
 }
 
 // simulations is how many worlds to try: n, or PRESENCE_SIMULATIONS.
@@ -137,11 +172,20 @@ func simulations(n int) int {
 }
 
 func TestPresenceSimulation(t *testing.T) {
+	graced := 0
+	defer func() {
+		if !t.Failed() && graced == 0 {
+			t.Error("nobody left with grace")
+		}
+	}()
 	for seed := range uint64(simulations(40)) {
 		w := newWorld(t, seed, false)
 		if wrong := simulate(w, 3); len(wrong) > 0 {
 			t.Fatalf("seed %d, calm %v:\n%s\n\n%s", seed, w.calm, strings.Join(wrong, "\n"), strings.Join(w.trace, "\n"))
 		}
+		w.ears.mu.Lock()
+		graced += w.ears.graced
+		w.ears.mu.Unlock()
 	}
 }
 

@@ -52,15 +52,30 @@ type Config struct {
 	Cache             bool          // client-side caching of presence reads; off without URL
 	PublishQueue      int           // bound of the publish queue in messages; default 65536
 	PresenceWindow    time.Duration // presence updates of a room are merged over this time; 0: not at all
+	// PresenceGrace is how long after a socket's connection broke (see
+	// Presence.Disconnect, on any node) the members of its rooms on this node are
+	// told that its user left, unless it is back by then; 0: at once.
+	PresenceGrace time.Duration
 	// Lease is how long this node's presence counts without a heartbeat; default 10 s.
 	// The same on all nodes.
 	Lease time.Duration
 	// Recovery keeps messages in a journal in Redis, so that what a node misses
-	// while it does not hear Redis can be delivered later. The same on all nodes.
-	Recovery   bool
-	Retention  time.Duration // how long the journal is kept; default 4 min 20 s. The same on all nodes
-	JournalMax int64         // entries of a namespace's journal at most, whatever their age; default 1,000,000
-	Log        *slog.Logger  // default slog.Default()
+	// while it does not hear Redis can be delivered later, and sessions, so that
+	// clients get their sockets back. The same on all nodes.
+	Recovery bool
+	// Retention is how long the journal is kept: at least SessionWindow + 10 s +
+	// ProofLag + 15 s, see Sessions; default 4 min 20 s, or that if it is more. The
+	// same on all nodes.
+	Retention  time.Duration
+	JournalMax int64 // entries of a namespace's journal at most, whatever their age; default 1,000,000
+	// SessionWindow is how long a socket can be recovered after its conn ended;
+	// default 2 min. The same on all nodes.
+	SessionWindow time.Duration
+	// ProofLag is the time after which everything sent on an open conn has been
+	// received, or the conn has ended: pingInterval + 4 × pingTimeout + 2 ticks.
+	// Default 108 s. The same on all nodes.
+	ProofLag time.Duration
+	Log      *slog.Logger // default slog.Default()
 }
 
 // publishQueueBytes bounds the payloads of the publish queue, next to Config.PublishQueue.
@@ -86,6 +101,9 @@ type Deliverer interface {
 	// Missed says that messages of the journal were missed and will not be
 	// delivered. What is delivered next came after them. Only with Config.Recovery.
 	Missed()
+	// Advanced says that everything of the namespace's journal up to end was
+	// delivered, or is for nobody here.
+	Advanced(ns string, end socketio.Offset)
 	// Replaced says that the socket has moved to another node, as the
 	// generation-th that has it.
 	Replaced(ns, sid string, generation uint64)
@@ -98,6 +116,7 @@ type State struct {
 	bus      *Bus
 	journal  *journal
 	presence *Presence
+	sessions *Sessions
 
 	mu      sync.Mutex // guards running, closed
 	running bool
@@ -125,8 +144,14 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 	if cfg.PresenceWindow < 0 {
 		return nil, fmt.Errorf("state: presence window %v is negative", cfg.PresenceWindow)
 	}
+	if cfg.PresenceGrace < 0 {
+		return nil, fmt.Errorf("state: presence grace %v is negative", cfg.PresenceGrace)
+	}
 	if cfg.Lease < 0 {
 		return nil, fmt.Errorf("state: lease %v is negative", cfg.Lease)
+	}
+	if cfg.SessionWindow < 0 || cfg.ProofLag < 0 {
+		return nil, fmt.Errorf("state: session window %v or proof lag %v is negative", cfg.SessionWindow, cfg.ProofLag)
 	}
 	if cfg.Key == "" {
 		cfg.Key = "socket.io"
@@ -139,6 +164,9 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 	}
 	if cfg.Retention < 0 || cfg.JournalMax < 0 {
 		return nil, fmt.Errorf("state: retention %v or length %d of the journal is negative", cfg.Retention, cfg.JournalMax)
+	}
+	if least := cfg.leastRetention(); cfg.Recovery && cfg.Retention > 0 && cfg.Retention < least {
+		return nil, fmt.Errorf("state: the journal's retention %v is less than %v, which the session window and the proof lag need", cfg.Retention, least)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -162,8 +190,14 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 	if o.basic {
 		cfg.Pattern, cfg.Cache = true, false
 	}
+	if cfg.SessionWindow == 0 {
+		cfg.SessionWindow = defaultSessionWindow
+	}
+	if cfg.ProofLag == 0 {
+		cfg.ProofLag = defaultProofLag
+	}
 	if cfg.Retention == 0 {
-		cfg.Retention = defaultRetention
+		cfg.Retention = max(defaultRetention, cfg.leastRetention())
 	}
 	if cfg.JournalMax == 0 {
 		cfg.JournalMax = defaultJournalMax
@@ -173,11 +207,15 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 	l.journalled = cfg.Recovery
 	j := newJournal(cfg, incarnation, m)
 	b := newBus(cfg, l, j, socketio.Channels{Key: cfg.Key}, m)
+	sessions := newSessions(cfg, l, j, incarnation, m)
+	j.onVoid, j.onMissing, j.onRepaired = sessions.void, sessions.missingSince, sessions.repaired
+	sessions.drop = b.drop
 	return &State{
 		link:     l,
 		bus:      b,
 		journal:  j,
 		presence: newPresence(cfg, l, incarnation, b.updates, m),
+		sessions: sessions,
 	}
 }
 
@@ -186,6 +224,9 @@ func (s *State) Bus() *Bus { return s.bus }
 
 // Presence is the node's side of presence.
 func (s *State) Presence() *Presence { return s.presence }
+
+// Sessions is the node's side of connection state recovery.
+func (s *State) Sessions() *Sessions { return s.sessions }
 
 // Run connects to Redis, and connects again whenever the connection is lost,
 // until ctx ends; it then fails what is still queued and returns ctx's error.
@@ -217,6 +258,12 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	wg.Go(func() { s.presence.janitorLoop(ctx) })
 	wg.Go(func() { s.presence.scrubLoop(ctx) })
 	wg.Go(func() { s.presence.refreshLoop(ctx) })
+	if s.journal.on {
+		wg.Go(func() { s.sessions.run(ctx) })
+		wg.Go(func() { s.sessions.tails.run(ctx) })
+	} else {
+		s.sessions.close()
+	}
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -235,6 +282,7 @@ func (s *State) Close(ctx context.Context) error {
 	s.bus.close()
 	s.bus.requester.end()
 	s.presence.close()
+	s.sessions.close()
 	err := s.link.close(ctx)
 	if s.embedded != nil {
 		s.embedded.stop()

@@ -18,12 +18,19 @@ import (
 // from between was handed out. An update follows on the one before, or on a
 // snapshot, if their Seq reaches its Prev in the same Epoch; one whose Seq is
 // reached already says nothing new.
+//
+// Who left with grace (see Presence.Disconnect) is still there for those who
+// follow the updates until Config.PresenceGrace is over, and is then in Left; who
+// is back before appears in neither list, or in Joined if a snapshot without
+// them was handed out. A snapshot never has them. An update of other changes
+// meanwhile tells all of these, and has the Seq of an earlier one, so that a
+// number is left for what is still to come.
 type PresenceUpdate struct {
 	Room         string
 	Joined, Left []string // user ids, sorted; sets to add and to remove
 	Full         bool     // Users replaces what was known
 	Users        []string // with Full: sorted; nil if there are too many to list
-	Count        int      // users in the room after the last change
+	Count        int      // users in the room after the last change; without Full, with those whose left is still to come
 	Prev, Seq    uint64   // the room's changes after Prev, up to Seq
 	Epoch        string   // within which they are counted
 }
@@ -49,13 +56,15 @@ func presenceRoom(channel string) (string, bool) {
 }
 
 // presenceEvent is what the hold, assert and release scripts publish: each real
-// transition of a user in a room, once.
+// transition of a user in a room, once. Grace, which events of other versions
+// lack, says that those who left may be back in a moment.
 type presenceEvent struct {
 	Epoch  string   `json:"epoch"`
 	Seq    uint64   `json:"seq"`
 	Joined []string `json:"joined"`
 	Left   []string `json:"left"`
 	Count  int      `json:"count"`
+	Grace  bool     `json:"grace"`
 }
 
 func parsePresenceEvent(payload string) (presenceEvent, error) {
@@ -80,10 +89,10 @@ type updates struct {
 	check   map[string]struct{} // rooms whose subscription is live again
 }
 
-func newUpdates(length time.Duration) *updates {
+func newUpdates(length, grace time.Duration) *updates {
 	return &updates{
 		opened: make(chan struct{}, 1), missed: make(chan struct{}, 1),
-		windows: newWindows(length), check: make(map[string]struct{}),
+		windows: newWindows(length, grace), check: make(map[string]struct{}),
 	}
 }
 
@@ -98,6 +107,16 @@ func (u *updates) endRead(room string, at position, ok bool) (stale bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.windows.endRead(room, at, ok)
+}
+
+// want has a snapshot of the room read for all its members here.
+func (u *updates) want(room string) {
+	u.mu.Lock()
+	if h := u.windows.rooms[room]; h != nil {
+		u.windows.want(room, h)
+	}
+	u.mu.Unlock()
+	notify(u.missed)
 }
 
 // watermark says that Redis was seen at a position of the room.
@@ -174,7 +193,12 @@ func (b *Bus) updateLoop(ctx context.Context, hand func(PresenceUpdate)) {
 		u.mu.Lock()
 		due := u.windows.due(time.Now())
 		at, open := u.windows.next()
+		missed := u.windows.news
+		u.windows.news = false
 		u.mu.Unlock()
+		if missed {
+			notify(u.missed)
+		}
 		if open {
 			timer.Reset(time.Until(at))
 		}

@@ -15,15 +15,15 @@ import (
 )
 
 // story drives windows of 100 ms through steps and returns what members are
-// told. A step is "MS WHAT": +u or -u: the next event, in which u joined or left;
-// skip: an event that is lost; epoch: Redis forgets and a new epoch begins; begin,
+// told, with a grace of 1 s. A step is "MS WHAT": +u or -u: the next event, in
+// which u joined or left; ~u: it left with grace; skip: an event that is lost; epoch: Redis forgets and a new epoch begins; begin,
 // end: a snapshot for a member begins, and ends as of now; end=N: as of seq N; see:
 // an audit sees where Redis is; look: for rooms that stayed behind; full: a room
 // that is wanted is read again; full=N: it was read as of seq N, whether wanted
-// or not; forget.
+// or not; forget; wait: nothing.
 func story(t *testing.T, steps string) (told []string, w *windows) {
 	t.Helper()
-	windows := newWindows(100 * time.Millisecond)
+	windows := newWindows(100*time.Millisecond, time.Second)
 	w = &windows
 	at := position{"e1", 10}
 	users := map[string]bool{"b": true}
@@ -67,6 +67,10 @@ func story(t *testing.T, steps string) (told []string, w *windows) {
 		switch {
 		case what[0] == '+' || what[0] == '-':
 			w.add("r", move(what[1:], what[0] == '+'), now)
+		case what[0] == '~':
+			e := move(what[1:], false)
+			e.Grace = true
+			w.add("r", e, now)
 		case what == "again":
 			w.add("r", presenceEvent{Epoch: at.epoch, Seq: at.seq, Joined: []string{"nonsense"}}, now)
 		case what == "skip":
@@ -110,6 +114,7 @@ func story(t *testing.T, steps string) (told []string, w *windows) {
 			}
 		case what == "forget":
 			w.forget("r")
+		case what == "wait":
 		default:
 			t.Fatalf("step %q", step)
 		}

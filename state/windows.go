@@ -20,15 +20,19 @@ type position struct {
 // roomHistory is what this node knows of the events of a room with members
 // here: how far they came, and how far the members were told.
 type roomHistory struct {
-	at      position // the last event merged; of the open window, if there is one
-	told    uint64   // in at's epoch: everything up to here the members know
-	closed  uint64   // likewise: windows up to here are closed; what cancelled in them is never told
-	known   bool     // at means something
-	heard   bool     // at is from an event, not only from a snapshot
-	gone    bool     // forgotten, but for snapshots under way
-	reading int      // snapshots under way
-	reads   []uint64 // snapshots handed out since told, by seq, in at's epoch
+	at      position   // the last event merged; of the open window, if there is one
+	told    uint64     // in at's epoch: everything up to here the members know
+	closed  uint64     // likewise: windows up to here are closed; what cancelled in them is never told
+	known   bool       // at means something
+	heard   bool       // at is from an event, not only from a snapshot
+	gone    bool       // forgotten, but for snapshots under way
+	reading int        // snapshots under way
+	reads   []uint64   // snapshots handed out since told, by seq, in at's epoch
+	passed  uint64     // likewise: the newest of those that told has reached
+	early   []position // snapshots of another epoch, whose events are still to come
+	count   int        // users in the room as of at
 	window  *roomWindow
+	pending pending
 	refresh time.Time // when the room was refreshed last
 	wanted  bool      // in windows.wanted
 }
@@ -45,19 +49,25 @@ type roomWindow struct {
 	ends    time.Time
 	from    uint64 // the event before the first merged
 	changes map[string]change
-	count   int
 	seen    bool // a snapshot from within was handed out to all
 }
 
 // change is what happened to a user in a window: it joined (or left) first,
 // and last.
-type change struct{ first, last bool }
+type change struct {
+	first, last bool
+	again       bool   // there was more than one
+	seq         uint64 // of the last
+	hold        *hold  // if the user left last, with grace
+}
 
 // windows merges presence events per room over a fixed time and finds out when
 // one is missing: pure state, guarded by its owner. A window opens with the
 // first event of a room.
 type windows struct {
 	length  time.Duration
+	grace   time.Duration // how long a left of who may be back in a moment is held
+	holds   []*hold       // by due
 	rooms   map[string]*roomHistory
 	order   []*roomWindow    // by ends
 	wanted  []string         // rooms whose members missed something: a snapshot is due
@@ -66,8 +76,8 @@ type windows struct {
 	full    []PresenceUpdate // snapshots to hand out
 }
 
-func newWindows(length time.Duration) windows {
-	return windows{length: length, rooms: make(map[string]*roomHistory), lagging: make(map[string]lag)}
+func newWindows(length, grace time.Duration) windows {
+	return windows{length: length, grace: grace, rooms: make(map[string]*roomHistory), lagging: make(map[string]lag)}
 }
 
 func (w *windows) history(room string) *roomHistory {
@@ -87,6 +97,7 @@ func (w *windows) forget(room string) {
 	}
 	if h.gone = h.reading > 0; !h.gone {
 		delete(w.rooms, room)
+		h.pending.clear()
 		if h.window != nil {
 			w.order = without(w.order, h.window)
 		}
@@ -117,13 +128,28 @@ func (w *windows) endRead(room string, at position, ok bool) (stale bool) {
 		h.at, h.told, h.known = at, at.seq, true
 	case same && at.seq < max(h.told, h.closed):
 		stale = true
-	case same && at.seq > h.told && !slices.Contains(h.reads, at.seq):
+	case same && at.seq == h.told:
+		h.passed = max(h.passed, at.seq)
+	case same && !slices.Contains(h.reads, at.seq):
 		h.reads = append(h.reads, at.seq)
+	case !same && !slices.Contains(h.early, at):
+		h.early = append(h.early, at)
 	}
 	if h.gone {
 		w.forget(room)
 	}
 	return stale
+}
+
+// enter begins another epoch.
+func (h *roomHistory) enter(epoch string) {
+	h.reads, h.passed = nil, 0
+	for _, at := range h.early {
+		if at.epoch == epoch {
+			h.reads = append(h.reads, at.seq)
+		}
+	}
+	h.early = nil
 }
 
 // add merges one event that arrived at now. An event that is not newer than
@@ -141,12 +167,14 @@ func (w *windows) add(room string, e presenceEvent, now time.Time) {
 		return
 	case e.Epoch != h.at.epoch || e.Seq != h.at.seq+1:
 		gap = true
-		// What the members know ends before the gap: they see it, too.
+		// What the members know ends before the gap: they see it, too, and those
+		// who read since know that whoever left before it is gone.
 		if e.Epoch != h.at.epoch {
-			h.reads = nil
+			h.enter(e.Epoch)
 		}
 		h.reads = slices.DeleteFunc(h.reads, func(seq uint64) bool { return seq < e.Seq })
 		h.told, h.closed = e.Seq-1, 0
+		h.pending.clear()
 		w.want(room, h)
 	}
 	h.at, h.known, h.heard = position{e.Epoch, e.Seq}, true, true
@@ -161,21 +189,26 @@ func (w *windows) add(room string, e presenceEvent, now time.Time) {
 		r.from, r.changes = e.Seq-1, make(map[string]change)
 	}
 	for _, user := range e.Joined {
-		r.change(user, true)
+		r.change(user, true, e.Seq, nil)
+	}
+	var held *hold
+	if e.Grace && w.grace > 0 && len(e.Left) > 0 {
+		held = &hold{room: room, due: now.Add(w.grace)}
+		w.holds = append(w.holds, held)
 	}
 	for _, user := range e.Left {
-		r.change(user, false)
+		r.change(user, false, e.Seq, held)
 	}
-	r.count = e.Count
+	h.count = e.Count
 }
 
 // change records that user joined or left.
-func (r *roomWindow) change(user string, joined bool) {
+func (r *roomWindow) change(user string, joined bool, seq uint64, held *hold) {
 	c, again := r.changes[user]
-	if !again {
+	if c.again = again; !again {
 		c.first = joined
 	}
-	c.last = joined
+	c.last, c.seq, c.hold = joined, seq, held
 	r.changes[user] = c
 }
 
@@ -216,14 +249,14 @@ func (w *windows) replace(room string, at position, users []string, count int, n
 	case !older:
 		// All that was merged is in the snapshot.
 		if at.epoch != h.at.epoch {
-			h.reads = nil
+			h.enter(at.epoch)
 		}
 		h.reads = slices.DeleteFunc(h.reads, func(seq uint64) bool { return seq <= at.seq })
 		if h.window != nil {
 			w.order = without(w.order, h.window)
 			h.window = nil
 		}
-		h.at, h.closed = at, at.seq
+		h.at, h.closed, h.count = at, at.seq, count
 		delete(w.lagging, room)
 	case h.window != nil && at.seq >= h.window.from:
 		h.window.seen = h.window.seen || at.seq > h.window.from // it goes beyond the snapshot, and nothing in it may cancel
@@ -232,54 +265,61 @@ func (w *windows) replace(room string, at position, users []string, count int, n
 		return
 	}
 	h.told, h.known = at.seq, true
+	h.pending.clear() // the snapshot lacks them, and tells all members
 	w.full = append(w.full, PresenceUpdate{
 		Room: room, Full: true, Users: users, Count: count, Epoch: at.epoch, Prev: at.seq, Seq: at.seq,
 	})
 }
 
-// due closes the windows that end by now and returns what is left of them, and
-// the snapshots.
+// due closes the windows that end by now and returns what is left of them, the
+// lefts that were held long enough, and the snapshots.
 func (w *windows) due(now time.Time) []PresenceUpdate {
 	out := w.full
 	w.full = nil
+	over := w.expire(now)
 	i := 0
 	for ; i < len(w.order) && !w.order[i].ends.After(now); i++ {
-		if u, ok := w.close(w.rooms[w.order[i].room]); ok {
-			out = append(out, u)
-		}
+		out = w.close(w.order[i].room, now, out)
 	}
 	if w.order = slices.Delete(w.order, 0, i); len(w.order) == 0 {
 		w.order = nil
 	}
+	for _, room := range over {
+		if h := w.rooms[room]; h != nil && h.window == nil { // else they are told with the window
+			out = w.close(room, now, out)
+		}
+	}
 	return out
 }
 
-// close is what the window leaves: the last change of each user. Opposite
-// changes cancel, as nobody has seen the first, unless a snapshot from between
-// them was handed out, or may be. Where everything cancels the members are told
-// nothing, and know as much as before.
-func (w *windows) close(h *roomHistory) (PresenceUpdate, bool) {
-	r := h.window
-	h.window, h.closed = nil, h.at.seq
-	seen := r.seen || h.reading > 0 || slices.ContainsFunc(h.reads, func(seq uint64) bool { return h.told < seq && seq < h.at.seq })
-	u := PresenceUpdate{Room: r.room, Count: r.count, Prev: h.told, Seq: h.at.seq, Epoch: h.at.epoch}
-	for user, c := range r.changes {
-		switch {
-		case c.first != c.last && !seen:
-		case c.last:
-			u.Joined = append(u.Joined, user)
-		default:
-			u.Left = append(u.Left, user)
-		}
+// close appends what the room's window leaves, if one is open, and the held
+// lefts that are due. Where nothing is left the members are told nothing, and
+// know as much as before.
+func (w *windows) close(room string, now time.Time, out []PresenceUpdate) []PresenceUpdate {
+	h := w.rooms[room]
+	u := PresenceUpdate{Room: room, Prev: h.told, Epoch: h.at.epoch}
+	if h.window != nil {
+		h.merge(&u, now)
+	} else if h.told == h.at.seq && h.pending.overdue() {
+		w.want(room, h) // no number is left that an update could have
+		return out
 	}
+	u.Left = append(u.Left, h.pending.takeOverdue()...)
 	if len(u.Joined)+len(u.Left) == 0 {
-		return u, false
+		return out
 	}
 	slices.Sort(u.Joined)
 	slices.Sort(u.Left)
-	h.told = h.at.seq
-	h.reads = slices.DeleteFunc(h.reads, func(seq uint64) bool { return seq <= h.told })
-	return u, true
+	u.Seq, u.Count = h.number(), h.count+len(h.pending.users)
+	h.told = u.Seq
+	h.reads = slices.DeleteFunc(h.reads, func(seq uint64) bool {
+		if seq > h.told {
+			return false
+		}
+		h.passed = max(h.passed, seq)
+		return true
+	})
+	return append(out, u)
 }
 
 // missed returns up to limit rooms that are to be read again, and forgets that
@@ -313,13 +353,18 @@ func (w *windows) overtake(now time.Time) {
 	}
 }
 
-// next is the time to call due; false when nothing is open.
+// next is the time to call due; false when nothing is open, nor held.
 func (w *windows) next() (time.Time, bool) {
 	if len(w.full) > 0 {
 		return time.Time{}, true
 	}
-	if len(w.order) == 0 {
-		return time.Time{}, false
+	var at time.Time
+	open := len(w.order) > 0
+	if open {
+		at = w.order[0].ends
 	}
-	return w.order[0].ends, true
+	if len(w.holds) > 0 && (!open || w.holds[0].due.Before(at)) {
+		at, open = w.holds[0].due, true
+	}
+	return at, open
 }

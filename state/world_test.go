@@ -120,7 +120,7 @@ func (w *world) spawn() *simNode {
 	cfg := Config{Lease: w.lease, Log: slog.New(slog.DiscardHandler)}
 	m := metrics.New(prometheus.NewRegistry(), "test")
 	l := newLink(w.b.options, false, "sim", cfg.Log, m)
-	n := &simNode{p: newPresence(cfg, l, newIncarnation(), newUpdates(0), m), alive: true}
+	n := &simNode{p: newPresence(cfg, l, newIncarnation(), newUpdates(0, 0), m), alive: true}
 	if w.mutate != nil {
 		w.mutate(&n.p.scripts)
 	}
@@ -326,7 +326,7 @@ func (w *world) act() {
 		n.p.ledger.connect(s.user, id, 0, nil)
 		w.say("%s: %s connects %s", n.name(), s.user, id)
 	case k < 9:
-		l().disconnect(s.user, id)
+		l().disconnect(s.user, id, mayReturn(s.user))
 		delete(w.sockets, id)
 		w.say("%s: %s disconnects %s", s.node.name(), s.user, id)
 	case k < 14:
@@ -347,15 +347,21 @@ func (w *world) act() {
 		for room := range s.rooms {
 			n.p.ledger.join(s.user, id, room, nil)
 		}
-		old.p.ledger.disconnect(s.user, id)
+		old.p.ledger.disconnect(s.user, id, mayReturn(s.user))
 	}
 }
+
+// mayReturn says which users disconnect with grace.
+func mayReturn(user string) bool { return user == "u0" || user == "u1" }
 
 // describe is an operation in words.
 func (l *ledger) describe(o *operation) string {
 	words := []string{o.op.String()}
 	if o.drop {
 		words[0] = "drop"
+	}
+	if o.grace {
+		words[0] += " with grace"
 	}
 	words = append(words, "as", l.lives[o.life][:4])
 	if o.set != nil {

@@ -22,7 +22,8 @@ const (
 	codePayloadInvalid ackCode = "payload_invalid" // arguments missing or of the wrong kind
 	codeTooLarge       ackCode = "too_large"       // a message that receivers could not be sent
 	codeQueueFull      ackCode = "queue_full"      // the node has too many messages waiting for Redis: try again later
-	codeUnavailable    ackCode = "unavailable"     // Redis did not answer, or refused: try again later
+	codeUnavailable    ackCode = "unavailable"     // Redis could not be asked, or refused; nothing was done: try again later
+	codeUnknown        ackCode = "unknown"         // Redis did not answer: the message may have been sent, or may still be
 )
 
 // failure is why an event was not carried out.
@@ -52,6 +53,11 @@ func publishRefused(err error) *failure {
 // unavailable is said for whatever Redis did. Its own words stay in the logs.
 func unavailable() *failure {
 	return fail(codeUnavailable, "the service is unavailable, try again later")
+}
+
+// unknown is said when a message may have been published.
+func unknown() *failure {
+	return fail(codeUnknown, "it is not known whether the message was sent; sending it again with the same id is safe")
 }
 
 // refuse counts a failed event and tells the client if it wants to know.

@@ -18,7 +18,7 @@ import (
 // functions are called when Redis has it. The reads wait for Redis.
 type presence interface {
 	Connect(user, socket string, generation uint64, done func(error))
-	Disconnect(user, socket string)
+	Disconnect(user, socket string, mayReturn bool)
 	Join(user, socket, room string, done func(error))
 	Leave(user, socket, room string, done func(error))
 	Online(ctx context.Context, users []string) ([]bool, error)
@@ -32,7 +32,8 @@ type socket interface {
 	Rooms() []string
 	In(room string) bool
 	Join(room string, done func(error))
-	Leave(room string)
+	Leave(room string, done func(error))
+	EmitPayload(p *engine.Payload) error
 }
 
 // event is what the application needs of *engine.Event. Arguments do not count
@@ -50,14 +51,15 @@ type event interface {
 // presence. Its handlers run on the pollers and never wait: what needs Redis
 // goes on in callbacks and in reads.
 type app struct {
-	publish  func(room string, p *engine.Payload, done func(error)) error // to every member, on every node
-	local    func(room string, p *engine.Payload) error                   // to the members on this node
+	publish  func(room, once string, p *engine.Payload, done func(error)) error // to every member, on every node
+	local    func(room string, p *engine.Payload) error                         // to the members on this node
 	presence presence
 	reads    *reads
 	validID  func(kind, id string) error
 	refused  prometheus.Counter // events answered {ok:false}, or that would have been had they wanted an answer
 	log      *slog.Logger
 	now      func() time.Time
+	recovery bool // sockets whose connection broke may come back, on any node
 }
 
 // Limits of the application.
@@ -70,8 +72,8 @@ const (
 // newApp makes the application on namespace ns.
 func newApp(ns *engine.Namespace, p presence, refused prometheus.Counter, log *slog.Logger) *app {
 	return &app{
-		publish: func(room string, payload *engine.Payload, done func(error)) error {
-			return ns.To(room).EmitPayload(payload, done)
+		publish: func(room, once string, payload *engine.Payload, done func(error)) error {
+			return ns.To(room).Once(once).EmitPayload(payload, done)
 		},
 		local: func(room string, payload *engine.Payload) error {
 			return ns.To(room).Local().EmitPayload(payload, nil)
@@ -94,10 +96,16 @@ func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 			return
 		}
 		s.SetData(&identity{User: user})
+		s.SetUser(claimedUser(user, s.ID()))
 		next(nil)
 	})
-	ns.OnConnection(func(s *engine.Socket) { a.connected(s) })
-	ns.OnDisconnect(func(s *engine.Socket, _ string) { a.disconnected(s) })
+	ns.Recover(a.recoverer(auth))
+	ns.OnConnection(func(s *engine.Socket) {
+		if !s.Recovered() { // else the recoverer sees to it
+			a.connected(s)
+		}
+	})
+	ns.OnDisconnect(func(s *engine.Socket, reason string) { a.disconnected(s, reason) })
 	ns.On("join", func(s *engine.Socket, e *engine.Event) { a.join(s, e) })
 	ns.On("leave", func(s *engine.Socket, e *engine.Event) { a.leave(s, e) })
 	ns.On("message", func(s *engine.Socket, e *engine.Event) { a.message(s, e) })
@@ -155,10 +163,24 @@ func (a *app) connected(s socket) {
 	})
 }
 
-// disconnected removes the socket's presence, its rooms included.
-func (a *app) disconnected(s socket) {
+// disconnected removes the socket's presence, its rooms included. Rooms are told
+// at once only if the socket is gone for good.
+func (a *app) disconnected(s socket, reason string) {
 	who := identityOf(s)
-	if !who.while(phaseConnected, phaseGone, func() { a.presence.Disconnect(who.User, s.ID()) }) {
+	mayReturn := a.recovery && recoverable(reason)
+	if !who.while(phaseConnected, phaseGone, func() { a.presence.Disconnect(who.User, s.ID(), mayReturn) }) {
 		who.while(phaseNew, phaseGone, func() {})
 	}
+}
+
+// recoverable reports whether a socket that disconnected for reason may be
+// recovered: only its connection was lost. Who left its namespace, was sent away,
+// or does not speak the protocol does not come back as the same socket.
+func recoverable(reason string) bool {
+	switch reason {
+	case engine.ReasonTransportError, engine.ReasonTransportClose, engine.ReasonForcedClose, engine.ReasonPingTimeout,
+		engine.ReasonServerShuttingDown, engine.ReasonForcedServerClose:
+		return true
+	}
+	return false
 }

@@ -15,16 +15,36 @@ import (
 func TestPresenceFollowsTheSocket(t *testing.T) {
 	a := newTestApp()
 	s := a.socket("u1")
-	a.disconnected(s)
-	a.disconnected(s)
+	a.disconnected(s, engine.ReasonTransportClose)
+	a.disconnected(s, engine.ReasonTransportClose)
 	if got, want := a.presence.recorded(), []string{"connect u1 " + testSocket + " 0", "disconnect u1 " + testSocket}; !slices.Equal(got, want) {
 		t.Errorf("presence was asked for %q, want %q", got, want)
 	}
 	never := &fakeSocket{id: testSocket, data: &identity{User: "u2"}} // disconnects before its connection handler ran
-	a.disconnected(never)
+	a.disconnected(never, engine.ReasonTransportClose)
 	a.connected(never)
 	if got := a.presence.recorded(); len(got) != 2 {
 		t.Errorf("a socket that never connected has presence: %q", got[2:])
+	}
+}
+
+// With recovery, and only then, presence is told which sockets may return.
+func TestWhoMayReturn(t *testing.T) {
+	for reason, want := range map[string]bool{
+		engine.ReasonTransportError: true, engine.ReasonTransportClose: true, engine.ReasonForcedClose: true,
+		engine.ReasonPingTimeout: true, engine.ReasonServerShuttingDown: true, engine.ReasonForcedServerClose: true,
+		engine.ReasonParseError: false, engine.ReasonClientNamespaceDisconnect: false, engine.ReasonServerNamespaceDisconnect: false,
+		"of another kind": false,
+	} {
+		for _, recovery := range []bool{false, true} {
+			a := newTestApp()
+			a.recovery = recovery
+			a.disconnected(a.socket("u1"), reason)
+			calls := a.presence.recorded()
+			if got := strings.HasSuffix(calls[len(calls)-1], " may return"); got != (want && recovery) {
+				t.Errorf("%s, recovery %v: %q", reason, recovery, calls)
+			}
+		}
 	}
 }
 
@@ -145,7 +165,7 @@ func TestJoinThenGone(t *testing.T) {
 	s := a.socket("u1")
 	e := newEvent(`"r1"`)
 	a.join(s, e)
-	a.disconnected(s)
+	a.disconnected(s, engine.ReasonTransportClose)
 	s.live[0](engine.ErrDisconnected)
 	a.presence.settle(t, state.ErrReleased)
 	e.waitReleased(t)
@@ -253,6 +273,28 @@ func TestMessage(t *testing.T) {
 	}
 }
 
+// A message with an id counts once per user; receivers see the id.
+func TestMessageWithID(t *testing.T) {
+	a := newTestApp()
+	s := a.socket("ada", "r1")
+	a.message(s, newEvent(`{"room":"r1","id":"m\"1"}`, `1`))
+	a.message(s, newEvent(`{"room":"r1"}`, `2`))
+	a.message(s, newEvent(`{"room":"r1","id":null}`, `3`))
+	want := []string{
+		`ada#m"1 ["message","r1",{"from":"ada","ts":1700000000000,"id":"m\"1"},1]`,
+		` ["message","r1",{"from":"ada","ts":1700000000000},2]`,
+		` ["message","r1",{"from":"ada","ts":1700000000000},3]`,
+	}
+	for i, p := range a.published {
+		if got := p.once + " " + string(p.p.JSON); got != want[i] || p.room != "r1" {
+			t.Errorf("%d: %s\nwant %s", i, got, want[i])
+		}
+	}
+	if len(a.published) != len(want) {
+		t.Fatalf("%d published", len(a.published))
+	}
+}
+
 func TestMessageRefused(t *testing.T) {
 	tests := []struct {
 		name string
@@ -271,6 +313,15 @@ func TestMessageRefused(t *testing.T) {
 		{"cannot be encoded", []string{`"r1"`, `1`}, errors.New("engine: event data: nested too deep"), nil, codePayloadInvalid},
 		{"Redis refuses", []string{`"r1"`, `1`}, nil, errRedis, codeUnavailable},
 		{"Redis is away", []string{`"r1"`, `1`}, nil, state.ErrUnavailable, codeUnavailable},
+		{"nobody knows", []string{`"r1"`, `1`}, nil, fmt.Errorf("publish: %w", state.ErrUnknown), codeUnknown},
+		{"no room", []string{`{"id":"m1"}`, `1`}, nil, nil, codeRoomInvalid},
+		{"a room that is none", []string{`{"room":1}`, `1`}, nil, nil, codeRoomInvalid},
+		{"another room", []string{`{"room":"r2","id":"m1"}`, `1`}, nil, nil, codeRoomUnknown},
+		{"a reserved room", []string{`{"room":"user:eve"}`, `1`}, nil, nil, codeRoomReserved},
+		{"an empty id", []string{`{"room":"r1","id":""}`, `1`}, nil, nil, codePayloadInvalid},
+		{"a long id", []string{`{"room":"r1","id":"` + strings.Repeat("x", 65) + `"}`, `1`}, nil, nil, codePayloadInvalid},
+		{"an id that is no string", []string{`{"room":"r1","id":7}`, `1`}, nil, nil, codeRoomInvalid},
+		{"an id and no content", []string{`{"room":"r1","id":"m1"}`}, nil, nil, codePayloadInvalid},
 	}
 	for _, tt := range tests {
 		for _, silent := range []bool{false, true} {

@@ -41,7 +41,10 @@ type Config struct {
 	ConnectTimeout time.Duration `env:"CONNECT_TIMEOUT" envDefault:"45s" help:"time to join a namespace before the connection is closed"`
 	MaxPayload     int           `env:"MAX_PAYLOAD" envDefault:"1000000" help:"largest message from a client, in bytes"`
 
+	Recovery recoveryRules `env:"RECOVERY" envDefault:"on" help:"connection state recovery, for which messages are kept in Redis: on or off, then prefix=on or prefix=off for rooms whose names begin with it, as on,typing:=off"`
+
 	PresenceWindow time.Duration `env:"PRESENCE_WINDOW" envDefault:"250ms" help:"time over which presence updates to a room are merged; 0s: not at all"`
+	PresenceGrace  time.Duration `env:"PRESENCE_GRACE" envDefault:"5s" help:"time for which members are not told that a user left whose connection broke, in case it recovers; 0s: told at once"`
 	PresenceLease  time.Duration `env:"PRESENCE_LEASE" envDefault:"10s" help:"time without a sign of life after which other nodes remove this node's presence; the same on all nodes"`
 	ShutdownGrace  time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" help:"longest time from SIGTERM to the end of the process"`
 
@@ -113,6 +116,7 @@ const minSecret = 32
 const (
 	minTimer, maxTimer     = 100 * time.Millisecond, time.Hour
 	maxPresenceWindow      = time.Minute
+	maxPresenceGrace       = time.Minute
 	minLease, maxLease     = 5 * time.Second, 5 * time.Minute // below, a silent connection costs the lease before it is noticed
 	minGrace, maxGrace     = 100 * time.Millisecond, time.Hour
 	minPayload, maxPayload = 1_000, 64 << 20
@@ -207,6 +211,7 @@ func (c *Config) checkNumbers(p *problems) {
 		{"PING_TIMEOUT", c.PingTimeout, minTimer, maxTimer},
 		{"CONNECT_TIMEOUT", c.ConnectTimeout, minTimer, maxTimer},
 		{"PRESENCE_WINDOW", c.PresenceWindow, 0, maxPresenceWindow},
+		{"PRESENCE_GRACE", c.PresenceGrace, 0, maxPresenceGrace},
 		{"PRESENCE_LEASE", c.PresenceLease, minLease, maxLease},
 		{"SHUTDOWN_GRACE", c.ShutdownGrace, minGrace, maxGrace},
 	}

@@ -31,9 +31,10 @@ func TestConfigDefaults(t *testing.T) {
 		ListenAddr: "127.0.0.1:3000", AdminAddr: "127.0.0.1:9464", RedisCache: true, AdapterKey: "socket.io",
 		Subscriptions: subscribeExact, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
 		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, PresenceWindow: 250 * time.Millisecond,
-		PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
+		PresenceGrace: 5 * time.Second, PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
-	if *alone != want {
+	want.Recovery.byDefault = true
+	if !reflect.DeepEqual(*alone, want) {
 		t.Errorf("without any variable:\n got %+v\nwant %+v", *alone, want)
 	}
 
@@ -56,7 +57,10 @@ func TestConfigAccepts(t *testing.T) {
 		production("REDIS_URL", "rediss://user:pass@redis.example:6380/2"),
 		production("ADMIN_ADDR", ":9464", "ADMIN_TOKEN", "secret"),
 		production("MAX_CONNS", "15000", "MAX_PAYLOAD", "2000", "PRESENCE_WINDOW", "0s", "PRESENCE_LEASE", "5s", "SUBSCRIPTIONS", "pattern"),
-		production("PRESENCE_LEASE", "5m"),
+		production("PRESENCE_LEASE", "5m", "PRESENCE_GRACE", "0s"),
+		production("PRESENCE_GRACE", "1m"),
+		production("RECOVERY", "off"),
+		production("RECOVERY", "on,typing:=off,typing:big:=on"),
 		production("LOG_LEVEL", "debug", "LOG_FORMAT", "json", "REDIS_CACHE", "false", "ADAPTER_KEY", "myapp"),
 	} {
 		if _, err := LoadConfig(environ); err != nil {
@@ -104,9 +108,18 @@ func TestConfigRefuses(t *testing.T) {
 		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "1e6"), "whole number"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "-1ms"), "between"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "1h"), "1m"},
+		{"PRESENCE_GRACE", production("PRESENCE_GRACE", "-1s"), "between"},
+		{"PRESENCE_GRACE", production("PRESENCE_GRACE", "61s"), "1m"},
+		{"PRESENCE_GRACE", production("PRESENCE_GRACE", "5"), "unit"},
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "4999ms"), "5s"},
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "301s"), "5m"},
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "10"), "unit"},
+		{"RECOVERY", production("RECOVERY", "yes"), "on or off"},
+		{"RECOVERY", production("RECOVERY", "typing:=off"), "begin with on or off"},
+		{"RECOVERY", production("RECOVERY", "on,typing:"), "=on or =off"},
+		{"RECOVERY", production("RECOVERY", "on,=off"), "=on or =off"},
+		{"RECOVERY", production("RECOVERY", "on,"), "=on or =off"},
+		{"RECOVERY", production("RECOVERY", "on,a=off,a=on"), "two rules"},
 		{"SHUTDOWN_GRACE", production("SHUTDOWN_GRACE", "0s"), "100ms"},
 		{"LOG_LEVEL", production("LOG_LEVEL", "verbose"), "debug, info, warn, error"},
 		{"LOG_FORMAT", production("LOG_FORMAT", "xml"), "text, json"},

@@ -45,7 +45,13 @@ func (p *fakePresence) Connect(user, socket string, generation uint64, done func
 	p.record(fmt.Sprintf("connect %s %s %d", user, socket, generation), nil)
 	done(nil)
 }
-func (p *fakePresence) Disconnect(user, socket string) { p.record("disconnect "+user+" "+socket, nil) }
+func (p *fakePresence) Disconnect(user, socket string, mayReturn bool) {
+	call := "disconnect " + user + " " + socket
+	if mayReturn {
+		call += " may return"
+	}
+	p.record(call, nil)
+}
 func (p *fakePresence) Join(user, socket, room string, done func(error)) {
 	p.record("join "+user+" "+socket+" "+room, done)
 }
@@ -126,6 +132,7 @@ type fakeSocket struct {
 	rooms []string
 	live  []func(error)
 	now   bool // subscriptions are live at once
+	sent  []string
 }
 
 func (s *fakeSocket) ID() string { return s.id }
@@ -149,10 +156,25 @@ func (s *fakeSocket) Join(room string, done func(error)) {
 		done(nil)
 	}
 }
-func (s *fakeSocket) Leave(room string) {
+func (s *fakeSocket) Leave(room string, done func(error)) {
+	s.mu.Lock()
+	s.rooms = slices.DeleteFunc(s.rooms, func(r string) bool { return r == room })
+	s.mu.Unlock()
+	if done != nil {
+		done(nil)
+	}
+}
+func (s *fakeSocket) EmitPayload(p *engine.Payload) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rooms = slices.DeleteFunc(s.rooms, func(r string) bool { return r == room })
+	s.sent = append(s.sent, string(p.JSON))
+	return nil
+}
+
+func (s *fakeSocket) emitted() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.sent)
 }
 
 // fakeEvent is one event with its answer.
@@ -236,6 +258,7 @@ func code(t *testing.T, ack string) string {
 // published is one message that the application handed to the bus.
 type published struct {
 	room string
+	once string
 	p    *engine.Payload
 	done func(error)
 }
@@ -253,15 +276,15 @@ func newTestApp() *testApp {
 	p := &fakePresence{online: map[string]bool{}, members: map[string][]string{}, counts: map[string]int{}}
 	ta := &testApp{presence: p}
 	ta.app = &app{
-		publish: func(room string, payload *engine.Payload, done func(error)) error {
+		publish: func(room, once string, payload *engine.Payload, done func(error)) error {
 			if ta.publishErr != nil {
 				return ta.publishErr
 			}
-			ta.published = append(ta.published, published{room, payload, done})
+			ta.published = append(ta.published, published{room, once, payload, done})
 			return nil
 		},
 		local: func(room string, payload *engine.Payload) error {
-			ta.local = append(ta.local, published{room, payload, nil})
+			ta.local = append(ta.local, published{room, "", payload, nil})
 			return nil
 		},
 		presence: p, reads: newReads(p, quiet), validID: state.ValidID,
@@ -281,3 +304,13 @@ func (a *testApp) socket(user string, rooms ...string) *fakeSocket {
 func (a *testApp) refusals() float64 { return testutil.ToFloat64(a.refused) }
 
 var errRedis = errors.New("redis: READONLY You can't write against a read only replica")
+
+// waitFor waits for what other goroutines bring about.
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}

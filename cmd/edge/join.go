@@ -32,7 +32,7 @@ func (a *app) joined(s socket, e event, room string, release func(), err error) 
 	switch {
 	case err != nil:
 		who := identityOf(s)
-		s.Leave(room)
+		s.Leave(room, nil)
 		if who.whileConnected(func() { a.presence.Leave(who.User, s.ID(), room, func(error) {}) }) {
 			a.log.Warn("join failed", "socket", s.ID(), "error", err)
 			a.refuse(e, unavailable())
@@ -52,7 +52,7 @@ func (a *app) joined(s socket, e event, room string, release func(), err error) 
 	}
 }
 
-// leave takes the socket out of a room. The ack comes when presence is stored; messages stop at once.
+// leave takes the socket out of a room. The ack comes when presence and the session are stored; messages stop at once.
 func (a *app) leave(s socket, e event) {
 	room, f := a.memberRoom(s, e)
 	if f != nil {
@@ -61,17 +61,19 @@ func (a *app) leave(s socket, e event) {
 	}
 	who := identityOf(s)
 	release := e.Hold()
-	s.Leave(room)
-	done := func(err error) {
-		if err != nil {
+	both := &settle{waiting: 2, then: func(err error) {
+		switch {
+		case errors.Is(err, errGone): // nobody to tell
+		case err != nil:
 			a.refuse(e, unavailable())
-		} else {
+		default:
 			accept(e)
 		}
 		release()
-	}
-	if !who.whileConnected(func() { a.presence.Leave(who.User, s.ID(), room, done) }) {
-		release()
+	}}
+	s.Leave(room, both.done)
+	if !who.whileConnected(func() { a.presence.Leave(who.User, s.ID(), room, both.done) }) {
+		both.done(errGone)
 	}
 }
 

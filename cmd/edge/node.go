@@ -49,23 +49,29 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	m := metrics.New(registry, edgeVersion())
 
 	name, uid := randomID(8), randomID(6)
+	settings := engine.Config{
+		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, Node: name, UID: uid, Logger: log,
+	}
 	st, err := state.Open(state.Config{
 		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
 		Pattern: cfg.Subscriptions == subscribePattern, Cache: cfg.RedisCache,
-		PresenceWindow: cfg.PresenceWindow, Lease: cfg.PresenceLease, Log: log,
+		PresenceWindow: cfg.PresenceWindow, PresenceGrace: cfg.PresenceGrace, Lease: cfg.PresenceLease, Log: log,
+		Recovery: cfg.Recovery.enabled(), ProofLag: settings.ProofLag(),
 	}, m)
 	if err != nil {
 		return nil, err
 	}
-	srv, err := engine.New(engine.Config{
-		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, Node: name, UID: uid, Logger: log,
-	}, st.Bus(), m)
+	if cfg.Recovery.enabled() {
+		settings.Recovery = &engine.Recovery{Sessions: st.Sessions(), Journal: cfg.Recovery.journal}
+	}
+	srv, err := engine.New(settings, st.Bus(), m)
 	if err != nil {
 		return nil, errors.Join(err, st.Close(context.Background()))
 	}
 	ns := srv.Of("/", engine.Inline())
 	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
+	a.recovery = cfg.Recovery.enabled()
 	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
 	ready := &readiness{state: st.Ready}
 
@@ -79,7 +85,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	}
 	log.Info("starting", "version", edgeVersion(), "go", runtime.Version(), "node", name,
 		"listen", n.publicListener.Addr().String(), "admin", n.adminListener.Addr().String(),
-		"redis", cfg.redisName(), "subscriptions", cfg.subscriptionsInUse(), "auth", string(cfg.Auth), "max_conns", maxConns)
+		"redis", cfg.redisName(), "subscriptions", cfg.subscriptionsInUse(), "recovery", cfg.Recovery.String(), "auth", string(cfg.Auth), "max_conns", maxConns)
 	n.warn(maxConns, files)
 	return n, nil
 }
@@ -149,8 +155,8 @@ func (n *node) run(ctx context.Context) error {
 // serving names the listener in the error of an http.Server.
 func serving(name string, err error) error { return fmt.Errorf("%s: %w", name, err) }
 
-// shutdown ends the node in order: no new clients, no clients, no presence, no
-// Redis. stopState ends state.Run and waits for it. A step that fails or takes
+// shutdown ends the node in order: no new clients, no clients, their sessions
+// closed, no presence, no Redis. stopState ends state.Run and waits for it. A step that fails or takes
 // too long does not keep the next ones from running.
 func (n *node) shutdown(stopState func()) error {
 	began := time.Now()
@@ -193,11 +199,13 @@ func (n *node) end(ctx context.Context, stopState func()) error {
 	if errHTTP = named("end HTTP requests", errHTTP); errHTTP != nil {
 		_ = n.public.Close()
 	}
+	// Clients are on their way to other nodes, which want to find their sessions closed.
+	errSessions := named("store sessions", n.state.Sessions().Flush(ctx))
 	errPresence := named("release presence", n.state.Presence().Flush(ctx))
 	stopState()
 	errState := named("close Redis", n.state.Close(ctx))
 	_ = n.admin.Close() // last, so that metrics can be read until the end
-	return errors.Join(errClients, errHTTP, errPresence, errState)
+	return errors.Join(errClients, errHTTP, errSessions, errPresence, errState)
 }
 
 func named(step string, err error) error {

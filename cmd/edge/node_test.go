@@ -130,13 +130,16 @@ func (c *testClient) expect(prefix string) string {
 		}
 	}
 	for {
-		m := c.Receive()
+		m := withoutOffset.ReplaceAllString(c.Receive(), "]")
 		if strings.HasPrefix(m, prefix) {
 			return m
 		}
 		c.kept = append(c.kept, m)
 	}
 }
+
+// withoutOffset is what recovery adds to events.
+var withoutOffset = regexp.MustCompile(`,"[\w-]{8}\.\d+-\d+"\]$`)
 
 func (c *testClient) expectExactly(want string) {
 	c.t.Helper()

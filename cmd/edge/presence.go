@@ -69,12 +69,22 @@ func (a *app) answer(e event, snap *snapshot, err error) {
 }
 
 // snapshot is an answer to a presence read, encoded once for all who asked the same.
-type snapshot struct{ ack *engine.Payload }
+type snapshot struct {
+	ack  *engine.Payload
+	room state.Snapshot // of which it is
+}
+
+// event is the snapshot as an event for one socket. Called with reads.order held.
+func (s *snapshot) event() *engine.Payload {
+	return &engine.Payload{JSON: updatePayload(state.PresenceUpdate{
+		Room: s.room.Room, Full: true, Users: s.room.Users, Count: s.room.Count, Seq: s.room.Seq, Epoch: s.room.Epoch,
+	})}
+}
 
 // roomOnly answers for a room about which nothing could be read.
 func roomOnly(room string) *snapshot {
 	b := socketio.AppendString([]byte(`[{"ok":true,"room":`), room)
-	return &snapshot{&engine.Payload{JSON: append(b, `}]`...)}}
+	return &snapshot{ack: &engine.Payload{JSON: append(b, `}]`...)}}
 }
 
 // roomSnapshot lists the users if they are few enough; count, and where in the
@@ -85,7 +95,7 @@ func roomSnapshot(m state.Snapshot) *snapshot {
 	if listed(m.Count, m.Users) {
 		b = appendStrings(append(b, `,"users":`...), m.Users)
 	}
-	return &snapshot{&engine.Payload{JSON: append(appendPosition(b, m.Epoch, m.Seq), `}]`...)}}
+	return &snapshot{ack: &engine.Payload{JSON: append(appendPosition(b, m.Epoch, m.Seq), `}]`...)}, room: m}
 }
 
 // listed reports whether all of a room's users are there and fit into one packet.
@@ -112,7 +122,7 @@ func onlineSnapshot(users []string, online []bool) *snapshot {
 		}
 	}
 	b := appendStrings([]byte(`[{"ok":true,"online":`), there)
-	return &snapshot{&engine.Payload{JSON: append(b, `}]`...)}}
+	return &snapshot{ack: &engine.Payload{JSON: append(b, `}]`...)}}
 }
 
 // presenceUpdated tells the room's members on this node. Every node hears

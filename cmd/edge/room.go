@@ -22,20 +22,27 @@ func (a *app) room(e event) (string, *failure) {
 	if !ok {
 		return "", fail(codeRoomInvalid, "the room is not a string")
 	}
+	return name, a.checkRoom(name)
+}
+
+// checkRoom says why clients may not use a room's name.
+func (a *app) checkRoom(name string) *failure {
 	if err := a.validID("room", name); err != nil {
-		return "", invalidID(codeRoomInvalid, err)
+		return invalidID(codeRoomInvalid, err)
 	}
 	if isReserved(name) {
-		return "", fail(codeRoomReserved, "rooms named like a socket id or beginning with %s belong to the server", userRoomPrefix)
+		return fail(codeRoomReserved, "rooms named like a socket id or beginning with %s belong to the server", userRoomPrefix)
 	}
-	return name, nil
+	return nil
 }
+
+func notMember() *failure { return fail(codeRoomUnknown, "the socket is not in the room") }
 
 // memberRoom is room for events that only members may send.
 func (a *app) memberRoom(s socket, e event) (string, *failure) {
 	room, f := a.room(e)
 	if f == nil && !s.In(room) {
-		return "", fail(codeRoomUnknown, "the socket is not in the room")
+		return "", notMember()
 	}
 	return room, f
 }

@@ -13,10 +13,12 @@ local function integer(n) return string.format('%.0f', n) end
 -- holder is the hash of what an incarnation holds in a set; it is in the set's slot.
 local function holder(set, incarnation) return '{' .. set .. '}:i:' .. incarnation end
 
--- publish(set, meta, channel, epoch, run, joined, left) tells the room's
+-- publish(set, meta, channel, epoch, run, joined, left, grace) tells the room's
 -- listeners which users really came or went, once per script call with
 -- transitions:
 --   PUBLISH channel {"epoch":"…","seq":7,"joined":["u1"],"left":[],"count":3}
+-- and with grace also "grace":true: those who left may be back in a moment, so
+-- that clients need not be told yet. The keys never wait.
 -- seq counts the calls with transitions within an epoch; both live in the hash
 -- meta (fields e and s), which is given a day once the room is empty. Whoever
 -- reads the set together with them (snapshot.lua) has all changes up to seq and
@@ -41,7 +43,7 @@ local function quote(ids)
   return '[' .. table.concat(out, ',') .. ']'
 end
 
-local function publish(set, meta, channel, epoch, run, joined, left)
+local function publish(set, meta, channel, epoch, run, joined, left, grace)
   if channel == '' then return '', 0 end
   local at = redis.call('HMGET', meta, 'e', 's', 'r')
   if #joined == 0 and #left == 0 then return present(at, run), tonumber(at[2] or 0) end
@@ -59,6 +61,7 @@ local function publish(set, meta, channel, epoch, run, joined, left)
   end
   redis.call('PUBLISH', channel, '{"epoch":' .. cjson.encode(epoch)
     .. ',"seq":' .. integer(seq) .. ',"joined":' .. quote(joined)
-    .. ',"left":' .. quote(left) .. ',"count":' .. integer(count) .. '}')
+    .. ',"left":' .. quote(left) .. ',"count":' .. integer(count)
+    .. (grace and ',"grace":true' or '') .. '}')
   return epoch, seq
 end

@@ -9,7 +9,8 @@ import { Keys } from "../lib/presence.mjs";
 import { Cluster } from "../lib/process.mjs";
 import { DEADLINE, eventually, unique } from "../lib/wait.mjs";
 
-const cluster = await Cluster.start(3, { PRESENCE_WINDOW: "50ms", PRESENCE_LEASE: "5s" });
+// Without recovery, so that connections outlive a Redis that was restarted, and lists are put to the test.
+const cluster = await Cluster.start(3, { PRESENCE_WINDOW: "50ms", PRESENCE_LEASE: "5s", RECOVERY: "off" });
 const keys = await Keys.open(cluster.redis.url);
 after(async () => {
   await keys.close();

@@ -24,7 +24,7 @@ test("clients of a node that stops see a transport close and come back through t
   stops.child.signal("SIGTERM");
   assert.equal(await client.disconnected(), "transport close");
   await client.connected(2);
-  assert.notEqual(client.id, first);
+  assert.deepEqual([client.id, client.socket.recovered], [first, true]);
   await client.events.wait("the second join", ([what]) => what === "joined again");
   const other = await connect(t, stays.url);
   await other.join(room);

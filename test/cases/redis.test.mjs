@@ -11,9 +11,11 @@ const cluster = await Cluster.start(2);
 after(() => cluster.stop());
 
 // readyAgain waits until every node of the cluster is ready.
-const readyAgain = () => Promise.all(cluster.nodes.map((node) => node.ready()));
+const readyAgain = (of = cluster) => Promise.all(of.nodes.map((node) => node.ready()));
 
-test("a node outlives the loss of Redis, its clients stay, and all is right again afterwards", async (t) => {
+test("without recovery a node outlives the loss of Redis, its clients stay, and all is right again afterwards", async (t) => {
+  const cluster = await Cluster.start(2, { RECOVERY: "off" });
+  t.after(() => cluster.stop());
   const room = unique("room");
   const clients = await everywhere(t, cluster, room);
   const left = await connect(t, cluster.urls[0]);
@@ -29,7 +31,7 @@ test("a node outlives the loss of Redis, its clients stay, and all is right agai
   assert.ok(["unavailable", "queue_full"].includes(refused.code), JSON.stringify(refused));
 
   await cluster.redis.up(); // empty
-  await readyAgain();
+  await readyAgain(cluster);
   const keys = await Keys.open(cluster.redis.url);
   t.after(() => keys.close());
   for (const client of clients) await keys.become({ online: true, socket: client.id, member: true }, client.userId, room);

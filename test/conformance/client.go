@@ -8,11 +8,12 @@ import (
 	"github.com/stellara/edge/engine"
 )
 
-// buildClient makes the server of socket.io-client's own tests, without
-// connection state recovery.
+// buildClient makes the server of socket.io-client's own tests, with connection
+// state recovery.
 func buildClient() (http.Handler, []*engine.Server, error) {
 	srv, err := engine.New(engine.Config{
 		PingInterval: 2 * time.Second, KeepHeaders: true, CORS: &engine.CORS{Origins: []string{"*"}},
+		Recovery: &engine.Recovery{},
 	}, nil, newMetrics())
 	if err != nil {
 		return nil, nil, err

@@ -4,6 +4,14 @@ import { io } from "socket.io-client";
 
 import { DEADLINE, Inbox, unique, within } from "./wait.mjs";
 
+// With connection state recovery every event without an acknowledgement ends with an offset.
+const offset = /^[\w-]{8}\.\d+-\d+$/;
+
+// withoutOffset is an event [name, ...args] without the offset at its end, if it has one.
+export function withoutOffset(event) {
+  return event.length > 1 && typeof event.at(-1) === "string" && offset.test(event.at(-1)) ? event.slice(0, -1) : event;
+}
+
 // Client wraps one socket.io-client socket on its own connection.
 export class Client {
   events = new Inbox(); // [name, ...args] of every event
@@ -18,7 +26,7 @@ export class Client {
       auth,
       ...options,
     });
-    this.socket.onAny((...event) => this.events.push(event));
+    this.socket.onAny((...event) => this.events.push(withoutOffset(event)));
     this.socket.on("connect", () => this.lifecycle.push(["connect", this.socket.id]));
     this.socket.on("disconnect", (reason) => this.lifecycle.push(["disconnect", reason]));
     this.socket.on("connect_error", (error) => this.lifecycle.push(["connect_error", error]));
@@ -99,6 +107,16 @@ export class Client {
   async presence(what, room, matches) {
     const [, update] = await this.events.wait(`presence update of ${room} with ${what} at ${this.userId}`, ([name, u]) => name === "presence" && u.room === room && matches(u));
     return update;
+  }
+
+  // moveTo lets the next reconnection go to another node.
+  moveTo(url) {
+    this.socket.io.uri = url;
+  }
+
+  // drop ends the connection as a lost network does, for the client: it comes back by itself.
+  drop() {
+    this.socket.io.engine.close();
   }
 
   close() {

@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"errors"
+	"time"
+
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+)
+
+// Errors that end a restoration.
+var (
+	errEpoch         = errors.New("engine: the journal began anew")
+	errTooMuchMissed = errors.New("engine: more was missed than is replayed")
+)
+
+// Conns that must be closed because messages for them were lost are closed in
+// steps: their clients come back, and shall not come all at once.
+const (
+	gapStep  = 100 * time.Millisecond
+	gapConns = 100 // per step
+)
+
+// Unheard says that the bus does not hear the rooms any more: Subscribed will be
+// called again for each.
+func (s *Server) Unheard() { s.hub.Unheard() }
+
+// Missed says that journalled messages did not reach this node and never will.
+// Every conn that may have lost one is closed, without a DISCONNECT packet, so
+// that its client comes back and is told that it was not recovered. It must not
+// be called from inside Deliver.
+func (s *Server) Missed() {
+	if s.recovery == nil {
+		return
+	}
+	var conns []*conn
+	known := make(map[*conn]bool)
+	s.sockets.each(func(so *Socket) {
+		if so.ref().PID != "" && !known[so.conn] {
+			known[so.conn] = true
+			conns = append(conns, so.conn)
+		}
+	})
+	if len(conns) == 0 {
+		return
+	}
+	s.log.Info("closing the conns that may have missed messages", "conns", len(conns))
+	go s.closeInSteps(conns)
+}
+
+// closeInSteps closes conns with the reason gap.
+func (s *Server) closeInSteps(conns []*conn) {
+	tick := time.NewTicker(gapStep)
+	defer tick.Stop()
+	for len(conns) > 0 && !s.draining.Load() {
+		n := min(gapConns, len(conns))
+		for _, c := range conns[:n] {
+			c.close(metrics.CloseGap, noCode)
+		}
+		conns = conns[n:]
+		<-tick.C
+	}
+}
+
+// Advanced says that everything in the namespace's journal up to end has been
+// handed to Deliver.
+func (s *Server) Advanced(ns string, end socketio.Offset) {
+	n := s.namespace(ns)
+	if n == nil || s.recovery == nil {
+		return
+	}
+	n.reached(end)
+	s.hub.Advance(n.number, s.recovery.epochs.id(end))
+}
+
+// Replaced says that another node took a socket over, as its generation-th owner:
+// its client is there, and the conn it had here is of no use.
+func (s *Server) Replaced(ns, sid string, generation uint64) {
+	n := s.namespace(ns)
+	if n == nil {
+		return
+	}
+	if so := s.sockets.get(sid, n); so != nil && so.ref().Generation < generation {
+		so.conn.close(metrics.CloseReplaced, noCode)
+	}
+}

@@ -1,0 +1,306 @@
+package engine
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+)
+
+// memoryEntries bounds a namespace's journal in memory.
+const memoryEntries = 100_000
+
+// memory is the Sessions and the journal of a server on its own: the twin of what
+// nodes share in Redis. One goroutine does everything, in order.
+type memory struct {
+	window    time.Duration
+	retention time.Duration
+	proof     time.Duration // after it, what was sent to an open conn has been received
+	epoch     string
+	now       func() time.Time
+
+	mu    sync.Mutex // guards tasks, ended; taken alone
+	tasks []func()
+	wake  chan struct{} // capacity 1
+	stop  chan struct{}
+	done  chan struct{}
+
+	// Owned by the goroutine.
+	journals map[string]*memoryJournal
+	sessions map[string]*memorySession
+	once     map[string]time.Time
+	swept    time.Time
+}
+
+type memoryJournal struct {
+	entries []socketio.JournalEntry
+	last    socketio.Offset
+	cut     socketio.Offset // everything after it is still there
+}
+
+// memorySession is a session; closed is zero while its conn is open.
+type memorySession struct {
+	socketio.Session
+	closed time.Time
+	behind socketio.Offset // not caught up yet: it has everything up to here
+	seen   time.Time       // everything older was received
+}
+
+func newMemory(window, proof time.Duration) *memory {
+	return &memory{
+		window: window, proof: proof, retention: window + proof + 15*time.Second,
+		epoch: randomID(6), now: time.Now,
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		journals: make(map[string]*memoryJournal), sessions: make(map[string]*memorySession), once: make(map[string]time.Time),
+	}
+}
+
+// do runs f on the goroutine, in its turn.
+func (m *memory) do(f func()) {
+	m.mu.Lock()
+	m.tasks = append(m.tasks, f)
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (m *memory) run() {
+	defer close(m.done)
+	for {
+		select {
+		case <-m.stop:
+			return
+		case <-m.wake:
+		}
+		for {
+			m.mu.Lock()
+			tasks := m.tasks
+			m.tasks = nil
+			m.mu.Unlock()
+			if len(tasks) == 0 {
+				break
+			}
+			for _, f := range tasks {
+				f()
+			}
+			m.sweep()
+		}
+	}
+}
+
+func (m *memory) close() {
+	close(m.stop)
+	<-m.done
+}
+
+// sweep forgets what nobody can ask for any more, now and then.
+func (m *memory) sweep() {
+	now := m.now()
+	if now.Sub(m.swept) < time.Second {
+		return
+	}
+	m.swept = now
+	for pid, s := range m.sessions {
+		if !s.closed.IsZero() && now.Sub(s.closed) > m.window {
+			delete(m.sessions, pid)
+		}
+	}
+	for text, until := range m.once {
+		if now.After(until) {
+			delete(m.once, text)
+		}
+	}
+	for _, j := range m.journals {
+		old := uint64(now.Add(-m.retention).UnixMilli())
+		n := 0
+		for n < len(j.entries) && (j.entries[n].Offset.Ms < old || len(j.entries)-n > memoryEntries) {
+			n++
+		}
+		if n > 0 {
+			j.cut = j.entries[n-1].Offset
+			j.entries = slices.Clone(j.entries[n:])
+		}
+	}
+}
+
+func (m *memory) journal(ns string) *memoryJournal {
+	j := m.journals[ns]
+	if j == nil {
+		j = &memoryJournal{last: socketio.Offset{Epoch: m.epoch}, cut: socketio.Offset{Epoch: m.epoch}}
+		m.journals[ns] = j
+	}
+	return j
+}
+
+// publish takes one message and returns what is to be delivered, nil if it was
+// published before. Called on the goroutine.
+func (m *memory) publish(p *socketio.Publication) []byte {
+	now := m.now()
+	if p.Once != "" {
+		if until, ok := m.once[p.Once]; ok && now.Before(until) {
+			return nil
+		}
+		m.once[p.Once] = now.Add(5 * time.Minute)
+	}
+	if !p.Journal {
+		return p.Payload
+	}
+	j := m.journal(p.Namespace)
+	at := socketio.Offset{Epoch: m.epoch, Ms: uint64(now.UnixMilli())}
+	if !at.After(j.last) {
+		at = j.last
+		at.Seq++
+	}
+	j.last = at
+	j.entries = append(j.entries, socketio.JournalEntry{Offset: at, Payload: p.Payload})
+	return socketio.SetEntry(make([]byte, 0, len(p.Payload)+40), p.Payload, at)
+}
+
+// Create implements Sessions.
+func (m *memory) Create(s *socketio.Session, done func(socketio.Offset, error)) {
+	m.do(func() {
+		stored := *s
+		stored.Generation, stored.Start = 1, m.journal(s.Namespace).last
+		m.sessions[s.PID] = &memorySession{Session: stored}
+		done(stored.Start, nil)
+	})
+}
+
+// owned runs f on a session that ref still names, in its turn.
+func (m *memory) owned(ref socketio.SessionRef, done func(error), f func(*memorySession)) {
+	m.do(func() {
+		if s := m.sessions[ref.PID]; s != nil && s.Generation == ref.Generation {
+			f(s)
+		}
+		settled(done, nil)
+	})
+}
+
+// Join implements Sessions.
+func (m *memory) Join(ref socketio.SessionRef, room string, since socketio.Offset, done func(socketio.Offset, error)) {
+	m.owned(ref, func(error) {
+		if done != nil {
+			done(since, nil)
+		}
+	}, func(s *memorySession) {
+		if since.IsZero() {
+			since = m.journal(s.Namespace).last
+		}
+		if i := slices.IndexFunc(s.Rooms, func(r socketio.SessionRoom) bool { return r.Name == room }); i >= 0 {
+			since = s.Rooms[i].Since
+			return
+		}
+		s.Rooms = append(s.Rooms, socketio.SessionRoom{Name: room, Since: since})
+	})
+}
+
+// Leave implements Sessions.
+func (m *memory) Leave(ref socketio.SessionRef, room string, done func(error)) {
+	m.owned(ref, done, func(s *memorySession) {
+		s.Rooms = slices.DeleteFunc(s.Rooms, func(r socketio.SessionRoom) bool { return r.Name == room })
+	})
+}
+
+// SetData implements Sessions.
+func (m *memory) SetData(ref socketio.SessionRef, data []byte) {
+	m.owned(ref, nil, func(s *memorySession) { s.Data = data })
+}
+
+// CaughtUp implements Sessions.
+func (m *memory) CaughtUp(ref socketio.SessionRef) {
+	m.owned(ref, nil, func(s *memorySession) { s.behind = socketio.Offset{} })
+}
+
+// Close implements Sessions.
+func (m *memory) Close(ref socketio.SessionRef, done func(error)) {
+	m.owned(ref, done, func(s *memorySession) {
+		s.closed = m.now()
+		s.seen = s.closed.Add(-m.proof)
+	})
+}
+
+// Delete implements Sessions.
+func (m *memory) Delete(ref socketio.SessionRef, done func(error)) {
+	m.owned(ref, done, func(*memorySession) { delete(m.sessions, ref.PID) })
+}
+
+// Claim implements Sessions.
+func (m *memory) Claim(c socketio.SessionClaim, done func(*socketio.ClaimedSession, metrics.Recovery)) {
+	m.do(func() {
+		s := m.sessions[c.PID]
+		if s == nil {
+			done(nil, metrics.RecoveryUnknown)
+			return
+		}
+		after, seen, result := m.judge(s, &c)
+		if result != metrics.RecoveryComplete {
+			if result != metrics.RecoveryUser && result != metrics.RecoveryUnknown {
+				delete(m.sessions, c.PID)
+			}
+			done(nil, result)
+			return
+		}
+		claimed := &socketio.ClaimedSession{Session: s.Session, After: after}
+		if s.closed.IsZero() {
+			claimed.Owner = "memory"
+		}
+		claimed.Generation++
+		claimed.Rooms = slices.Clone(s.Rooms)
+		m.sessions[c.PID] = &memorySession{Session: claimed.Session, behind: after, seen: seen}
+		m.sessions[c.PID].Rooms = slices.Clone(s.Rooms)
+		done(claimed, metrics.RecoveryComplete)
+	})
+}
+
+// judge decides about a claim: where the client goes on, and since when that is
+// proved. See scripts/session_claim.lua in package state, which decides alike.
+func (m *memory) judge(s *memorySession, c *socketio.SessionClaim) (after socketio.Offset, seen time.Time, result metrics.Recovery) {
+	now, j := m.now(), m.journal(s.Namespace)
+	seen = now.Add(-m.proof) // of an open conn
+	if !s.closed.IsZero() {
+		seen = s.seen
+	}
+	switch {
+	case s.Namespace != c.Namespace:
+		return after, seen, metrics.RecoveryUnknown
+	case s.User != c.User:
+		return after, seen, metrics.RecoveryUser
+	case !s.closed.IsZero() && now.Sub(s.closed) > m.window:
+		return after, seen, metrics.RecoveryExpired
+	case c.Offset.After(j.last):
+		return after, seen, metrics.RecoveryMalformed
+	}
+	after = s.Start
+	if c.Offset.After(after) {
+		after = c.Offset
+	}
+	proved := after
+	if received := (socketio.Offset{Epoch: m.epoch, Ms: uint64(max(0, seen.UnixMilli()))}); s.behind.IsZero() && received.After(proved) {
+		proved = received
+	}
+	if j.cut.After(proved) {
+		return after, seen, metrics.RecoveryIncomplete
+	}
+	return after, seen, metrics.RecoveryComplete
+}
+
+// Read implements Sessions.
+func (m *memory) Read(ns string, after socketio.Offset, done func([]socketio.JournalEntry, socketio.Offset, error)) {
+	m.do(func() {
+		j := m.journal(ns)
+		from, _ := slices.BinarySearchFunc(j.entries, after, func(e socketio.JournalEntry, o socketio.Offset) int {
+			if e.Offset.After(o) {
+				return 1
+			}
+			return -1
+		})
+		done(slices.Clone(j.entries[from:]), j.last, nil)
+	})
+}
+
+// Drop implements Sessions: the only node has dropped it itself.
+func (m *memory) Drop(string, string, string, uint64) {}

@@ -1,0 +1,367 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+
+	"github.com/stellara/edge/fanout"
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+)
+
+// replayFirst bounds the bytes of missed messages that precede the answer to
+// CONNECT: with it they are one write.
+const replayFirst = 60 << 10
+
+// restoring is a socket on its way back. Its steps run one after the other, each
+// started by the answer to the one before; while it is under way the socket is
+// pending, and its client waits for the answer to CONNECT.
+type restoring struct {
+	n        *Namespace
+	asked    *Socket // made for the CONNECT; goes on as a new one if the restoration fails
+	s        *Socket // the one that comes back
+	claimed  *socketio.ClaimedSession
+	reserved []*fanout.Room
+}
+
+// wantsBack reads pid and offset from a CONNECT's payload. It reports false for
+// a client that asks for no session.
+func wantsBack(auth []byte) (c socketio.SessionClaim, result metrics.Recovery, ok bool) {
+	if !bytes.Contains(auth, []byte(`"pid"`)) {
+		return c, 0, false
+	}
+	var asked struct {
+		PID    *string `json:"pid"`
+		Offset *string `json:"offset"`
+	}
+	if json.Unmarshal(auth, &asked) != nil {
+		return c, metrics.RecoveryMalformed, true
+	}
+	if asked.PID == nil {
+		return c, 0, false
+	}
+	c.PID = *asked.PID
+	if _, isID := parseID(c.PID); !isID {
+		return c, metrics.RecoveryMalformed, true
+	}
+	if asked.Offset != nil && *asked.Offset != "" {
+		var valid bool
+		if c.Offset, valid = socketio.ParseOffset(*asked.Offset); !valid {
+			return c, metrics.RecoveryMalformed, true
+		}
+	}
+	return c, metrics.RecoveryComplete, true
+}
+
+// recover gives a client the socket it had, or goes the ordinary way.
+func (n *Namespace) recover(s *Socket) {
+	middleware := n.hooks().middleware
+	r := n.srv.recovery
+	if r == nil {
+		n.admit(s, middleware, 0)
+		return
+	}
+	claim, result, ok := wantsBack(s.auth)
+	if !ok {
+		n.admit(s, middleware, 0)
+		return
+	}
+	claim.Namespace = n.name
+	if f := n.recoverer.Authenticate; result == metrics.RecoveryComplete && f != nil {
+		var err error
+		panicked := true
+		s.guard(func() { claim.User, err = f(s); panicked = false })
+		if err != nil || panicked {
+			result = metrics.RecoveryToken
+		}
+	}
+	if result != metrics.RecoveryComplete {
+		n.srv.m.Recoveries[result].Inc()
+		n.admit(s, middleware, 0)
+		return
+	}
+	r.Claim(claim, func(claimed *socketio.ClaimedSession, result metrics.Recovery) {
+		s.post(task{run: func() {
+			if claimed == nil {
+				n.srv.m.Recoveries[result].Inc()
+				n.admit(s, middleware, 0)
+				return
+			}
+			n.claimed(s, claimed)
+		}})
+	})
+}
+
+// claimed makes the socket that comes back.
+func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
+	sid, _ := parseID(c.SID) // what is stored is ours
+	s := &Socket{conn: asked.conn, nsp: n, id: sid, auth: asked.auth, data: json.RawMessage(c.Data)}
+	s.member.Init(&s.conn.fan, s)
+	since := make(sinceByRoom, len(c.Rooms)+1)
+	for _, room := range c.Rooms {
+		since[room.Name] = n.srv.recovery.epochs.id(room.Since)
+	}
+	since[c.SID] = fanout.ID{}
+	s.session = &session{
+		pid: c.PID, user: c.User, generation: c.Generation, recovered: true, previous: c.Owner, since: since,
+	}
+	if f := n.recoverer.Restore; f != nil {
+		s.guard(func() { s.data = f(s, c.Data) })
+	}
+	w := &restoring{n: n, asked: asked, s: s, claimed: c}
+	if !s.conn.replace(asked, s) {
+		w.abandon()
+		return
+	}
+	r := n.srv.recovery
+	if old := n.srv.sockets.get(c.SID, n); old != nil { // half-open, here
+		s.session.previous = ""
+		old.conn.close(metrics.CloseReplaced, noCode)
+	}
+	r.ending.after(sid, func() { s.post(task{run: w.subscribe}) })
+}
+
+// subscribe has the bus hear the socket's rooms, and its own if another node's
+// name is in its id.
+func (w *restoring) subscribe() {
+	srv := w.n.srv
+	rooms := make([]string, 0, len(w.claimed.Rooms)+1)
+	for _, room := range w.claimed.Rooms {
+		rooms = append(rooms, room.Name)
+	}
+	if w.claimed.SID[:nodeLen] != srv.cfg.Node {
+		rooms = append(rooms, w.claimed.SID)
+	}
+	waiting := newCountdown(len(rooms)+1, func() { w.s.post(task{run: w.join}) })
+	for _, room := range rooms {
+		w.reserved = append(w.reserved, srv.hub.Reserve(w.n.key(room), func(*fanout.Room) { waiting.down() }))
+	}
+	waiting.down()
+}
+
+// join makes the socket a member of what it was in. From here on nothing can
+// pass it by: what is published arrives, or is in the journal when it is read.
+func (w *restoring) join() {
+	srv, s := w.n.srv, w.s
+	srv.hub.Hold(&s.member, srv.recovery.epochs.id(w.claimed.After))
+	srv.sockets.put(s)
+	srv.hub.Join(&s.member, w.n.key(""), fanout.ID{}, nil)
+	for _, room := range w.claimed.Rooms {
+		srv.hub.Join(&s.member, w.n.key(room.Name), srv.recovery.epochs.id(room.Since), nil)
+	}
+	if w.claimed.SID[:nodeLen] != srv.cfg.Node { // the subscription of its own room lasts as long as the socket
+		own := len(w.reserved) - 1
+		s.mu.Lock()
+		s.session.own = w.reserved[own]
+		s.mu.Unlock()
+		w.reserved = w.reserved[:own]
+	}
+	w.release()
+	w.read(w.claimed.After, w.welcome)
+}
+
+// read has then called with what the socket missed after a position, and where
+// the journal ended.
+func (w *restoring) read(after socketio.Offset, then func(missed []*missed, end fanout.ID)) {
+	r, s := w.n.srv.recovery, w.s
+	r.Read(w.n.name, after, func(entries []socketio.JournalEntry, end socketio.Offset, err error) {
+		s.post(task{run: func() {
+			if err == nil && end.Epoch != after.Epoch {
+				err = errEpoch
+			}
+			if err != nil {
+				w.fail(err)
+				return
+			}
+			to := r.epochs.id(end)
+			then(r.missedBy(w.n, entries, r.epochs.id(after), to, s.catchUpRooms()), to)
+		}})
+	})
+}
+
+// welcome answers CONNECT, with what was missed around it, and runs the
+// connection handlers.
+func (w *restoring) welcome(missed []*missed, end fanout.ID) {
+	srv, s, n := w.n.srv, w.s, w.n
+	if sizeOf(missed) > srv.cfg.OutboxBytes {
+		w.fail(errTooMuchMissed)
+		return
+	}
+	s.mu.Lock()
+	if s.state != socketPending {
+		s.mu.Unlock()
+		w.abandon()
+		return
+	}
+	s.state = socketConnected
+	s.mu.Unlock()
+	n.count.Add(1)
+	srv.m.Sockets.Inc()
+	srv.m.Recoveries[metrics.RecoveryComplete].Inc()
+	srv.m.Recovered.Add(float64(len(missed)))
+	s.conn.joined.Store(true)
+
+	reply := newMessage(socketio.AppendPacket(nil, n.connectPacket(s)), nil)
+	w.replay(withReply(missed, reply), end)
+	s.post(task{run: func() {
+		for _, f := range n.hooks().connection {
+			s.guard(func() { f(s) })
+		}
+		w.settle()
+	}})
+}
+
+// settle tells the node that had the socket before, when the application is ready.
+func (w *restoring) settle() {
+	s := w.s
+	drop := func() {
+		if s.session.previous != "" {
+			w.n.srv.recovery.Drop(w.claimed.Owner, w.n.name, s.ID(), w.claimed.Generation)
+		}
+	}
+	if f := w.n.recoverer.Settle; f != nil {
+		s.guard(func() { f(s, drop) })
+		return
+	}
+	drop()
+}
+
+// replay sends messages, and what came meanwhile, until the socket is live.
+func (w *restoring) replay(messages []*fanout.Message, end fanout.ID) {
+	srv, s := w.n.srv, w.s
+	srv.hub.Replay(&s.member, &fanout.Replay{Messages: messages, UpTo: end, Done: func(caught bool) {
+		if caught {
+			s.mu.Lock()
+			s.session.since = nil
+			s.mu.Unlock()
+			srv.recovery.CaughtUp(s.ref())
+			return
+		}
+		w.read(srv.recovery.epochs.offset(end), func(missed []*missed, end fanout.ID) {
+			if sizeOf(missed) > srv.cfg.OutboxBytes {
+				w.fail(errTooMuchMissed)
+				return
+			}
+			srv.m.Recovered.Add(float64(len(missed)))
+			w.replay(withReply(missed, nil), end)
+		})
+	}})
+}
+
+// withReply is the messages of missed, in order, with the answer to CONNECT (if
+// it is not nil) among them: as late as replayFirst allows.
+func withReply(missed []*missed, reply *fanout.Message) []*fanout.Message {
+	out := make([]*fanout.Message, 0, len(missed)+1)
+	bytes := 0
+	for _, m := range missed {
+		bytes += len(m.message.Frame)
+		if reply != nil && bytes > replayFirst {
+			out, reply = append(out, reply), nil
+		}
+		out = append(out, m.message)
+	}
+	if reply != nil {
+		out = append(out, reply)
+	}
+	return out
+}
+
+func sizeOf(missed []*missed) (bytes int) {
+	for _, m := range missed {
+		bytes += len(m.message.Frame)
+	}
+	return bytes
+}
+
+// catchUpRooms are the rooms a socket that catches up is in now, its own
+// included, with where it joined them.
+func (s *Socket) catchUpRooms() sinceByRoom {
+	names := s.Rooms()
+	rooms := make(sinceByRoom, len(names))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		rooms[name] = s.session.since[name]
+	}
+	return rooms
+}
+
+// fail ends a restoration that cannot go on: before the client was told of it
+// the client gets a new socket, after it the conn.
+func (w *restoring) fail(err error) {
+	srv, s := w.n.srv, w.s
+	result := metrics.RecoveryUnavailable
+	switch {
+	case errors.Is(err, errTooMuchMissed), errors.Is(err, socketio.ErrTooMuch):
+		result = metrics.RecoveryTooMuch
+	case errors.Is(err, socketio.ErrTrimmed):
+		result = metrics.RecoveryIncomplete
+	case errors.Is(err, errEpoch):
+		result = metrics.RecoveryEpoch
+	}
+	s.mu.Lock()
+	state := s.state
+	if state == socketPending {
+		s.state = socketDisconnected
+	}
+	s.mu.Unlock()
+	switch state {
+	case socketDisconnected:
+		w.abandon()
+		return
+	case socketConnected:
+		s.conn.close(metrics.CloseGap, noCode)
+		return
+	}
+	srv.log.Debug("socket not recovered", "socket", s.ID(), "error", err)
+	srv.m.Recoveries[result].Inc()
+	srv.recovery.Delete(s.ref(), nil)
+	if s.session.previous != "" {
+		srv.recovery.Drop(w.claimed.Owner, w.n.name, s.ID(), w.claimed.Generation)
+	}
+	w.undo()
+	fresh := &Socket{conn: s.conn, nsp: w.n, id: srv.ids.next(), auth: s.auth}
+	fresh.member.Init(&s.conn.fan, fresh)
+	fresh.session = &session{}
+	if s.conn.replace(s, fresh) {
+		fresh.post(task{run: func() { w.n.admit(fresh, w.n.hooks().middleware, 0) }})
+	}
+}
+
+// abandon gives a socket back whose client went away before it was answered.
+func (w *restoring) abandon() {
+	w.n.srv.m.Recoveries[metrics.RecoveryAbandoned].Inc()
+	w.n.srv.recovery.Close(w.s.ref(), nil)
+	w.undo()
+}
+
+// undo takes back what join did.
+func (w *restoring) undo() {
+	srv, s := w.n.srv, w.s
+	srv.hub.CloseMember(&s.member)
+	srv.sockets.remove(s)
+	s.releaseOwn()
+	w.release()
+}
+
+// release gives up the subscriptions that only the restoration kept.
+func (w *restoring) release() {
+	for _, room := range w.reserved {
+		w.n.srv.hub.Release(room)
+	}
+	w.reserved = nil
+}
+
+// releaseOwn gives up the subscription of the socket's own room.
+func (s *Socket) releaseOwn() {
+	s.mu.Lock()
+	var own *fanout.Room
+	if s.session != nil {
+		own, s.session.own = s.session.own, nil
+	}
+	s.mu.Unlock()
+	if own != nil {
+		s.conn.srv.hub.Release(own)
+	}
+}
