@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/stellara/edge/socketio"
 )
 
 // Config holds a Server's settings. The zero value of every field but Node and
@@ -97,10 +99,10 @@ func (c Config) withDefaults() (Config, error) {
 	if !strings.HasPrefix(c.Path, "/") || !strings.HasSuffix(c.Path, "/") {
 		errs = append(errs, fmt.Errorf("engine: Path %q must begin and end with a slash", c.Path))
 	}
-	if len(c.Node) != nodeLen || !isIDText(c.Node) {
+	if len(c.Node) != nodeLen || !socketio.IsBase64URL(c.Node) {
 		errs = append(errs, fmt.Errorf("engine: Node %q must be %d characters of A-Z a-z 0-9 - _", c.Node, nodeLen))
 	}
-	if len(c.UID) != 6 || !isIDText(c.UID) {
+	if len(c.UID) != 6 || !socketio.IsBase64URL(c.UID) {
 		errs = append(errs, fmt.Errorf("engine: UID %q must be 6 characters of A-Z a-z 0-9 - _", c.UID))
 	}
 	for _, d := range []struct {

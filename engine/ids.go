@@ -7,6 +7,8 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+
+	"github.com/stellara/edge/socketio"
 )
 
 // Socket ids have 20 characters: 8 that name the node that made the id, and 12
@@ -24,22 +26,11 @@ func (i id) String() string { return string(i[:]) }
 
 // parseID returns the text as an id, if it has an id's shape.
 func parseID(s string) (i id, ok bool) {
-	if len(s) != idLen || !isIDText(s) {
+	if len(s) != idLen || !socketio.IsBase64URL(s) {
 		return id{}, false
 	}
 	copy(i[:], s)
 	return i, true
-}
-
-// isIDText reports whether s uses the base64url alphabet only.
-func isIDText(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return true
 }
 
 // randomID returns n random bytes as base64url text.

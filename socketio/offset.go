@@ -46,7 +46,7 @@ func (o Offset) String() string {
 
 // ParseOffset reads the text of an offset. It is strict: what it accepts, Append writes the same way.
 func ParseOffset(s string) (Offset, bool) {
-	if len(s) <= epochLen || s[epochLen] != '.' || !isBase64URL(s[:epochLen]) {
+	if len(s) <= epochLen || s[epochLen] != '.' || !IsBase64URL(s[:epochLen]) {
 		return Offset{}, false
 	}
 	o, ok := ParseEntryID(s[epochLen+1:])
@@ -75,7 +75,8 @@ func parseDecimal(s string) (uint64, bool) {
 	return n, err == nil
 }
 
-func isBase64URL(s string) bool {
+// IsBase64URL reports whether s uses the alphabet of base64url only, without padding: that of ids and epochs.
+func IsBase64URL(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
