@@ -241,7 +241,7 @@ func (r *chaosRun) baseline(ctx context.Context) error {
 // begin starts Redis and the nodes, and connects everybody.
 func (r *chaosRun) begin(ctx context.Context) (err error) {
 	r.say("starting %d nodes", r.cfg.nodes)
-	if r.stack, err = startChaosStack(ctx, r.cfg); err != nil {
+	if r.stack, err = startChaosStack(ctx, r.cfg, systemEdge); err != nil {
 		return err
 	}
 	plan := chaos.Plan{Users: r.cfg.chaos.users, Rooms: r.cfg.rooms, Each: chaosRooms}

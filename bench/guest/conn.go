@@ -331,8 +331,17 @@ func (c *Conn) EmitText(event []byte, then func(Ack)) error {
 
 // Ask is Emit, and waits for the acknowledgement. seen, unless nil, gets it first, on Run's goroutine.
 func (c *Conn) Ask(ctx context.Context, event, room string, seen func(Ack)) (Ack, error) {
+	return c.ask(ctx, event+" "+room, seen, func(then func(Ack)) error { return c.Emit(event, room, then) })
+}
+
+// AskText is EmitText, and waits for the acknowledgement.
+func (c *Conn) AskText(ctx context.Context, event []byte) (Ack, error) {
+	return c.ask(ctx, "the event", nil, func(then func(Ack)) error { return c.EmitText(event, then) })
+}
+
+func (c *Conn) ask(ctx context.Context, what string, seen func(Ack), emit func(func(Ack)) error) (Ack, error) {
 	reply := make(chan Ack, 1)
-	err := c.Emit(event, room, func(a Ack) {
+	err := emit(func(a Ack) {
 		if seen != nil {
 			seen(a)
 		}
@@ -347,9 +356,14 @@ func (c *Conn) Ask(ctx context.Context, event, room string, seen func(Ack)) (Ack
 	case a := <-reply:
 		return a, nil
 	case <-c.done:
-		return Ack{}, fmt.Errorf("%w: %w", ErrEnded, c.err)
+		select {
+		case a := <-reply: // it came before the end
+			return a, nil
+		default:
+			return Ack{}, fmt.Errorf("%w: %w", ErrEnded, c.err)
+		}
 	case <-ctx.Done():
-		return Ack{}, fmt.Errorf("%s %s was not acknowledged: %w", event, room, ctx.Err())
+		return Ack{}, fmt.Errorf("%s was not acknowledged: %w", what, ctx.Err())
 	}
 }
 
