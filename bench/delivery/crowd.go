@@ -152,7 +152,7 @@ func (c *Crowd) count(wrong func(*client) bool) (n int) {
 // Absent is how many clients are not connected, or not in all their rooms.
 func (c *Crowd) Absent() int {
 	return c.count(func(k *client) bool {
-		return k.conn == nil || slices.ContainsFunc(k.rooms, func(room int) bool { return !k.joined(room) })
+		return k.conn == nil || k.dropped || slices.ContainsFunc(k.rooms, func(room int) bool { return !k.joined(room) })
 	})
 }
 
@@ -170,6 +170,16 @@ func (c *Crowd) Behind(numbers map[int]uint64) int {
 			}
 		}
 		return false
+	})
+}
+
+// Lacking is how many clients have not received the last messages of their streams, but for those who
+// joined after them.
+func (c *Crowd) Lacking(last map[int]uint64) int {
+	return c.count(func(k *client) bool {
+		return k.session != nil && slices.ContainsFunc(k.session.Members, func(m Membership) bool {
+			return k.last[m.Stream] < last[m.Stream] && m.Due <= last[m.Stream]
+		})
 	})
 }
 

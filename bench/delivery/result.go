@@ -206,9 +206,9 @@ func (s *System) verdicts() (v []report.Verdict) {
 	none("lost within sessions", c.Lost, fmt.Sprintf("%d of %d messages due", c.Lost, c.Received+c.Lost))
 	none("received twice within sessions", c.Duplicated, fmt.Sprint(c.Duplicated))
 	none("out of order within sessions", c.OutOfOrder, fmt.Sprint(c.OutOfOrder))
-	none("from before the join, or not for the client", c.Stale+c.Strange, fmt.Sprint(c.Stale+c.Strange))
+	none("from before the join, or for somebody else", c.Stale+c.Strange, fmt.Sprint(c.Stale+c.Strange))
 	outlived, told := s.sum()
-	d := report.Verdict{What: "returns within 2 minutes that were recovered", Target: "≥ 99 %", Result: report.Pass,
+	d := report.Verdict{What: "returns within 2 min. that were recovered", Target: "≥ 99 %", Result: report.Pass,
 		Got: fmt.Sprintf("%.2f %%, %d of %d", outlived.share()*100, outlived.Recovered, outlived.Returned-outlived.Late)}
 	switch {
 	case outlived.Returned == 0:

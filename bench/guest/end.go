@@ -65,6 +65,7 @@ func Cause(err error) string {
 		if op.Timeout() {
 			return op.Op + ": timeout"
 		}
+		return op.Op + ": " + op.Err.Error()
 	}
 	text := err.Error()
 	if lines := strings.Split(text, "\n"); len(lines) > 1 { // joined errors: one is enough

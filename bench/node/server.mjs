@@ -18,6 +18,10 @@ for (const client of [redis, pub, sub]) {
 }
 await Promise.all([redis.connect(), pub.connect(), sub.connect()]);
 
+// The adapter does not look at what becomes of a publish; without this a broken connection to Redis ends
+// the process.
+process.on("unhandledRejection", (err) => console.error("unhandled:", err?.message));
+
 const http = createServer((req, res) => {
   res.writeHead(req.url === "/readyz" ? 200 : 404).end();
 });
