@@ -47,7 +47,7 @@ var scenarios = map[string]map[string]string{
 	scenarioChaos:     {"rooms": "60", "churn": "40"},
 	scenarioRecovery:  {"conns": "500", "duration": "15s"},
 	scenarioJournal:   {"rates": "100,400"},
-	scenarioDelivery:  {"conns": "1000", "rooms": "20", "rate": "200", "faults": defaultDeliveryFaults()},
+	scenarioDelivery:  {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
 }
 
 // config is what the flags say.

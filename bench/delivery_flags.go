@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -22,6 +21,9 @@ type deliveryFlags struct {
 	silence    time.Duration
 	nodeFaults string
 }
+
+// faultsOnEdge are all faults, in their order.
+const faultsOnEdge = "drops,pubsub-kill,cut,buffer-kill,redis-stop,kill,rolling,late-join,wrong-pid,silence,restart-empty,restart-old,failover"
 
 // faultsOnNode are those by which the Node.js system is measured.
 const faultsOnNode = "drops,pubsub-kill,cut"
@@ -59,6 +61,3 @@ func (f *deliveryFlags) validate(c *config) error {
 	}
 	return enoughFiles(c.conns+f.silent+c.rooms, c.nodes)
 }
-
-// defaultDeliveryFaults are all faults, as the flag has them.
-func defaultDeliveryFaults() string { return strings.Join(deliveryFaultNames(), ",") }

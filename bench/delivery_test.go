@@ -12,7 +12,7 @@ import (
 func TestDeliveryFlags(t *testing.T) {
 	c := parse(t, "-scenario", scenarioDelivery)
 	if c.conns != 1000 || c.rooms != 20 || c.rates[0] != 200 || c.nodes != 3 || c.delivery.silence != 5*time.Minute ||
-		len(listFlag(c.chaos.faults)) != len(deliveryFaults()) || c.delivery.nodeFaults != faultsOnNode {
+		c.chaos.faults != strings.Join(deliveryFaultNames(), ",") || c.delivery.nodeFaults != faultsOnNode {
 		t.Errorf("%+v", c)
 	}
 	c = parse(t, "-scenario", scenarioDelivery, "-system", "both", "-conns", "60", "-rooms", "3", "-faults", "kill,rolling", "-every", "5s")
