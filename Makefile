@@ -119,6 +119,18 @@ bench-heartbeat: ## what an idle node sends to Redis with 1,000 and with 15,000 
 chaos-presence: ## kill and cut nodes and Redis, and see whether presence becomes right again (7 minutes)
 	$(GO) run ./bench -scenario chaos-presence
 
+.PHONY: chaos-delivery
+chaos-delivery: bench/node/node_modules/.package-lock.json ## kill and cut clients, nodes and Redis, and see whether every message comes once; Node.js beside it (15 minutes)
+	$(GO) run ./bench -scenario chaos-delivery -system both
+
+.PHONY: bench-recovery
+bench-recovery: ## 5,000 clients lose their node and come back at once: how many recovered, how soon, what the others notice
+	$(GO) run ./bench -scenario recovery
+
+.PHONY: bench-journal
+bench-journal: ## two rates with RECOVERY=on and with RECOVERY=off, side by side: what the journal costs (6 minutes)
+	$(GO) run ./bench -scenario journal
+
 ##@ Keep house
 .PHONY: tools
 tools: programs test/node_modules/.package-lock.json ## install what the tests need and this machine lacks

@@ -34,28 +34,24 @@ type chaosFlags struct {
 
 func (f *chaosFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.users, "users", 3000, "chaos-presence: users; a tenth have three connections, two tenths have two")
-	fs.StringVar(&f.faults, "faults", strings.Join(faultNames(), ","), "chaos-presence: faults, in this order")
+	fs.StringVar(&f.faults, "faults", strings.Join(faultNames(), ","), "chaos-presence, chaos-delivery: faults, in this order")
 	fs.DurationVar(&f.before, "before", 5*time.Second, "chaos-presence: churn before each fault")
 	fs.DurationVar(&f.outage, "outage", 15*time.Second, "chaos-presence: how long a node is stopped or cut from Redis")
-	fs.DurationVar(&f.patience, "patience", time.Minute, "chaos-presence: how long to wait for the keys to be right")
+	fs.DurationVar(&f.patience, "patience", time.Minute, "chaos-presence, chaos-delivery: how long to wait until all is right")
 }
 
 func (f *chaosFlags) validate(c *config) error {
 	if c.scenario != scenarioChaos {
 		return nil
 	}
-	for _, name := range listFlag(f.faults) {
-		if !slices.Contains(faultNames(), name) {
-			return fmt.Errorf("-faults: %q is none of %s", name, strings.Join(faultNames(), ", "))
-		}
+	if err := checkFaults("-faults", f.faults, faultNames()); err != nil {
+		return err
 	}
 	switch {
 	case len(c.targets) > 0:
 		return errors.New("-target: chaos-presence kills nodes, and so needs its own")
 	case c.system != systemEdge:
 		return fmt.Errorf("-system: %q has no presence to test, chaos-presence is for edge", c.system)
-	case f.faults == "":
-		return errors.New("-faults: there are none")
 	case c.nodes < 2:
 		return fmt.Errorf("-nodes: %d, need at least 2, or nobody is left when one dies", c.nodes)
 	case c.rooms < chaosRooms:
@@ -241,7 +237,7 @@ func (r *chaosRun) baseline(ctx context.Context) error {
 // begin starts Redis and the nodes, and connects everybody.
 func (r *chaosRun) begin(ctx context.Context) (err error) {
 	r.say("starting %d nodes", r.cfg.nodes)
-	if r.stack, err = startChaosStack(ctx, r.cfg); err != nil {
+	if r.stack, err = startChaosStack(ctx, r.cfg, systemEdge); err != nil {
 		return err
 	}
 	plan := chaos.Plan{Users: r.cfg.chaos.users, Rooms: r.cfg.rooms, Each: chaosRooms}

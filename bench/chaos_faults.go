@@ -141,17 +141,10 @@ func (h *harm) pause(ctx context.Context) error {
 }
 
 func (h *harm) restart(ctx context.Context) error {
-	s := h.r.stack
-	s.redis.kill()
 	h.say("Redis is killed")
-	if err := h.watch.during(ctx, redisDown); err != nil {
+	if err := h.r.stack.restartRedis(ctx, h.watch.during); err != nil {
 		return err
 	}
-	p, err := s.startRedis(ctx, s.redisAddr)
-	if err != nil {
-		return err
-	}
-	s.redis = p
 	h.over("Redis is back, empty")
 	return nil
 }
@@ -165,34 +158,14 @@ func (h *harm) flush(ctx context.Context) error {
 }
 
 func (h *harm) failover(ctx context.Context) error {
-	s := h.r.stack
-	addr, err := s.startReplica(ctx)
+	err := h.r.stack.failover(ctx, h.watch.during, func() {
+		h.say("Redis is killed, %v ahead of its replica", replicaLag)
+	})
+	if err == nil {
+		err = h.r.read()
+	}
 	if err != nil {
 		return err
-	}
-	h.say("a replica has caught up")
-	if err := h.watch.during(ctx, replicaLag); err != nil {
-		return err
-	}
-	s.link.Hold()
-	if err := h.watch.during(ctx, replicaLag); err != nil {
-		return err
-	}
-	s.redis.kill()
-	s.link.Close() // with what was held
-	h.say("Redis is killed, %v ahead of its replica", replicaLag)
-	if err := h.watch.during(ctx, redisDown); err != nil {
-		return err
-	}
-	s.redis, s.redisAddr, s.replica, s.link = s.replica, addr, nil, nil
-	if err := h.r.read(); err != nil {
-		return err
-	}
-	if _, err := h.r.reader.Do(ctx, "REPLICAOF", "NO", "ONE"); err != nil {
-		return err
-	}
-	for _, n := range s.nodes {
-		n.proxy.Retarget(addr)
 	}
 	h.over("the replica is promoted")
 	return nil

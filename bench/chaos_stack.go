@@ -5,20 +5,17 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/stellara/edge/bench/chaos"
 )
 
-// chaosStack is a Redis and edge nodes, each of which reaches Redis through a proxy of its own. All that
+// chaosStack is a Redis and nodes, each of which reaches Redis through a proxy of its own. All that
 // it starts ends with close.
 type chaosStack struct {
 	dir       string
+	system    string
 	argv      []string // of a node
 	redis     *process
 	redisAddr string
@@ -28,7 +25,7 @@ type chaosStack struct {
 	nodes     []*chaosNode
 }
 
-// chaosNode is an edge that can be killed and started again in the same place.
+// chaosNode is a server that can be killed and started again in the same place.
 type chaosNode struct {
 	name    string
 	listen  string
@@ -40,8 +37,8 @@ type chaosNode struct {
 	down    bool // on purpose
 }
 
-func startChaosStack(ctx context.Context, cfg config) (s *chaosStack, err error) {
-	s = &chaosStack{}
+func startChaosStack(ctx context.Context, cfg config, system string) (s *chaosStack, err error) {
+	s = &chaosStack{system: system}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -51,7 +48,7 @@ func startChaosStack(ctx context.Context, cfg config) (s *chaosStack, err error)
 	if s.dir, err = os.MkdirTemp("", "bench-"); err != nil {
 		return s, err
 	}
-	if s.argv, err = command(ctx, cfg, systemEdge); err != nil {
+	if s.argv, err = command(ctx, cfg, system); err != nil {
 		return s, err
 	}
 	ports, err := freePorts(1 + 2*cfg.nodes)
@@ -64,7 +61,7 @@ func startChaosStack(ctx context.Context, cfg config) (s *chaosStack, err error)
 	}
 	for i := range cfg.nodes {
 		n := &chaosNode{
-			name:   fmt.Sprintf("edge-%d", i+1),
+			name:   fmt.Sprintf("%s-%d", system, i+1),
 			listen: fmt.Sprintf("127.0.0.1:%d", ports[1+2*i]),
 			admin:  fmt.Sprintf("127.0.0.1:%d", ports[2+2*i]),
 		}
@@ -74,7 +71,7 @@ func startChaosStack(ctx context.Context, cfg config) (s *chaosStack, err error)
 		s.nodes = append(s.nodes, n)
 		n.env = append([]string{
 			"LISTEN_ADDR=" + n.listen, "ADMIN_ADDR=" + n.admin, "REDIS_URL=redis://" + n.proxy.Addr(),
-			"AUTH=none", "LOG_LEVEL=warn",
+			"AUTH=none", "LOG_LEVEL=warn", "NODE_ENV=production",
 		}, cfg.env...)
 		if err := s.launch(n); err != nil {
 			return s, err
@@ -86,66 +83,6 @@ func startChaosStack(ctx context.Context, cfg config) (s *chaosStack, err error)
 		}
 	}
 	return s, nil
-}
-
-// startRedis starts a Redis that keeps nothing on disk and waits until it answers.
-func (s *chaosStack) startRedis(ctx context.Context, addr string, args ...string) (*process, error) {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		return nil, fmt.Errorf("redis-server is needed: %w", err)
-	}
-	_, port, _ := strings.Cut(addr, ":")
-	s.lives++
-	p, err := start("redis-"+strconv.Itoa(s.lives), s.dir, nil, append([]string{
-		path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir,
-		"--dbfilename", fmt.Sprintf("redis-%d.rdb", s.lives), "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0",
-		"--daemonize", "no",
-	}, args...)...)
-	if err != nil {
-		return nil, err
-	}
-	err = p.await(ctx, func() bool {
-		conn, err := net.DialTimeout("tcp", addr, time.Second)
-		if err != nil {
-			return false
-		}
-		conn.Close()
-		return true
-	})
-	if err != nil {
-		p.kill()
-		return nil, err
-	}
-	return p, nil
-}
-
-// startReplica starts a Redis that follows the one in use over a link that can be cut, and waits until
-// it has caught up.
-func (s *chaosStack) startReplica(ctx context.Context) (addr string, err error) {
-	ports, err := freePorts(1)
-	if err != nil {
-		return "", err
-	}
-	addr = fmt.Sprintf("127.0.0.1:%d", ports[0])
-	if s.link, err = chaos.NewProxy(s.redisAddr); err != nil {
-		return "", err
-	}
-	host, port, err := net.SplitHostPort(s.link.Addr())
-	if err != nil {
-		return "", err
-	}
-	if s.replica, err = s.startRedis(ctx, addr, "--replicaof", host+" "+port); err != nil {
-		return "", err
-	}
-	reader, err := chaos.NewReader(addr, chaos.NewRoster(nil, nil))
-	if err != nil {
-		return "", err
-	}
-	defer reader.Close()
-	return addr, s.replica.await(ctx, func() bool {
-		info, err := reader.Do(ctx, "INFO", "replication")
-		return err == nil && strings.Contains(info, "master_link_status:up")
-	})
 }
 
 // launch starts a node, in its place of before if it had one. Must be called on the main goroutine.
@@ -167,6 +104,12 @@ func (n *chaosNode) awaitReady(ctx context.Context) error {
 func (n *chaosNode) kill() {
 	n.down = true
 	n.process.kill()
+}
+
+// terminate asks a node to end, and returns when it has.
+func (n *chaosNode) terminate(grace time.Duration) {
+	n.down = true
+	n.process.stop(grace)
 }
 
 // kill ends the process with -9 and waits for it.

@@ -45,6 +45,9 @@ var scenarios = map[string]map[string]string{
 	scenarioLoss:      {"conns": "50000", "nodes": "6", "rooms": "1000", "duration": "20s"},
 	scenarioHeartbeat: {"nodes": "1", "warmup": "20s"},
 	scenarioChaos:     {"rooms": "60", "churn": "40"},
+	scenarioRecovery:  {"conns": "500", "duration": "15s"},
+	scenarioJournal:   {"rates": "100,400"},
+	scenarioDelivery:  {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
 }
 
 // config is what the flags say.
@@ -76,6 +79,8 @@ type config struct {
 	loss      lossFlags
 	heartbeat heartbeatFlags
 	chaos     chaosFlags
+	delivery  deliveryFlags
+	recovery  recoveryFlags
 }
 
 // listFlag is a flag with commas.
@@ -93,16 +98,17 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	var rates, targets, env, headers string
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), loss (nodes are killed), heartbeat (traffic of the leases) or chaos-presence (faults, one after the other)")
+	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), loss (nodes are killed), recovery (a node is killed, its clients come back), journal (messages with and without recovery), "+
+		"heartbeat (traffic of the leases), chaos-presence or chaos-delivery (faults, one after the other)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
-	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000")
+	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery: 500, chaos-delivery: 1000")
 	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle and heartbeat: 1, loss: 6")
-	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle: 0, which joins none; loss: 1000, chaos-presence: 60")
+	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle: 0, which joins none; loss: 1000, chaos-presence: 60, chaos-delivery: 20")
 	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
 	fs.IntVar(&c.payload, "payload", 128, "bytes of a message")
-	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together")
-	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700")
-	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss: before the kill, 20s; heartbeat: counted time")
+	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together; chaos-delivery: 200")
+	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700; journal: 100,400")
+	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss, recovery: before the kill, 20s and 15s; heartbeat: counted time")
 	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured; heartbeat: 20s")
 	fs.DurationVar(&c.settle, "settle", 10*time.Second, "how long to wait for deliveries after a rate's last message")
 	fs.IntVar(&c.heartbeats, "heartbeats", 2, "idle: heartbeats of every connection before memory is read")
@@ -118,6 +124,8 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	c.loss.register(fs)
 	c.heartbeat.register(fs)
 	c.chaos.register(fs)
+	c.delivery.register(fs)
+	c.recovery.register(fs)
 	if err := fs.Parse(args); err != nil {
 		return c, err
 	}
@@ -188,7 +196,7 @@ func (c *config) validate() error {
 			return fmt.Errorf("-rate: %v messages per second", r)
 		}
 	}
-	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c)); err != nil {
+	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c)); err != nil {
 		return err
 	}
 	if c.scenario == scenarioHeartbeat {
@@ -240,8 +248,11 @@ func (c *config) plan(targets []string) load.Plan {
 		Targets: targets, Conns: c.conns, Rooms: c.rooms, Senders: c.senders, Payload: c.payload,
 		Browser: c.browser, Dialing: max(c.dialing/max(c.processes, 1), 1),
 	}
-	if c.scenario == scenarioLoss {
+	switch c.scenario {
+	case scenarioLoss:
 		c.loss.shape(&p)
+	case scenarioRecovery:
+		c.recovery.shape(&p)
 	}
 	if len(c.targets) > 0 {
 		p.Prefix = fmt.Sprintf("bench%06x-", rand.Uint32N(1<<24))
@@ -273,6 +284,14 @@ func (c *config) parts() (parts []part) {
 	if c.scenario == scenarioHeartbeat {
 		for _, n := range c.heartbeat.sizes {
 			parts = append(parts, part{c.heartbeat.sized(*c, n), systemEdge, fmt.Sprintf("%d conns", n)})
+		}
+		return parts
+	}
+	if c.scenario == scenarioJournal {
+		for _, setting := range []string{"RECOVERY=off", "RECOVERY=on"} {
+			with := *c
+			with.env = append(slices.Clone(c.env), setting)
+			parts = append(parts, part{with, systemEdge, setting})
 		}
 		return parts
 	}

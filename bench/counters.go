@@ -125,3 +125,22 @@ func labelled(text, metric, label string) map[string]float64 {
 	}
 	return values
 }
+
+// metricNumber returns the value of a metric without labels, 0 if there is none.
+func metricNumber(text, metric string) float64 {
+	v, err := strconv.ParseFloat(metricValue(text, metric), 64)
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// metricValue returns the value of a metric without labels, "" if there is none.
+func metricValue(text, metric string) string {
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), metric+" "); ok {
+			return value
+		}
+	}
+	return ""
+}

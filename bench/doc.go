@@ -8,6 +8,9 @@
 //	go run ./bench -scenario heartbeat    traffic of an idle node and Redis
 //	go run ./bench -scenario idle         15,000 idle connections on one process: memory
 //	go run ./bench -scenario chaos-presence   faults of nodes and Redis: presence
+//	go run ./bench -scenario chaos-delivery   faults of clients, nodes and Redis: messages
+//	go run ./bench -scenario recovery     clients that all lose their node and come back at once
+//	go run ./bench -scenario journal      what the journal costs
 //	go run ./bench -target HOST:PORT,...  servers that run already
 //
 // It prints a table and writes bench-*.json and bench-*.html to the directory of -out.

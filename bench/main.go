@@ -54,8 +54,11 @@ func exit(err error) {
 
 // run measures each system after the other, prints the table and writes the files.
 func run(ctx context.Context, cfg config, out io.Writer) error {
-	if cfg.scenario == scenarioChaos {
+	switch cfg.scenario {
+	case scenarioChaos:
 		return chaosPresence(ctx, cfg, out)
+	case scenarioDelivery:
+		return chaosDelivery(ctx, cfg, out)
 	}
 	if err := cfg.checkFiles(); err != nil {
 		return err

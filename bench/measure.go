@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/stellara/edge/bench/delivery"
 	"github.com/stellara/edge/bench/load"
 	"github.com/stellara/edge/bench/report"
 )
@@ -21,6 +22,7 @@ type measurement struct {
 	presence *presenceReader // nil without access to Redis
 	observer *observer       // nil without Node.js, and where nobody changes presence
 	churn    *churn          // steady only
+	view     *delivery.Fleet // recovery only
 	sys      *report.System
 	out      io.Writer
 	sids     []string
@@ -109,6 +111,8 @@ func (m *measurement) scenario(ctx context.Context) error {
 		return m.loss(ctx)
 	case scenarioHeartbeat:
 		err = m.heartbeat(ctx)
+	case scenarioRecovery:
+		err = m.recovery(ctx)
 	case scenarioIdle:
 		err = m.idle(ctx)
 	default:

@@ -36,6 +36,7 @@ type stack struct {
 	survivorsPlan load.Plan
 
 	redisURL string   // empty if there is none to look at
+	listen   []string // addresses of the nodes that are ours
 	admin    []string // addresses with /metrics
 }
 
@@ -116,6 +117,7 @@ func (s *stack) startNodes(ctx context.Context, cfg config, name string, ports [
 		}
 		s.nodes = append(s.nodes, p)
 		targets = append(targets, listen)
+		s.listen = append(s.listen, listen)
 		if name == systemEdge {
 			s.admin = append(s.admin, admin)
 		}

@@ -81,6 +81,7 @@ func (m *measurement) figures(rate float64, got, last *load.Settled, stall repor
 	}
 	if m.stack.ours() {
 		s.CPU = &cpu
+		s.Published = rate * m.cfg.duration.Seconds()
 	}
 	s.Seconds = reportSeconds(got.Seconds)
 	return s

@@ -4,10 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/stellara/edge/bench/guest"
@@ -117,11 +113,11 @@ func (c *Crowd) connect(d *device, node int) error {
 		return c.ctx.Err()
 	}
 	c.move(d, connecting)
-	k, err := guest.Connect(c.ctx, c.targets[node], c.Roster.Users[d.user])
+	k, err := guest.Connect(c.ctx, c.targets[node], guest.Hello{User: c.Roster.Users[d.user]})
 	<-c.slots
 	if err != nil {
 		c.mu.Lock()
-		c.events.Failed[cause(err)]++
+		c.events.Failed[guest.Cause(err)]++
 		c.mu.Unlock()
 		c.move(d, away)
 		return err
@@ -225,7 +221,7 @@ func (c *Crowd) lost(d *device, k *guest.Conn, err error) {
 	}
 	now := time.Now()
 	if d.phase != closing && c.ctx.Err() == nil && !c.nodes[d.node].down {
-		c.events.Lost[cause(err)]++
+		c.events.Lost[guest.Cause(err)]++
 	}
 	d.conn, d.sid, d.phase, d.changed = nil, "", away, now
 	for room, m := range d.rooms {
@@ -275,7 +271,11 @@ func (c *Crowd) watcher(d *device, k *guest.Conn) func([]byte) {
 	if o == nil {
 		return nil
 	}
-	return func(payload []byte) {
+	return func(event []byte) {
+		payload, ok := presencePayload(event)
+		if !ok {
+			return
+		}
 		ask, err := o.event(payload)
 		if err != nil {
 			c.mu.Lock()
@@ -304,23 +304,4 @@ func (c *Crowd) askList(o *observer, k *guest.Conn) {
 			c.askList(o, k)
 		}
 	})
-}
-
-// cause is an error without what differs from connection to connection, such as ports.
-func cause(err error) string {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		var errno syscall.Errno
-		if errors.As(err, &errno) {
-			return op.Op + ": " + errno.Error()
-		}
-		if op.Timeout() {
-			return op.Op + ": timeout"
-		}
-	}
-	text := err.Error()
-	if lines := strings.Split(text, "\n"); len(lines) > 1 { // joined errors: one is enough
-		text = lines[slices.IndexFunc(lines, func(s string) bool { return s != "" })]
-	}
-	return text
 }

@@ -85,9 +85,9 @@ func (r *Reader) Read(ctx context.Context) (*Keys, error) {
 func (r *Reader) Do(ctx context.Context, words ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	text, err := r.client.Do(ctx, r.client.B().Arbitrary(words...).Build()).ToString()
+	answer, err := r.client.Do(ctx, r.client.B().Arbitrary(words...).Build()).ToAny()
 	if err != nil {
 		return "", fmt.Errorf("chaos: %v: %w", words, err)
 	}
-	return text, nil
+	return fmt.Sprint(answer), nil
 }

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -39,6 +40,18 @@ type told struct {
 func toldBy(a guest.Ack) (t told) {
 	_ = json.Unmarshal(a.Raw, &t)
 	return t
+}
+
+// presencePayload returns the argument of a presence event, which may have an offset behind it.
+func presencePayload(event []byte) (payload []byte, ok bool) {
+	if !bytes.HasPrefix(event, []byte(`["presence",`)) {
+		return nil, false
+	}
+	var args [2]json.RawMessage
+	if json.Unmarshal(event, &args) != nil {
+		return event, true // whose reading will fail
+	}
+	return args[1], true
 }
 
 // event applies the payload of an event. ask means that something was missed and that presence must be

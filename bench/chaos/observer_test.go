@@ -177,3 +177,17 @@ func TestListsNameWhatDiffers(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 }
+
+func TestPresencePayloadIsFoundBesideAnOffset(t *testing.T) {
+	for event, want := range map[string]string{
+		`["presence",{"room":"r","users":["a"]}]`:         `{"room":"r","users":["a"]}`,
+		`["presence",{"room":"r"},"k3Jx_9aQ.1700000-0"]`:  `{"room":"r"}`,
+		`["message","r",{"from":"a"},"presence","e.1-0"]`: "",
+		`["presence",broken]`:                             `["presence",broken]`, // which its reader refuses
+	} {
+		payload, ok := presencePayload([]byte(event))
+		if string(payload) != want || ok != (want != "") {
+			t.Errorf("%s: %s, %v", event, payload, ok)
+		}
+	}
+}

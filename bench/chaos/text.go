@@ -3,7 +3,8 @@ package chaos
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
+
+	"github.com/stellara/edge/bench/report"
 )
 
 // Text returns the run for a terminal: tables, and what failed.
@@ -11,7 +12,7 @@ func Text(r *Run) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s: %d users with %d connections in %d rooms on %d nodes, %.0f operations of churn per second\n\n",
 		r.Scenario, r.Users, r.Devices, r.Rooms, r.Nodes, r.Churn)
-	table(&b, "fault\t\tright after\tallowed\tghosts\tmissing\tworst ghosts\tworst missing\tlists wrong\tverdict\t", func(row func(...any)) {
+	report.Columns(&b, "fault\t\tright after\tallowed\tghosts\tmissing\tworst ghosts\tworst missing\tlists wrong\tverdict\t", func(row func(...any)) {
 		for i := range r.Faults {
 			f := &r.Faults[i]
 			right, allowed, verdict := fmt.Sprintf("%.1f s", f.RightSeconds), "–", "pass"
@@ -40,7 +41,7 @@ func Text(r *Run) string {
 // kinds shows the same numbers by kind of key.
 func kinds(b *strings.Builder, r *Run) {
 	b.WriteString("\nby key: ghosts / missing\n")
-	table(b, "fault\tworst online\tworst rooms\tworst sockets\tleft online\tleft rooms\tleft sockets\tlooks\tunanswered\t", func(row func(...any)) {
+	report.Columns(b, "fault\tworst online\tworst rooms\tworst sockets\tleft online\tleft rooms\tleft sockets\tlooks\tunanswered\t", func(row func(...any)) {
 		pair := func(c Count) string { return fmt.Sprintf("%d / %d", c.Ghosts, c.Missing) }
 		for i := range r.Faults {
 			f := &r.Faults[i]
@@ -60,7 +61,7 @@ func leaves(b *strings.Builder, r *Run) {
 		return
 	}
 	b.WriteString("\nleaves of (room, user) pairs of the killed node, at the observers of the other nodes\n")
-	table(b, "fault\tpairs\tobservers\tdue\tseen once\tmore often\tmissed\tnot due\tseen all the same\tback late\t", func(row func(...any)) {
+	report.Columns(b, "fault\tpairs\tobservers\tdue\tseen once\tmore often\tmissed\tnot due\tseen all the same\tback late\t", func(row func(...any)) {
 		for i := range r.Faults {
 			f := &r.Faults[i]
 			if l := f.Leaves; l != nil {
@@ -101,18 +102,4 @@ func failures(b *strings.Builder, r *Run) {
 	} else {
 		fmt.Fprintf(b, "FAIL  %d of %d faults\n", failed, len(r.Faults))
 	}
-}
-
-// table writes aligned columns; the first two are text, unless the second is a number.
-func table(b *strings.Builder, head string, rows func(row func(...any))) {
-	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "  %s\n", head)
-	rows(func(cells ...any) {
-		fmt.Fprint(w, "  ")
-		for _, c := range cells {
-			fmt.Fprintf(w, "%v\t", c)
-		}
-		fmt.Fprintln(w)
-	})
-	w.Flush()
 }

@@ -38,6 +38,7 @@ type Conn struct {
 	unread []byte
 
 	sid     string        // set by Connect
+	pid     string        // set by Connect; "" if the server offers no recovery
 	silence time.Duration // pingInterval + pingTimeout; set by Connect
 	done    chan struct{} // closed when Run has ended
 	err     error         // why; before done is closed
@@ -46,6 +47,29 @@ type Conn struct {
 	out    []byte               // scratch
 	acks   map[uint64]func(Ack) // what to call with an acknowledgement
 	lastID uint64
+	silent bool // see Abandon
+}
+
+// Hello is what a client says in its CONNECT packet.
+type Hello struct {
+	User   string
+	PID    string // of the session that it wants back; "" for none
+	Offset string // the position up to which it has that session; "" if it never got one
+
+	// Early gets the events that come before the answer, which are what the client missed, each as the
+	// text of its array. nil ignores them.
+	Early func(event []byte)
+}
+
+// packet is the CONNECT packet, with the fields in the order in which the official client sends them.
+func (h *Hello) packet() []byte {
+	b := []byte("40{")
+	for _, f := range []struct{ key, value string }{{`"pid":`, h.PID}, {`"offset":`, h.Offset}} {
+		if f.value != "" {
+			b = append(socketio.AppendString(append(b, f.key...), f.value), ',')
+		}
+	}
+	return append(socketio.AppendString(append(b, `"userId":`...), h.User), '}')
 }
 
 // Ack is the acknowledgement of the built-in application.
@@ -61,7 +85,7 @@ type Ack struct {
 var ErrEnded = errors.New("the connection ended")
 
 // Connect connects, and returns after the answer to CONNECT. Run must be called next.
-func Connect(ctx context.Context, addr, user string) (*Conn, error) {
+func Connect(ctx context.Context, addr string, hello Hello) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	var dialer net.Dialer
@@ -71,7 +95,7 @@ func Connect(ctx context.Context, addr, user string) (*Conn, error) {
 	}
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	c := &Conn{nc: nc, buf: make([]byte, 4096), done: make(chan struct{}), acks: map[uint64]func(Ack){}}
-	if err := c.handshake(addr, user); err != nil {
+	if err := c.handshake(addr, &hello); err != nil {
 		nc.Close()
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w: %w", ctx.Err(), err)
@@ -82,7 +106,7 @@ func Connect(ctx context.Context, addr, user string) (*Conn, error) {
 }
 
 // handshake opens the WebSocket, the Engine.IO session and the socket.
-func (c *Conn) handshake(addr, user string) error {
+func (c *Conn) handshake(addr string, hello *Hello) error {
 	var raw [16]byte
 	rand.Read(raw[:])
 	key := base64.StdEncoding.EncodeToString(raw[:])
@@ -122,19 +146,24 @@ func (c *Conn) handshake(addr, user string) error {
 	if c.silence = time.Duration(open.PingInterval+open.PingTimeout) * time.Millisecond; c.silence <= 0 {
 		return fmt.Errorf("open packet without ping times: %s", text)
 	}
-	connect := append(socketio.AppendString([]byte(`40{"userId":`), user), '}')
-	if err := c.send(websocket.Text, connect); err != nil {
+	if err := c.send(websocket.Text, hello.packet()); err != nil {
 		return err
 	}
-	return c.greeted()
+	return c.greeted(hello.Early)
 }
 
-// greeted waits for the answer to CONNECT, 40{"sid":"..."}.
-func (c *Conn) greeted() error {
+// greeted waits for the answer to CONNECT, 40{"sid":"...","pid":"..."}.
+func (c *Conn) greeted(early func(event []byte)) error {
 	for {
 		text, err := c.next()
 		if err != nil {
 			return fmt.Errorf("waiting for the answer to CONNECT: %w", err)
+		}
+		if event, ok := bytes.CutPrefix(text, []byte("42")); ok {
+			if early != nil {
+				early(event)
+			}
+			continue
 		}
 		body, ok := bytes.CutPrefix(text, []byte("40"))
 		if !ok {
@@ -146,11 +175,11 @@ func (c *Conn) greeted() error {
 			}
 			continue
 		}
-		var answer struct{ SID string }
+		var answer struct{ SID, PID string }
 		if err := json.Unmarshal(body, &answer); err != nil || answer.SID == "" {
 			return fmt.Errorf("no socket id in %q", text)
 		}
-		c.sid = answer.SID
+		c.sid, c.pid = answer.SID, answer.PID
 		return nil
 	}
 }
@@ -189,19 +218,28 @@ func (c *Conn) next() ([]byte, error) {
 // SID is the socket id.
 func (c *Conn) SID() string { return c.sid }
 
+// PID is the id of the session, "" if the server offers no recovery.
+func (c *Conn) PID() string { return c.pid }
+
 // Done returns a channel that is closed when the connection has ended, whoever ended it.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// Run reads until the connection ends and returns why. presence gets the payload of presence events on
-// this goroutine, in order with acknowledgements; nil ignores them.
-func (c *Conn) Run(presence func(payload []byte)) error {
-	c.err = c.read(presence)
-	c.nc.Close()
+// Run reads until the connection ends and returns why. event gets the text of each event's array,
+// ["name",...], on this goroutine, in order with acknowledgements; it is valid until event returns. nil
+// ignores events.
+func (c *Conn) Run(event func(text []byte)) error {
+	c.err = c.read(event)
+	c.mu.Lock()
+	silent := c.silent
+	c.mu.Unlock()
+	if !silent {
+		c.nc.Close()
+	}
 	close(c.done)
 	return c.err
 }
 
-func (c *Conn) read(presence func(payload []byte)) error {
+func (c *Conn) read(event func(text []byte)) error {
 	c.heard()
 	for {
 		text, err := c.next()
@@ -211,9 +249,9 @@ func (c *Conn) read(presence func(payload []byte)) error {
 		switch {
 		case bytes.HasPrefix(text, []byte("43")):
 			c.acknowledged(text[2:])
-		case bytes.HasPrefix(text, []byte(presencePrefix)):
-			if presence != nil {
-				presence(bytes.TrimSuffix(text[len(presencePrefix):], []byte("]")))
+		case bytes.HasPrefix(text, []byte("42")):
+			if event != nil {
+				event(text[2:])
 			}
 		case bytes.HasPrefix(text, []byte("41")):
 			return errors.New("the server disconnected the socket")
@@ -225,10 +263,14 @@ func (c *Conn) read(presence func(payload []byte)) error {
 	}
 }
 
-const presencePrefix = `42["presence",`
-
 // heard allows the server to be silent for as long as the official client does.
-func (c *Conn) heard() { _ = c.nc.SetReadDeadline(time.Now().Add(c.silence)) }
+func (c *Conn) heard() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.silent {
+		_ = c.nc.SetReadDeadline(time.Now().Add(c.silence))
+	}
+}
 
 // pong answers a packet if it is a ping.
 func (c *Conn) pong(text []byte) error {
@@ -272,21 +314,34 @@ func (c *Conn) acknowledged(text []byte) {
 // Emit sends an event about a room; then is called with its acknowledgement on Run's goroutine, or
 // never if the connection ends before.
 func (c *Conn) Emit(event, room string, then func(Ack)) error {
+	b := socketio.AppendString([]byte{'['}, event)
+	b = socketio.AppendString(append(b, ','), room)
+	return c.EmitText(append(b, ']'), then)
+}
+
+// EmitText is Emit for an event with other arguments: the text of its array.
+func (c *Conn) EmitText(event []byte, then func(Ack)) error {
 	c.mu.Lock()
 	id := c.lastID
 	c.lastID++
 	c.acks[id] = then
 	c.mu.Unlock()
-	b := strconv.AppendUint([]byte("42"), id, 10)
-	b = socketio.AppendString(append(b, '['), event)
-	b = socketio.AppendString(append(b, ','), room)
-	return c.send(websocket.Text, append(b, ']'))
+	return c.send(websocket.Text, append(strconv.AppendUint([]byte("42"), id, 10), event...))
 }
 
 // Ask is Emit, and waits for the acknowledgement. seen, unless nil, gets it first, on Run's goroutine.
 func (c *Conn) Ask(ctx context.Context, event, room string, seen func(Ack)) (Ack, error) {
+	return c.ask(ctx, event+" "+room, seen, func(then func(Ack)) error { return c.Emit(event, room, then) })
+}
+
+// AskText is EmitText, and waits for the acknowledgement.
+func (c *Conn) AskText(ctx context.Context, event []byte) (Ack, error) {
+	return c.ask(ctx, "the event", nil, func(then func(Ack)) error { return c.EmitText(event, then) })
+}
+
+func (c *Conn) ask(ctx context.Context, what string, seen func(Ack), emit func(func(Ack)) error) (Ack, error) {
 	reply := make(chan Ack, 1)
-	err := c.Emit(event, room, func(a Ack) {
+	err := emit(func(a Ack) {
 		if seen != nil {
 			seen(a)
 		}
@@ -301,9 +356,14 @@ func (c *Conn) Ask(ctx context.Context, event, room string, seen func(Ack)) (Ack
 	case a := <-reply:
 		return a, nil
 	case <-c.done:
-		return Ack{}, fmt.Errorf("%w: %w", ErrEnded, c.err)
+		select {
+		case a := <-reply: // it came before the end
+			return a, nil
+		default:
+			return Ack{}, fmt.Errorf("%w: %w", ErrEnded, c.err)
+		}
 	case <-ctx.Done():
-		return Ack{}, fmt.Errorf("%s %s was not acknowledged: %w", event, room, ctx.Err())
+		return Ack{}, fmt.Errorf("%s was not acknowledged: %w", what, ctx.Err())
 	}
 }
 
@@ -318,24 +378,3 @@ func (c *Conn) send(op websocket.Opcode, payload []byte) error {
 	_, err := c.nc.Write(c.out)
 	return err
 }
-
-// Leave ends the connection as the official client does, with DISCONNECT and the closing handshake, and
-// returns when it has ended. A server that does not answer is left alone after a while.
-func (c *Conn) Leave() {
-	_ = c.send(websocket.Text, []byte("41"))
-	_ = c.send(websocket.Close, websocket.AppendClosePayload(nil, websocket.CodeNormal, ""))
-	select {
-	case <-c.done:
-	case <-time.After(closeTimeout):
-		c.Drop()
-	}
-}
-
-// Drop ends the connection without a word, as a machine that loses its network does at best.
-func (c *Conn) Drop() {
-	c.nc.Close()
-	<-c.done
-}
-
-// Cut is Drop, and does not wait for Run to notice; Run need not have been called.
-func (c *Conn) Cut() { c.nc.Close() }

@@ -3,8 +3,10 @@ package guest
 import (
 	"bufio"
 	"context"
+	"errors"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -105,7 +107,7 @@ func TestConn(t *testing.T) {
 		s.expect("")
 		_, _ = s.c.Write(websocket.AppendFrame(nil, websocket.Close, nil))
 	})
-	c, err := Connect(context.Background(), addr, "ada")
+	c, err := Connect(context.Background(), addr, Hello{User: "ada"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +116,7 @@ func TestConn(t *testing.T) {
 	}
 	var order []string // written on run's goroutine, read after it
 	go func() {
-		_ = c.Run(func(payload []byte) { order = append(order, string(payload)) })
+		_ = c.Run(func(event []byte) { order = append(order, string(event)) })
 	}()
 	a, err := c.Ask(context.Background(), "join", "kitchen", func(Ack) { order = append(order, "acknowledged") })
 	if err != nil || !a.OK || !strings.Contains(string(a.Raw), `"users":["ada"]`) {
@@ -125,7 +127,7 @@ func TestConn(t *testing.T) {
 		t.Errorf("leave: %+v, %v", a, err)
 	}
 	c.Leave()
-	want := `{"room":"kitchen","joined":["ada"],"left":[],"count":1,"seq":1} acknowledged`
+	want := `["presence",{"room":"kitchen","joined":["ada"],"left":[],"count":1,"seq":1}] acknowledged`
 	if got := strings.Join(order, " "); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -136,7 +138,7 @@ func TestConnThatIsRefused(t *testing.T) {
 		s.read()
 		s.send(`44{"message":"token has expired"}`)
 	})
-	if _, err := Connect(context.Background(), addr, "ada"); err == nil || !strings.Contains(err.Error(), "token has expired") {
+	if _, err := Connect(context.Background(), addr, Hello{User: "ada"}); err == nil || !strings.Contains(err.Error(), "token has expired") {
 		t.Errorf("%v", err)
 	}
 }
@@ -147,7 +149,7 @@ func TestAskEndsWithTheConnection(t *testing.T) {
 		s.send(`40{"sid":"socket-id"}`)
 		s.read()
 	})
-	c, err := Connect(context.Background(), addr, "ada")
+	c, err := Connect(context.Background(), addr, Hello{User: "ada"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,4 +157,62 @@ func TestAskEndsWithTheConnection(t *testing.T) {
 	if _, err := c.Ask(context.Background(), "join", "kitchen", nil); err == nil {
 		t.Error("a join that was never acknowledged went well")
 	}
+}
+
+// TestConnThatComesBack asks for a session, gets what it missed before the answer, falls silent, and is
+// held open until the server has enough.
+func TestConnThatComesBack(t *testing.T) {
+	silent := make(chan struct{})
+	addr := play(t, func(s *server) {
+		s.expect(`40{"pid":"session","offset":"e.1-0","userId":"ada"}`)
+		s.send(`42["message","kitchen",{"from":"bob"},1,"e.2-0"]`)
+		s.send("2")
+		s.expect("3")
+		s.send(`40{"sid":"socket-id","pid":"session"}`)
+		s.send(`42["message","kitchen",{"from":"bob"},2,"e.3-0"]`)
+		<-silent
+		s.send("2")
+		_ = s.c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err := s.buffer.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("an abandoned connection ends or answers: %v", err)
+		}
+	})
+	var missed []string
+	c, err := Connect(context.Background(), addr, Hello{User: "ada", PID: "session", Offset: "e.1-0", Early: func(event []byte) {
+		missed = append(missed, string(event))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `["message","kitchen",{"from":"bob"},1,"e.2-0"]`; len(missed) != 1 || missed[0] != want || c.PID() != "session" {
+		t.Errorf("missed %q, pid %q", missed, c.PID())
+	}
+	live := make(chan string, 1)
+	go func() { _ = c.Run(func(event []byte) { live <- string(event) }) }()
+	if got := <-live; !strings.Contains(got, `2,"e.3-0"`) {
+		t.Errorf("live event %s", got)
+	}
+	c.Abandon()
+	close(silent)
+	c.Linger(context.Background())
+}
+
+func TestLingerEndsWithItsContext(t *testing.T) {
+	gone := make(chan struct{})
+	addr := play(t, func(s *server) {
+		s.read()
+		s.send(`40{"sid":"socket-id"}`)
+		s.read() // its end
+		close(gone)
+	})
+	c, err := Connect(context.Background(), addr, Hello{User: "ada"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = c.Run(nil) }()
+	c.Abandon()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	c.Linger(ctx)
+	<-gone
 }

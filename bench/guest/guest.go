@@ -18,7 +18,7 @@ type Guest struct{ conn *Conn }
 
 // Dial connects to a server as user and returns when the server answered the CONNECT packet.
 func Dial(ctx context.Context, addr, user string) (*Guest, error) {
-	conn, err := Connect(ctx, addr, user)
+	conn, err := Connect(ctx, addr, Hello{User: user})
 	if err != nil {
 		return nil, fmt.Errorf("guest: connecting %s to %s: %w", user, addr, err)
 	}

@@ -135,6 +135,7 @@ func (f *Fleet) Step(s Step, settle time.Duration) (*Settled, error) {
 	for _, r := range replies {
 		sum.add(r.Settled)
 	}
+	sum.BySender = sent
 	return sum, nil
 }
 

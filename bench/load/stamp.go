@@ -46,6 +46,13 @@ func findStamp(text []byte) (s stamp, ok bool) {
 	return stamp{uint32(sender), uint32(seq), int64(due)}, ok1 && ok2 && ok3
 }
 
+// Stamped reads who sent the message of an event, and how many that sender had sent before; ok is false if
+// the event is no message of a loader.
+func Stamped(event []byte) (sender, seq uint32, ok bool) {
+	s, ok := findStamp(event)
+	return s.sender, s.seq, ok
+}
+
 const digits = "0123456789abcdef"
 
 func appendHex(dst []byte, v uint64, width int) []byte {

@@ -52,6 +52,9 @@ type Settled struct {
 	Seconds   []Second
 	Orders    []Order
 	Failures  map[string]int
+
+	// BySender is how many messages each sender has sent since the beginning. Only a Fleet knows.
+	BySender []uint32 `json:",omitempty"`
 }
 
 // run is a step under way.

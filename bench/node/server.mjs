@@ -2,7 +2,8 @@
 // in Redis, speaking the same events and writing the same three keys as the edge's built-in
 // application. Written the way such a server usually is: no batching, no leases, no repair.
 //
-// Environment: LISTEN_ADDR (host:port), REDIS_URL.
+// Environment: LISTEN_ADDR (host:port), REDIS_URL, RECOVERY (on: connection state recovery, of which this
+// adapter does only the outside: sessions have ids and events have offsets, but none is ever restored).
 import { createServer } from "node:http";
 import { createAdapter } from "@socket.io/redis-adapter";
 import { createClient } from "redis";
@@ -17,10 +18,16 @@ for (const client of [redis, pub, sub]) {
 }
 await Promise.all([redis.connect(), pub.connect(), sub.connect()]);
 
+// The adapter does not look at what becomes of a publish; without this a broken connection to Redis ends
+// the process.
+process.on("unhandledRejection", (err) => console.error("unhandled:", err?.message));
+
 const http = createServer((req, res) => {
   res.writeHead(req.url === "/readyz" ? 200 : 404).end();
 });
-const io = new Server(http, { adapter: createAdapter(pub, sub), transports: ["websocket", "polling"] });
+const options = { adapter: createAdapter(pub, sub), transports: ["websocket", "polling"] };
+if (process.env.RECOVERY === "on") options.connectionStateRecovery = {};
+const io = new Server(http, options);
 
 const online = "presence:online";
 const usersOf = (room) => `room:${room}:users`;
@@ -64,7 +71,9 @@ io.on("connection", (socket) => {
     }
   });
 
-  socket.on("message", (room, ...args) => {
+  // The room is a name or, as for the edge, {room, id}; the id is ignored.
+  socket.on("message", (to, ...args) => {
+    const room = to?.room ?? to;
     const ack = typeof args.at(-1) === "function" ? args.pop() : undefined;
     if (!socket.rooms.has(room)) return fail(ack, "not_in_room", "not in that room");
     io.to(room).emit("message", { from: user, ts: Date.now() }, ...args);

@@ -64,7 +64,7 @@ func stepCount(r *Report) (n int) {
 func tiles(r *Report) string {
 	t := &table{systems: r.Systems}
 	t.section("")
-	if r.Scenario == "steady" {
+	if r.Scenario == "steady" || r.Scenario == "journal" {
 		t.row("connections accepted per second", true, func(s *System) figure { return count(s.Connect.PerSecond) })
 		at := ""
 		if stepCount(r) > 1 { // the tiles are about the first

@@ -91,6 +91,9 @@ func observed(s *System) (lines []string) {
 	if s.Loss != nil {
 		lines = append(lines, s.Loss.complaints()...)
 	}
+	if s.Recovery != nil {
+		lines = append(lines, s.Recovery.complaints()...)
+	}
 	o := s.Observer
 	if o == nil {
 		return lines

@@ -12,7 +12,7 @@ import (
 
 // Report is everything one run of the benchmark found out.
 type Report struct {
-	Scenario string    `json:"scenario"` // steady, idle, loss or heartbeat
+	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, journal or heartbeat
 	Started  time.Time `json:"started"`
 	Machine  Machine   `json:"machine"`
 	Load     Load      `json:"load"`
@@ -56,6 +56,7 @@ type System struct {
 	Observer *Observer      `json:"observer,omitempty"`
 	Churn    *Churn         `json:"churn,omitempty"`
 	Loss     *Loss          `json:"loss,omitempty"`
+	Recovery *Recovery      `json:"recovery,omitempty"`
 	Traffic  *Traffic       `json:"traffic,omitempty"`
 	Left     *Left          `json:"left,omitempty"`
 	Samples  []Sample       `json:"samples,omitempty"`
@@ -124,6 +125,7 @@ type Step struct {
 	SendLag     Latency  `json:"client_send_lag"`
 	Stall       Latency  `json:"machine_stall"`
 	CPU         *CPU     `json:"cpu,omitempty"`
+	Published   float64  `json:"published,omitempty"` // messages within the measured time, of which CPU is the price
 	Seconds     []Second `json:"seconds"`
 }
 

@@ -100,6 +100,7 @@ func sections(r *Report) []section {
 	t.section("memory")
 	memoryRows(t)
 	lossRows(t)
+	recoveryRows(t)
 	trafficRows(t)
 	steps := 0
 	for _, s := range r.Systems {
@@ -237,6 +238,12 @@ func stepSection(t *table, i int) {
 			return missing()
 		}
 		return number(s.CPU.Redis/s.CPU.Server()*100, "%.0f %%")
+	})
+	each("Redis CPU per published message", true, func(s *Step) figure {
+		if s.CPU == nil || s.Published == 0 {
+			return missing()
+		}
+		return number(s.CPU.Redis/s.Published*1e6, "%.0f µs")
 	})
 	each("client CPU per delivery", false, func(s *Step) figure {
 		if s.CPU == nil || s.Delivered == 0 {

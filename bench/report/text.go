@@ -60,8 +60,13 @@ func verdicts(b *strings.Builder, r *Report) {
 	if len(r.Verdicts) == 0 {
 		return
 	}
-	b.WriteString("\ntargets\n")
-	for _, v := range r.Verdicts {
+	VerdictLines(b, "targets", r.Verdicts)
+}
+
+// VerdictLines writes verdicts under a title, one a line.
+func VerdictLines(b *strings.Builder, title string, list []Verdict) {
+	fmt.Fprintf(b, "\n%s\n", title)
+	for _, v := range list {
 		mark := map[Result]string{Pass: "pass", Miss: "MISS", Unknown: "  – "}[v.Result]
 		fmt.Fprintf(b, "  %s  %s %s  %s\n", mark, pad(v.What, 44), pad(v.Target, 14), v.Got)
 	}
@@ -76,14 +81,16 @@ func headline(r *Report) string {
 	if l.Rooms > 0 {
 		s += fmt.Sprintf(" in %d rooms", l.Rooms)
 	}
-	if r.Scenario == "steady" {
+	if r.Scenario == "steady" || r.Scenario == "journal" {
 		s += fmt.Sprintf(", messages of %d bytes, %.0f s warm-up, %.0f s measured", l.PayloadBytes, l.WarmupSeconds, l.Seconds)
 	}
 	return s
 }
 
-func machineLine(r *Report) string {
-	m := r.Machine
+func machineLine(r *Report) string { return r.Machine.Line() }
+
+// Line is the machine in one line.
+func (m *Machine) Line() string {
 	return fmt.Sprintf("%d × %s, %.0f GB, Linux %s; one write(2) to loopback costs %.1f µs CPU",
 		m.CPUs, m.Model, m.MemoryGB, m.Kernel, m.LoopbackWriteUS)
 }

@@ -49,6 +49,14 @@ func Judge(r *Report) []Verdict {
 		return append(judgeIdle(edge), judgePresence(edge))
 	case "loss":
 		return append(judgeLoss(edge), judgePresence(edge))
+	case "recovery":
+		return append(judgeRecovery(edge), judgePresence(edge))
+	case "journal":
+		var v []Verdict
+		for i := range r.Systems {
+			v = append(v, titled(judgeDelivery(&r.Systems[i]), &r.Systems[i]), titled(judgePresence(&r.Systems[i]), &r.Systems[i]))
+		}
+		return v
 	case "heartbeat":
 		v := []Verdict{judgeTraffic(r)}
 		for i := range r.Systems {
@@ -60,6 +68,12 @@ func Judge(r *Report) []Verdict {
 	v = append(v, judgeLatency(edge)...)
 	v = append(v, judgeCPU(edge, node, r.Machine.LoopbackWriteUS)...)
 	return append(v, judgeDelivery(edge), judgePresence(edge), judgeObserver(edge))
+}
+
+// titled says which of several runs of a system a verdict is about.
+func titled(v Verdict, s *System) Verdict {
+	v.What = s.Title + ": " + v.What
+	return v
 }
 
 // atMost makes a Pass of a value that is at most the limit.

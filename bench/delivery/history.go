@@ -1,0 +1,59 @@
+package delivery
+
+// Stretch is a row of consecutive messages of one stream, received one after another, which is all that
+// a client gets that misses nothing: numbers from First to Last.
+type Stretch struct {
+	Stream int    `json:"stream"`
+	First  uint64 `json:"first"`
+	Last   uint64 `json:"last"`
+	Phase  int    `json:"phase"` // in which it began
+}
+
+// Membership is what a session must have of a stream because of when its room was joined.
+type Membership struct {
+	Stream int
+	Floor  uint64 // nothing up to this number, which was published long before; 0 if that is not known
+	Due    uint64 // everything from this number, which was published after the join; 0 if that is not known
+	Phase  int    // in which the join was acknowledged
+}
+
+// Session is what a client received from one CONNECT that was not a recovery to the next.
+type Session struct {
+	Phase   int // in which it began
+	Members []Membership
+	Got     []Stretch // in the order of arrival
+	Strange int       // messages that were not for the client
+}
+
+// add takes a message at the end.
+func (s *Session) add(stream int, n uint64, phase int) {
+	if k := len(s.Got) - 1; k >= 0 && s.Got[k].Stream == stream && s.Got[k].Last+1 == n {
+		s.Got[k].Last = n
+		return
+	}
+	s.Got = append(s.Got, Stretch{stream, n, n, phase})
+}
+
+// member reports whether the join of a stream's room was acknowledged in this session.
+func (s *Session) member(stream int) bool {
+	for _, m := range s.Members {
+		if m.Stream == stream {
+			return true
+		}
+	}
+	return false
+}
+
+// clone is a copy that does not change any more.
+func (s *Session) clone() Session {
+	c := *s
+	c.Members = append([]Membership(nil), s.Members...)
+	c.Got = append([]Stretch(nil), s.Got...)
+	return c
+}
+
+// History is everything that a client received, session by session.
+type History struct {
+	Client   string
+	Sessions []Session
+}
