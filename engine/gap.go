@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/stellara/edge/fanout"
 	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
 )
@@ -27,16 +28,21 @@ func (s *Server) Unheard() { s.hub.Unheard() }
 
 // Missed says that journalled messages did not reach this node and never will.
 // Every conn that may have lost one is closed, without a DISCONNECT packet, so
-// that its client comes back and is told that it was not recovered. It must not
-// be called from inside Deliver.
-func (s *Server) Missed() {
+// that its client comes back and is told that it was not recovered; until then it
+// gets nothing that came after the hole. Sessions that began in the epoch save
+// have lost nothing. It must be called in order with Deliver.
+func (s *Server) Missed(save string) {
 	if s.recovery == nil {
 		return
 	}
 	var conns []*conn
 	known := make(map[*conn]bool)
 	s.sockets.each(func(so *Socket) {
-		if so.ref().PID != "" && !known[so.conn] {
+		if save != "" && so.epoch() == save {
+			return
+		}
+		s.hub.Hold(&so.member, fanout.ID{})
+		if !known[so.conn] {
 			known[so.conn] = true
 			conns = append(conns, so.conn)
 		}

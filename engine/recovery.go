@@ -80,6 +80,7 @@ func (n *Namespace) Recover(r Recoverer) { n.recoverer = r }
 // session is a socket's side of its stored session.
 type session struct {
 	pid        string // "" while there is none
+	epoch      string // of the journal, in which it began
 	user       string
 	generation uint64 // how many nodes have had the socket
 	recovered  bool
@@ -177,7 +178,7 @@ func (r *recovery) create(s *Socket) {
 			start = socketio.Offset{}
 		} else {
 			s.mu.Lock()
-			s.session.pid, s.session.generation = pid, 1
+			s.session.pid, s.session.generation, s.session.epoch = pid, 1, start.Epoch
 			gone := s.state == socketDisconnected
 			s.mu.Unlock()
 			if gone { // nobody was told of it
@@ -228,6 +229,16 @@ func (r *recovery) end(s *Socket, f fate) {
 	default:
 		r.Delete(ref, nil)
 	}
+}
+
+// epoch is that of the socket's session, "" if it has none.
+func (s *Socket) epoch() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.session == nil {
+		return ""
+	}
+	return s.session.epoch
 }
 
 // ref names the socket's session, "" if it has none.

@@ -75,7 +75,8 @@ func TestEpochAfterRestart(t *testing.T) {
 			if got := b.stream(t, "/"); !slices.Equal(got, []string{"d"}) {
 				t.Errorf("the journal is %q", got)
 			}
-			if got := n.misses(); !slices.Equal(got, []int{3}) || voids.Load() < 2 {
+			// Sessions of another epoch cannot be claimed: none is void.
+			if got := n.misses(); !slices.Equal(got, []int{3}) || voids.Load() > 0 {
 				t.Errorf("missed after %v deliveries, %d times void", got, voids.Load())
 			}
 			if got := testutil.ToFloat64(n.metrics.GapFailures[metrics.GapEpochChanged]); got != 1 {
@@ -110,8 +111,8 @@ func TestEpochAfterFlush(t *testing.T) {
 		if len(l.misses())+len(p.misses()) > 0 {
 			t.Errorf("missed %v and %v", l.misses(), p.misses())
 		}
-		if voids.Load() != 5 { // the first fails
-			t.Errorf("%d times void, want 5", voids.Load())
+		if voids.Load() > 0 {
+			t.Errorf("%d times void", voids.Load())
 		}
 		for text, err := range f.outcomes {
 			if err != nil {
@@ -127,7 +128,7 @@ func TestEpochAfterFlushWhileQuiet(t *testing.T) {
 	n, voids := b.startVoid(t, "nodeAAAA", recovering)
 	b.do(t, "FLUSHALL")
 	n.repaired(t, metrics.GapEpoch, 1)
-	if voids.Load() == 0 || len(n.misses()) > 0 {
+	if voids.Load() > 0 || len(n.misses()) > 0 {
 		t.Errorf("%d times void, missed %v", voids.Load(), n.misses())
 	}
 }

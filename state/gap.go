@@ -201,7 +201,7 @@ func (r *repair) run(ctx context.Context, giveUp bool) error {
 		}
 		return nil
 	}
-	if err := r.enter(ctx, epoch); err != nil {
+	if err := r.enter(epoch); err != nil {
 		return err
 	}
 	for _, t := range r.tracks {
@@ -212,9 +212,10 @@ func (r *repair) run(ctx context.Context, giveUp bool) error {
 	return nil
 }
 
-// enter goes on in the present epoch where the tracks are in another. What was
-// stored of clients is void.
-func (r *repair) enter(ctx context.Context, epoch string) error {
+// enter goes on at the beginning of the present epoch where the tracks are in
+// another. A session of another epoch is never claimed, so that nothing need be
+// made void; and one that began in this one misses nothing.
+func (r *repair) enter(epoch string) error {
 	var old []*track
 	whole := true
 	r.ears.Lock()
@@ -225,25 +226,31 @@ func (r *repair) enter(ctx context.Context, epoch string) error {
 		}
 	}
 	r.ears.Unlock()
-	switch {
-	case len(old) == 0:
+	if len(old) == 0 {
 		return nil
-	case !whole:
-		return r.passOver(ctx, metrics.GapEpochChanged, old)
-	}
-	if err := r.journal.void(ctx, r.c); err != nil {
-		return err
 	}
 	if !r.still() {
 		return errGapRetired
 	}
 	defer r.ears.Unlock()
+	if !whole {
+		r.miss(metrics.GapEpochChanged, epoch)
+	}
 	for _, t := range old {
-		if !t.enter(epoch) {
+		if whole && t.turn != epoch {
 			return errGapRetired
 		}
+		t.enter(epoch)
 	}
 	return nil
+}
+
+// miss tells that messages are missing, save for sessions that began in an epoch.
+// The caller holds ears.
+func (r *repair) miss(why metrics.GapFailure, save string) {
+	r.metrics.GapFailures[why].Inc()
+	r.log.Warn("messages were missed and cannot be repaired; the conns concerned are closed", "cause", why.String())
+	r.deliverer.Missed(save)
 }
 
 // passOver goes on at the present ends of journals of which something is missing.
@@ -260,9 +267,7 @@ func (r *repair) passOver(ctx context.Context, why metrics.GapFailure, tracks []
 		return errGapRetired
 	}
 	defer r.ears.Unlock()
-	r.metrics.GapFailures[why].Inc()
-	r.log.Warn("messages were missed and cannot be repaired; the conns concerned are closed", "cause", why.String())
-	r.deliverer.Missed()
+	r.miss(why, "")
 	for _, t := range tracks {
 		t.skip(tails[t.stream])
 	}
@@ -285,7 +290,7 @@ func (r *repair) track(ctx context.Context, t *track, epoch string) error {
 			return err
 		case p.epoch != epoch:
 			if epoch, err = r.journal.rebind(ctx, r.c, epoch); err == nil {
-				err = r.enter(ctx, epoch)
+				err = r.enter(epoch)
 			}
 		case p.gone.After(last):
 			err = r.passOver(ctx, metrics.GapTrimmed, []*track{t})

@@ -90,7 +90,7 @@ func (r *recorder) Unheard() {
 	r.unheard++
 }
 
-func (r *recorder) Missed() {
+func (r *recorder) Missed(string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.missed = append(r.missed, len(r.deliveries))

@@ -40,7 +40,7 @@ type journal struct {
 	metrics     *metrics.Metrics
 
 	// onVoid, which may be nil, is called when the node cannot prove any more what
-	// its clients have: it missed messages, or another epoch began. It must make
+	// its clients have: it missed messages. It must make
 	// sure that nothing that was stored of them before is believed; only after it
 	// has returned nil is anything delivered that came after the hole, and until
 	// then it is called again. Set before Run.

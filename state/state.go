@@ -99,8 +99,9 @@ type Deliverer interface {
 	// or Missed is called.
 	Unheard()
 	// Missed says that messages of the journal were missed and will not be
-	// delivered. What is delivered next came after them. Only with Config.Recovery.
-	Missed()
+	// delivered. What is delivered next came after them. Sessions that began in the
+	// epoch save, if it is not "", have missed nothing. Only with Config.Recovery.
+	Missed(save string)
 	// Advanced says that everything of the namespace's journal up to end was
 	// delivered, or is for nobody here.
 	Advanced(ns string, end socketio.Offset)
