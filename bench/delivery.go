@@ -208,7 +208,8 @@ func (r *deliveryRun) phase(ctx context.Context, number int, f deliveryFault) er
 		p.Results = r.meter.take()
 	}
 	p.Seconds = time.Since(began).Seconds()
-	p.Returns = delivery.TallyOf(r.crowd.Returns(number), d.harmed)
+	returns := r.crowd.Returns(number)
+	p.Returns, p.Examples = delivery.TallyOf(returns, d.harmed), delivery.Unexpected(returns, d.harmed)
 	r.sys.Phases = append(r.sys.Phases, *p)
 	found := r.check(nil)
 	c := found.Phases[number]

@@ -48,6 +48,7 @@ type Phase struct {
 	Results  map[string]int `json:"recoveries,omitempty"` // by result, as the nodes counted them
 	Group    *Group         `json:"group,omitempty"`
 	Failures []string       `json:"failures,omitempty"`
+	Examples []string       `json:"examples,omitempty"` // of returns that ended the other way than they must
 }
 
 // Group is clients of a phase's own, besides the crowd, that do the same all together.
@@ -99,6 +100,28 @@ func TallyOf(returns []Return, harmed time.Time) (t Tally) {
 		}
 	}
 	return t
+}
+
+// Unexpected describes returns after a fault that no session outlives which ended the other way than they
+// must: some of those that were given back all the same, and of those that were told again.
+func Unexpected(returns []Return, harmed time.Time) (lines []string) {
+	claimed, again := 0, 0
+	for _, r := range returns {
+		if harmed.IsZero() || !r.At.After(harmed) {
+			continue
+		}
+		after := func(t time.Time) float64 { return t.Sub(harmed).Seconds() }
+		switch old := r.Session.Before(harmed); {
+		case old && r.Recovered && claimed < maxExamples/2:
+			claimed++
+			lines = append(lines, fmt.Sprintf("a session from %.2f s before it was given back %.2f s after it", -after(r.Session), after(r.At)))
+		case !old && !r.Recovered && again < maxExamples/2:
+			again++
+			lines = append(lines, fmt.Sprintf("a session begun %.2f s after it was lost: away from %.2f s to %.2f s after it",
+				after(r.Session), after(r.At)-r.Away.Seconds(), after(r.At)))
+		}
+	}
+	return lines
 }
 
 // add adds other tallies.

@@ -22,6 +22,14 @@ func TestTallyOf(t *testing.T) {
 	if got, want := TallyOf(returns, harmed), (Tally{6, 3, 3, 1, 3, 1, 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+	want := "a session from 1.00 s before it was given back 1.00 s after it\n" +
+		"a session begun 1.00 s after it was lost: away from 2.00 s to 2.00 s after it"
+	if got := strings.Join(Unexpected(returns, harmed), "\n"); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := Unexpected(returns, time.Time{}); got != nil {
+		t.Errorf("without a fault: %q", got)
+	}
 	if got, want := TallyOf(returns, time.Time{}), (Tally{6, 3, 3, 1, 3, 0, 0}); got != want {
 		t.Errorf("without a fault: got %+v, want %+v", got, want)
 	}

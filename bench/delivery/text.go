@@ -140,6 +140,9 @@ func (s *System) failures(b *strings.Builder) {
 		for _, line := range p.Failures {
 			fmt.Fprintf(b, "%s  %s: %s\n", mark, p.Name, line)
 		}
+		for _, line := range p.Examples {
+			fmt.Fprintf(b, "        %s\n", line)
+		}
 		if p.Group != nil && p.Group.Findings != nil {
 			for _, line := range p.Group.Findings.Examples {
 				fmt.Fprintf(b, "        %s\n", line)
