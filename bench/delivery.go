@@ -27,9 +27,10 @@ type deliveryRun struct {
 	pubs    []*delivery.Publisher
 	meter   *resultMeter
 	sys     *delivery.System
-	phases  int    // so far
-	calm    func() // ends the drops; nil if there are none
-	silence func() // ends the publishers; nil if there are none
+	faults  []string // by phase
+	phases  int      // so far
+	calm    func()   // ends the drops; nil if there are none
+	silence func()   // ends the publishers; nil if there are none
 }
 
 // chaosDelivery runs all faults on all systems, prints the tables and writes the file. The error says what
@@ -74,15 +75,15 @@ func chaosDelivery(ctx context.Context, cfg config, out io.Writer) error {
 func deliverySystem(ctx context.Context, cfg config, name string, out io.Writer) (*delivery.System, error) {
 	r := &deliveryRun{cfg: cfg, out: out, began: time.Now(), sys: &delivery.System{Name: name}}
 	defer r.close()
-	faults := cfg.chaos.faults
+	r.faults = listFlag(cfg.chaos.faults)
 	if name == systemNode {
-		faults = cfg.delivery.nodeFaults
+		r.faults = listFlag(cfg.delivery.nodeFaults)
 		r.cfg.env = append(slices.Clone(cfg.env), "RECOVERY=on")
 	}
 	if err := r.begin(ctx); err != nil {
 		return r.sys, err
 	}
-	for i, fault := range listFlag(faults) {
+	for i, fault := range r.faults {
 		if err := r.phase(ctx, i, deliveryFaults()[slices.Index(deliveryFaultNames(), fault)]); err != nil {
 			r.check(nil)
 			return r.sys, fmt.Errorf("%s: %w", fault, err)
@@ -205,7 +206,7 @@ func (r *deliveryRun) phase(ctx context.Context, number int, f deliveryFault) er
 	}
 	p := &d.result
 	if r.meter != nil {
-		p.Results = r.meter.take()
+		p.Metrics = r.meter.take()
 	}
 	p.Seconds = time.Since(began).Seconds()
 	returns := r.crowd.Returns(number)
@@ -247,8 +248,16 @@ func (r *deliveryRun) heal(ctx context.Context, d *deliveryHarm) error {
 
 // check compares everything received so far with what must have been.
 func (r *deliveryRun) check(last map[int]uint64) *delivery.Findings {
-	r.sys.Findings = delivery.Check(r.crowd.Histories(), last, max(r.phases, 1))
+	r.sys.Findings = delivery.Check(r.crowd.Histories(), last, r.told())
 	return r.sys.Findings
+}
+
+// told says of the phases so far whether they end all sessions.
+func (r *deliveryRun) told() (told []bool) {
+	for _, name := range r.faults {
+		told = append(told, deliveryFaults()[slices.Index(deliveryFaultNames(), name)].told)
+	}
+	return told[:max(r.phases, 1)]
 }
 
 // settleFor is how long nothing must happen before the end, so that what comes twice can come.

@@ -104,7 +104,7 @@ func (g *group) finish(ctx context.Context) error {
 		return err
 	}
 	g.out.Returns = delivery.TallyOf(g.crowd.Returns(g.d.number), time.Time{})
-	g.out.Findings = delivery.Check(g.crowd.Histories(), g.last(), g.d.number+1)
+	g.out.Findings = delivery.Check(g.crowd.Histories(), g.last(), g.d.r.told())
 	g.out.Events = g.crowd.TakeEvents()
 	return nil
 }

@@ -70,17 +70,18 @@ func TestRecoveryFlags(t *testing.T) {
 
 // TestResultMeter has a node die and begin at zero, once noticed by its start time and once by its numbers.
 func TestResultMeter(t *testing.T) {
-	m := &resultMeter{stack: &chaosStack{}, last: map[string]map[string]float64{}, sum: map[string]float64{}}
-	m.count("a 1", map[string]float64{"complete": 5})
-	m.count("b 1", map[string]float64{"complete": 2, "epoch": 1})
-	m.count("a 1", map[string]float64{"complete": 7})
-	m.count("a 2", map[string]float64{"complete": 1})
-	m.count("b 1", map[string]float64{"complete": 1})
-	if got := m.take(); got["complete"] != 7+1+2+1 || got["epoch"] != 1 || len(got) != 2 {
+	m := &resultMeter{stack: &chaosStack{}, last: map[string]map[string]float64{}, sum: map[string]map[string]float64{}}
+	m.count("x", "a 1", map[string]float64{"complete": 5})
+	m.count("x", "b 1", map[string]float64{"complete": 2, "epoch": 1})
+	m.count("x", "a 1", map[string]float64{"complete": 7})
+	m.count("x", "a 2", map[string]float64{"complete": 1})
+	m.count("x", "b 1", map[string]float64{"complete": 1})
+	m.count("y", "a 1", map[string]float64{"complete": 3})
+	if got := m.take(); got["x"]["complete"] != 7+1+2+1 || got["x"]["epoch"] != 1 || len(got["x"]) != 2 || got["y"]["complete"] != 3 {
 		t.Errorf("%v", got)
 	}
-	m.count("a 2", map[string]float64{"complete": 4})
-	if got := m.take(); got["complete"] != 3 || len(got) != 1 {
+	m.count("x", "a 2", map[string]float64{"complete": 4})
+	if got := m.take(); got["x"]["complete"] != 3 || len(got) != 1 {
 		t.Errorf("%v", got)
 	}
 }

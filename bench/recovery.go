@@ -185,7 +185,7 @@ func (m *measurement) recoveryFigures(plan load.Step, got *load.Settled, f *reco
 	for sender, n := range got.BySender {
 		last[sender] = uint64(n)
 	}
-	checked := delivery.Check(crowd.Histories(), last, 2)
+	checked := delivery.Check(crowd.Histories(), last, make([]bool, 2))
 	returns := crowd.Returns(1)
 	tally := delivery.TallyOf(returns, time.Time{})
 	var times hist.Histogram
@@ -198,7 +198,7 @@ func (m *measurement) recoveryFigures(plan load.Step, got *load.Settled, f *reco
 		Absent: f.absent, Times: report.NewLatency(&times), Results: f.counts.results, Failed: events.Failed,
 		JournalReads: f.counts.reads, JournalCallers: f.counts.callers, Replayed: f.counts.replayed,
 		Received: checked.Total.Received, Lost: checked.Total.Lost, Duplicated: checked.Total.Duplicated,
-		Reordered: checked.Total.OutOfOrder, Strange: checked.Total.Strange, Missed: checked.Total.Missed, Examples: checked.Examples,
+		Reordered: checked.Total.OutOfOrder, Strange: checked.Total.Strange, Missed: checked.Total.Missed, Torn: checked.Total.Torn, Examples: checked.Examples,
 		UsualCPU: f.usual.cpu, UsualSeconds: f.usual.seconds, CPU: f.during.beyond(f.usual), Seconds: f.during.seconds,
 		StallBefore: f.stallBefore, Stall: f.stall,
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Counts is what was found in some histories. Lost to Strange must all be 0.
@@ -14,6 +15,10 @@ type Counts struct {
 	OutOfOrder uint64 `json:"out_of_order"`
 	Stale      uint64 `json:"stale"`   // published before the room was joined, or in an earlier session
 	Strange    uint64 `json:"strange"` // of a room that was not joined, or unreadable
+
+	// What was missing when the server ended the connection for it, and told the client at its return; what
+	// the client got between the hole and the end is not in order with it.
+	Torn uint64 `json:"torn"`
 
 	Missed uint64 `json:"missed"` // between sessions, which the client was told
 	Again  uint64 `json:"again"`  // received in an earlier session too
@@ -27,6 +32,7 @@ func (c *Counts) Add(o Counts) {
 	c.OutOfOrder += o.OutOfOrder
 	c.Stale += o.Stale
 	c.Strange += o.Strange
+	c.Torn += o.Torn
 	c.Missed += o.Missed
 	c.Again += o.Again
 }
@@ -43,6 +49,8 @@ type Findings struct {
 	Total    Counts   `json:"total"`
 	Phases   []Counts `json:"phases"` // by the phase in which it showed
 	Examples []string `json:"examples,omitempty"`
+
+	told []bool
 }
 
 // maxExamples bounds how many wrong things are named.
@@ -50,9 +58,10 @@ const maxExamples = 10
 
 // Check compares histories with what was published. last is, by stream, the number of the last message
 // that was acknowledged: what the clients that are there must have in the end. Without it (nil) nothing is
-// expected beyond what was received, as while messages flow. phases is how many there were.
-func Check(histories []History, last map[int]uint64, phases int) *Findings {
-	f := &Findings{Clients: len(histories), Phases: make([]Counts, phases)}
+// expected beyond what was received, as while messages flow. told says of each phase whether it ends all
+// sessions.
+func Check(histories []History, last map[int]uint64, told []bool) *Findings {
+	f := &Findings{Clients: len(histories), Phases: make([]Counts, len(told)), told: told}
 	for i := range histories {
 		f.history(&histories[i], last)
 	}
@@ -101,7 +110,7 @@ func (f *Findings) history(h *History, last map[int]uint64) {
 			if final && last != nil {
 				w.end(last[stream])
 			}
-			w.close()
+			w.close(s, final)
 			top[stream] = max(top[stream], w.top)
 		}
 	}
@@ -113,18 +122,18 @@ type follower struct {
 	name   string
 	stream int
 	member *Membership // nil if the room was not joined
-	phase  int         // of the latest thing
+	latest Stretch     // or the end, as one
 
-	before uint64         // highest number of earlier sessions, 0 if there is none
-	first  uint64         // lowest number that is followed, 0 before it is known
-	next   uint64         // number that must come next
-	top    uint64         // highest number received
-	holes  map[uint64]int // numbers that were skipped, and the phase in which that showed
+	before uint64             // highest number of earlier sessions, 0 if there is none
+	first  uint64             // lowest number that is followed, 0 before it is known
+	next   uint64             // number that must come next
+	top    uint64             // highest number received
+	holes  map[uint64]Stretch // numbers that were skipped, and what showed it
 	seen   map[uint64]bool
 }
 
 func newFollower(f *Findings, name string, s *Session, stream int, before uint64) *follower {
-	w := &follower{f: f, name: name, stream: stream, before: before, phase: s.Phase, holes: map[uint64]int{}, seen: map[uint64]bool{}}
+	w := &follower{f: f, name: name, stream: stream, before: before, latest: Stretch{Phase: s.Phase}, holes: map[uint64]Stretch{}, seen: map[uint64]bool{}}
 	for i := range s.Members {
 		if s.Members[i].Stream == stream {
 			w.member = &s.Members[i] // a later join of the same session promises less
@@ -136,7 +145,7 @@ func newFollower(f *Findings, name string, s *Session, stream int, before uint64
 
 // stretch takes consecutive messages.
 func (w *follower) stretch(g Stretch) {
-	w.phase = g.Phase
+	w.latest = g
 	c := w.f.phase(g.Phase)
 	c.Received += g.Last - g.First + 1
 	if g.First <= w.before {
@@ -186,7 +195,7 @@ func (w *follower) begin(g Stretch) {
 // skip notes numbers that did not come when they should have.
 func (w *follower) skip(from, to uint64) {
 	for n := from; n < to; n++ {
-		w.holes[n] = w.phase
+		w.holes[n] = w.latest
 	}
 }
 
@@ -212,7 +221,7 @@ func (w *follower) end(last uint64) {
 	if w.member == nil || last == 0 {
 		return
 	}
-	w.phase = len(w.f.Phases) - 1
+	w.latest = Stretch{Phase: len(w.f.Phases) - 1}
 	if w.first == 0 {
 		if w.member.Due == 0 || w.member.Due > last {
 			return
@@ -225,14 +234,29 @@ func (w *follower) end(last uint64) {
 	}
 }
 
+// tornFor is how soon after a hole the server must end the connection for it.
+const tornFor = 10 * time.Second
+
+// torn reports whether the client was told of a hole: the connection on which it showed was the last one of
+// its session, and ended soon after. Whether the server ended it because of the hole cannot be seen where
+// the client itself dropped it, unless everybody is told in that phase.
+func (w *follower) torn(s *Session, final bool, g Stretch) bool {
+	return !final && g.Conn == s.Conns && s.End.Sub(g.At) <= tornFor && (!s.Dropped || w.f.told[min(g.Phase, len(w.f.told)-1)])
+}
+
 // close counts what never came.
-func (w *follower) close() {
-	if len(w.holes) == 0 {
-		return
+func (w *follower) close(s *Session, final bool) {
+	var lost []uint64
+	for _, n := range slices.Sorted(maps.Keys(w.holes)) {
+		g := w.holes[n]
+		if w.torn(s, final, g) {
+			w.f.phase(g.Phase).Torn++
+			continue
+		}
+		w.f.phase(g.Phase).Lost++
+		lost = append(lost, n)
 	}
-	numbers := slices.Sorted(maps.Keys(w.holes))
-	for _, n := range numbers {
-		w.f.phase(w.holes[n]).Lost++
+	if len(lost) > 0 {
+		w.f.example("%s: lost %d of stream %d, from %d to %d", w.name, len(lost), w.stream, lost[0], lost[len(lost)-1])
 	}
-	w.f.example("%s: lost %d of stream %d, from %d to %d", w.name, len(numbers), w.stream, numbers[0], numbers[len(numbers)-1])
 }

@@ -4,14 +4,18 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 )
+
+// moment is when everything arrives.
+var moment = time.Unix(1, 0)
 
 // session makes one of stream 1 out of the numbers in their order of arrival; 0 is none of them.
 func session(floor, due uint64, numbers ...uint64) Session {
-	s := Session{Members: []Membership{{Stream: 1, Floor: floor, Due: due}}}
+	s := Session{Members: []Membership{{Stream: 1, Floor: floor, Due: due}}, Conns: 1, End: moment.Add(time.Hour)}
 	for _, n := range numbers {
 		if n > 0 {
-			s.add(1, n, 0)
+			s.add(1, n, 0, moment)
 		}
 	}
 	return s
@@ -57,7 +61,7 @@ func TestCheck(t *testing.T) {
 			if tt.last > 0 {
 				last = map[int]uint64{1: tt.last}
 			}
-			f := Check([]History{{Client: "ada", Sessions: tt.sessions}}, last, 1)
+			f := Check([]History{{Client: "ada", Sessions: tt.sessions}}, last, make([]bool, 1))
 			if f.Total != tt.want {
 				t.Errorf("got %+v, want %+v", f.Total, tt.want)
 			}
@@ -70,9 +74,9 @@ func TestCheck(t *testing.T) {
 
 func TestCheckNamesThePhase(t *testing.T) {
 	s := session(0, 1, 1, 2)
-	s.add(1, 4, 2)
-	s.add(1, 4, 3)
-	f := Check([]History{{Client: "ada", Sessions: []Session{s}}}, map[int]uint64{1: 5}, 5)
+	s.add(1, 4, 2, moment)
+	s.add(1, 4, 3, moment)
+	f := Check([]History{{Client: "ada", Sessions: []Session{s}}}, map[int]uint64{1: 5}, make([]bool, 5))
 	if f.Phases[2].Lost != 1 || f.Phases[3].Duplicated != 1 || f.Phases[4].Lost != 1 || f.Total.Wrong() != 3 {
 		t.Errorf("%+v", f.Phases)
 	}
@@ -81,10 +85,10 @@ func TestCheckNamesThePhase(t *testing.T) {
 func TestStreamsAreFollowedApart(t *testing.T) {
 	s := Session{Members: []Membership{{Stream: 1, Due: 1}, {Stream: 2, Due: 5}}}
 	for n := range uint64(4) {
-		s.add(1, n+1, 0)
-		s.add(2, n+5, 0)
+		s.add(1, n+1, 0, moment)
+		s.add(2, n+5, 0, moment)
 	}
-	if f := Check([]History{{Sessions: []Session{s}}}, map[int]uint64{1: 4, 2: 8}, 1); f.Total.Wrong() != 0 || f.Total.Received != 8 {
+	if f := Check([]History{{Sessions: []Session{s}}}, map[int]uint64{1: 4, 2: 8}, make([]bool, 1)); f.Total.Wrong() != 0 || f.Total.Received != 8 {
 		t.Errorf("%+v %v", f.Total, f.Examples)
 	}
 }
@@ -100,7 +104,7 @@ func TestMutationsAreFound(t *testing.T) {
 		}
 		last := numbers[len(numbers)-1]
 		check := func(numbers []uint64) Counts {
-			return Check([]History{{Sessions: []Session{session(0, due, numbers...)}}}, map[int]uint64{1: last}, 1).Total
+			return Check([]History{{Sessions: []Session{session(0, due, numbers...)}}}, map[int]uint64{1: last}, make([]bool, 1)).Total
 		}
 		if c := check(numbers); c.Wrong() != 0 {
 			t.Fatalf("a right history of %v is wrong: %+v", numbers, c)
@@ -130,5 +134,37 @@ func TestMutationsAreFound(t *testing.T) {
 		if got != want {
 			t.Fatalf("of %v mutated at %d: got %+v, want %+v", numbers, at, got, want)
 		}
+	}
+}
+
+// TestHolesThatWereTold has a session with a hole and one after it.
+func TestHolesThatWereTold(t *testing.T) {
+	tests := []struct {
+		name string
+		harm func(s *Session)
+		told bool // the phase ends all sessions
+		torn bool
+	}{
+		{"closed for it", func(*Session) {}, false, true},
+		{"closed much later", func(s *Session) { s.End = moment.Add(time.Minute) }, false, false},
+		{"recovered in between", func(s *Session) { s.Conns = 2 }, false, false},
+		{"dropped by the client", func(s *Session) { s.Dropped = true }, false, false},
+		{"dropped by the client when all were told", func(s *Session) { s.Dropped = true }, true, true},
+	}
+	for _, tt := range tests {
+		s := session(0, 2, 2, 5)
+		s.End = moment.Add(time.Second)
+		tt.harm(&s)
+		f := Check([]History{{Sessions: []Session{s, session(0, 9, 9)}}}, map[int]uint64{1: 9}, []bool{tt.told})
+		want := Counts{Received: 3, Missed: 3, Lost: 2}
+		if tt.torn {
+			want.Lost, want.Torn = 0, 2
+		}
+		if f.Total != want {
+			t.Errorf("%s: got %+v, want %+v", tt.name, f.Total, want)
+		}
+	}
+	if f := Check([]History{{Sessions: []Session{session(0, 2, 2, 5)}}}, nil, []bool{true}); f.Total.Lost != 2 {
+		t.Errorf("a hole in a session that goes on: %+v", f.Total)
 	}
 }

@@ -146,6 +146,7 @@ func (k *client) greeted(conn *guest.Conn) {
 		k.history.Sessions = append(k.history.Sessions, Session{Phase: phase})
 		k.session, k.began = &k.history.Sessions[len(k.history.Sessions)-1], now
 	}
+	k.session.Conns++
 	for _, event := range k.early {
 		k.take(event)
 	}
@@ -172,7 +173,7 @@ func (k *client) take(event []byte) {
 		k.session.Strange++
 		return
 	}
-	k.session.add(stream, n, k.crowd.fleet.now())
+	k.session.add(stream, n, k.crowd.fleet.now(), time.Now())
 	k.last[stream] = max(k.last[stream], n)
 }
 
@@ -236,6 +237,7 @@ func (k *client) ended(err error) {
 	k.mu.Lock()
 	k.gone, k.conn = time.Now(), nil
 	dropped := k.dropped
+	k.session.End, k.session.Dropped = k.gone, dropped
 	k.mu.Unlock()
 	if !dropped && k.crowd.ctx.Err() == nil {
 		k.crowd.note(func(e *Events) { e.Lost[guest.Cause(err)]++ })

@@ -19,6 +19,15 @@ func message(n int, offset string) string {
 	return fmt.Sprintf(`42["message","r5",{"from":"bob"},{"stream":5,"n":%d},"%s"]`, n, offset)
 }
 
+// got shows what a session received in one go.
+func got(s Session) string {
+	if len(s.Got) != 1 {
+		return fmt.Sprint(s.Got)
+	}
+	g := s.Got[0]
+	return fmt.Sprintf("%d: %d-%d over %d", g.Stream, g.First, g.Last, g.Conn)
+}
+
 // TestClientComesBack plays a recovery, one that fails, and one that begins with a torn answer.
 func TestClientComesBack(t *testing.T) {
 	f := newFake(t)
@@ -75,10 +84,10 @@ func TestClientComesBack(t *testing.T) {
 		t.Errorf("%+v", tally)
 	}
 	h := c.Histories()[0]
-	if len(h.Sessions) != 2 || fmt.Sprint(h.Sessions[0].Got, h.Sessions[1].Got) != "[{5 10 13 0}] [{5 14 15 0}]" {
+	if len(h.Sessions) != 2 || got(h.Sessions[0]) != "5: 10-13 over 1" || got(h.Sessions[1]) != "5: 14-15 over 2" {
 		t.Errorf("%+v", h)
 	}
-	if found := Check(c.Histories(), map[int]uint64{5: 15}, 1); found.Total.Lost != 3 {
+	if found := Check(c.Histories(), map[int]uint64{5: 15}, make([]bool, 1)); found.Total.Lost != 3 {
 		// The second join promised everything from 11.
 		t.Errorf("%+v", found.Total)
 	}

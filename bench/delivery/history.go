@@ -1,12 +1,17 @@
 package delivery
 
+import "time"
+
 // Stretch is a row of consecutive messages of one stream, received one after another, which is all that
 // a client gets that misses nothing: numbers from First to Last.
 type Stretch struct {
 	Stream int    `json:"stream"`
 	First  uint64 `json:"first"`
 	Last   uint64 `json:"last"`
-	Phase  int    `json:"phase"` // in which it began
+
+	Phase int       `json:"phase"` // in which it began
+	Conn  int       `json:"conn"`  // of the session's connections, from 1, the one over which it began
+	At    time.Time `json:"at"`    // when it began
 }
 
 // Membership is what a session must have of a stream because of when its room was joined.
@@ -23,15 +28,19 @@ type Session struct {
 	Members []Membership
 	Got     []Stretch // in the order of arrival
 	Strange int       // messages that were not for the client
+
+	Conns   int       // connections so far
+	End     time.Time // when the latest one ended
+	Dropped bool      // it was the client that dropped the latest one
 }
 
 // add takes a message at the end.
-func (s *Session) add(stream int, n uint64, phase int) {
+func (s *Session) add(stream int, n uint64, phase int, at time.Time) {
 	if k := len(s.Got) - 1; k >= 0 && s.Got[k].Stream == stream && s.Got[k].Last+1 == n {
 		s.Got[k].Last = n
 		return
 	}
-	s.Got = append(s.Got, Stretch{stream, n, n, phase})
+	s.Got = append(s.Got, Stretch{stream, n, n, phase, s.Conns, at})
 }
 
 // member reports whether the join of a stream's room was acknowledged in this session.

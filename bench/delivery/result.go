@@ -38,17 +38,17 @@ type System struct {
 
 // Phase is one fault with the time until everything was well again, and the quiet time after it.
 type Phase struct {
-	Name     string         `json:"name"`
-	What     string         `json:"what"`
-	Told     bool           `json:"told"` // no session outlives it: everybody must be told once
-	Seconds  float64        `json:"seconds"`
-	WellIn   float64        `json:"well_in_seconds"` // from its end until every client had a newer message; -1: never
-	Returns  Tally          `json:"returns"`
-	Counts   Counts         `json:"counts"`
-	Results  map[string]int `json:"recoveries,omitempty"` // by result, as the nodes counted them
-	Group    *Group         `json:"group,omitempty"`
-	Failures []string       `json:"failures,omitempty"`
-	Examples []string       `json:"examples,omitempty"` // of returns that ended the other way than they must
+	Name     string                    `json:"name"`
+	What     string                    `json:"what"`
+	Told     bool                      `json:"told"` // no session outlives it: everybody must be told once
+	Seconds  float64                   `json:"seconds"`
+	WellIn   float64                   `json:"well_in_seconds"` // from its end until every client had a newer message; -1: never
+	Returns  Tally                     `json:"returns"`
+	Counts   Counts                    `json:"counts"`
+	Metrics  map[string]map[string]int `json:"metrics,omitempty"` // of the nodes, by name, then by label
+	Group    *Group                    `json:"group,omitempty"`
+	Failures []string                  `json:"failures,omitempty"`
+	Examples []string                  `json:"examples,omitempty"` // of returns that ended the other way than they must
 }
 
 // Group is clients of a phase's own, besides the crowd, that do the same all together.

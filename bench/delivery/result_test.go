@@ -40,7 +40,7 @@ func scene() System {
 	return System{
 		Name: "edge", IDs: true,
 		Phases: []Phase{
-			{Name: "drops", WellIn: 2, Returns: Tally{Returned: 200, Recovered: 199, Told: 1}, Results: map[string]int{"complete": 199, "expired": 1}},
+			{Name: "drops", WellIn: 2, Returns: Tally{Returned: 200, Recovered: 199, Told: 1}, Metrics: map[string]map[string]int{"edge_recoveries_total": {"complete": 199, "expired": 1}}},
 			{Name: "wrong-pid", WellIn: 2, Returns: Tally{Returned: 100, Recovered: 100},
 				Group: &Group{Clients: 2, Returns: Tally{Returned: 4, Recovered: 2, Told: 2}, WantRecovered: 2, WantTold: 2, Findings: &Findings{}}},
 			{Name: "failover", Told: true, WellIn: 2, Returns: Tally{Returned: 100, Told: 100}},

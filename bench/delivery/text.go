@@ -18,18 +18,19 @@ func Text(r *Run) string {
 		r.Systems[i].text(&b)
 	}
 	b.WriteString("\nLost, twice and order count within sessions, which a return that is not recovered ends; told and missed are what\n" +
-		"clients were told of: returns that were not recovered, and the messages between two sessions. Well in is the time\n" +
+		"clients were told of: returns that were not recovered, and the messages between two sessions. Torn is what was\n" +
+		"missing when a node ended the connection for it, behind which the client had got others. Well in is the time\n" +
 		"from the end of the fault, or from the kill, until every client had a message published after it.\n")
 	return b.String()
 }
 
 func (s *System) text(b *strings.Builder) {
 	fmt.Fprintf(b, "\n%s\n", s.Name)
-	report.Columns(b, "fault\t\treturns\trecovered\ttold\tlost\ttwice\torder\tstrange\tmissed\twell in\tverdict\t", func(row func(...any)) {
+	report.Columns(b, "fault\t\treturns\trecovered\ttold\tlost\ttwice\torder\tstrange\ttorn\tmissed\twell in\tverdict\t", func(row func(...any)) {
 		for i := range s.Phases {
 			p := &s.Phases[i]
 			c, t := &p.Counts, &p.Returns
-			row(p.Name, p.What, t.Returned, t.Recovered, t.Told, c.Lost, c.Duplicated, c.OutOfOrder, c.Stale+c.Strange, c.Missed,
+			row(p.Name, p.What, t.Returned, t.Recovered, t.Told, c.Lost, c.Duplicated, c.OutOfOrder, c.Stale+c.Strange, c.Torn, c.Missed,
 				seconds(p.WellIn), s.word(len(p.Failures) == 0))
 		}
 	})
@@ -79,11 +80,18 @@ func (s *System) groups(b *strings.Builder) {
 	})
 }
 
-// results shows how the nodes say that recoveries ended.
+// results shows what the nodes counted.
 func (s *System) results(b *strings.Builder) {
+	s.counted(b, "recoveries by result, as the nodes count them", "edge_recoveries_total")
+	s.counted(b, "connections ended by the nodes, by reason", "edge_closes_total")
+	s.counted(b, "gaps repaired by the nodes, by cause", "edge_gap_repairs_total")
+	s.counted(b, "gaps that could not be repaired, by cause", "edge_gap_repair_failures_total")
+}
+
+func (s *System) counted(b *strings.Builder, title, metric string) {
 	all := map[string]bool{}
 	for _, p := range s.Phases {
-		for name := range p.Results {
+		for name := range p.Metrics[metric] {
 			all[name] = true
 		}
 	}
@@ -91,12 +99,12 @@ func (s *System) results(b *strings.Builder) {
 		return
 	}
 	names := slices.Sorted(maps.Keys(all))
-	b.WriteString("\nrecoveries by result, as the nodes count them\n")
+	fmt.Fprintf(b, "\n%s\n", title)
 	report.Columns(b, "fault\t"+strings.Join(names, "\t")+"\t", func(row func(...any)) {
 		for _, p := range s.Phases {
 			cells := []any{p.Name}
 			for _, name := range names {
-				cells = append(cells, p.Results[name])
+				cells = append(cells, p.Metrics[metric][name])
 			}
 			row(cells...)
 		}

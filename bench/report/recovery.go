@@ -27,6 +27,7 @@ type Recovery struct {
 	Duplicated uint64   `json:"duplicated"`
 	Reordered  uint64   `json:"out_of_order"`
 	Strange    uint64   `json:"strange"`
+	Torn       uint64   `json:"torn"`   // when a node ended the connection for it, of which the client was told too
 	Missed     uint64   `json:"missed"` // between sessions, of which the client was told
 	Examples   []string `json:"examples,omitempty"`
 

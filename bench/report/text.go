@@ -66,9 +66,13 @@ func verdicts(b *strings.Builder, r *Report) {
 // VerdictLines writes verdicts under a title, one a line.
 func VerdictLines(b *strings.Builder, title string, list []Verdict) {
 	fmt.Fprintf(b, "\n%s\n", title)
+	width := 44
+	for _, v := range list {
+		width = max(width, utf8.RuneCountInString(v.What)+1)
+	}
 	for _, v := range list {
 		mark := map[Result]string{Pass: "pass", Miss: "MISS", Unknown: "  – "}[v.Result]
-		fmt.Fprintf(b, "  %s  %s %s  %s\n", mark, pad(v.What, 44), pad(v.Target, 14), v.Got)
+		fmt.Fprintf(b, "  %s  %s %s  %s\n", mark, pad(v.What, width), pad(v.Target, 14), v.Got)
 	}
 }
 
