@@ -219,6 +219,9 @@ func (r *deliveryRun) phase(ctx context.Context, number int, f deliveryFault) er
 	return nil
 }
 
+// sayStraggler is how long clients may take before it is said who they are.
+const sayStraggler = 5 * time.Second
+
 // heal waits until every client has a message that was published after the fault and, if no session
 // outlives it, until every client has been told.
 func (r *deliveryRun) heal(ctx context.Context, d *deliveryHarm) error {
@@ -226,7 +229,12 @@ func (r *deliveryRun) heal(ctx context.Context, d *deliveryHarm) error {
 	for room, p := range r.pubs {
 		numbers[room] = p.Begun() + 1
 	}
+	said := time.Now()
 	well, err := r.hopeFor(ctx, func() bool {
+		if n := r.crowd.Behind(numbers); n > 0 && time.Since(said) > sayStraggler {
+			said = time.Now()
+			d.say("%d clients have nothing newer than the fault: %s", n, r.crowd.Straggler(numbers))
+		}
 		return !slices.ContainsFunc(r.pubs, func(p *delivery.Publisher) bool { return p.Acked() == 0 }) && r.crowd.Behind(numbers) == 0
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -242,6 +243,35 @@ func (k *client) ended(err error) {
 	if !dropped && k.crowd.ctx.Err() == nil {
 		k.crowd.note(func(e *Events) { e.Lost[guest.Cause(err)]++ })
 	}
+}
+
+// behind is Crowd.Behind for one client. Called with mu.
+func (k *client) behind(numbers map[int]uint64) bool {
+	for _, room := range k.rooms {
+		for _, s := range k.crowd.plan.Streams(room) {
+			if k.last[s] < numbers[s] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// state says how the client is, for people. Called with mu.
+func (k *client) state() string {
+	var what string
+	switch {
+	case k.dropped:
+		what = "away for a while"
+	case k.conn == nil:
+		what = fmt.Sprintf("without a connection for %.1f s", time.Since(k.gone).Seconds())
+	case slices.ContainsFunc(k.rooms, func(room int) bool { return !k.joined(room) }):
+		what = fmt.Sprintf("waiting for the answer to its join on %s", k.conn.Addr())
+	default:
+		what = fmt.Sprintf("connected to %s, in its rooms", k.conn.Addr())
+	}
+	return fmt.Sprintf("%s is %s; session %d began %.1f s ago, of which it has %v", k.name, what, len(k.history.Sessions),
+		time.Since(k.began).Seconds(), k.last)
 }
 
 // drop lets the connection fall silent without a word, and the client come back after a while. It reports whether there was a connection.

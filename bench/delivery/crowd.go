@@ -161,16 +161,18 @@ func (c *Crowd) Connected() int { return c.count(func(k *client) bool { return k
 
 // Behind is how many clients have not received anything at or above the number of a stream of theirs.
 func (c *Crowd) Behind(numbers map[int]uint64) int {
-	return c.count(func(k *client) bool {
-		for _, room := range k.rooms {
-			for _, s := range c.plan.Streams(room) {
-				if k.last[s] < numbers[s] {
-					return true
-				}
-			}
+	return c.count(func(k *client) bool { return k.behind(numbers) })
+}
+
+// Straggler describes one of the clients that are Behind, "" if none is.
+func (c *Crowd) Straggler(numbers map[int]uint64) (text string) {
+	c.count(func(k *client) bool {
+		if text == "" && k.behind(numbers) {
+			text = k.state()
 		}
 		return false
 	})
+	return text
 }
 
 // Lacking is how many clients have not received the last messages of their streams, but for those who

@@ -139,9 +139,9 @@ func (p *Publisher) Publish(ctx context.Context) error {
 			p.count(func(s *PublisherStats) { s.Published, s.Longest = s.Published+1, max(s.Longest, time.Since(began)) })
 			return nil
 		case err != nil:
-			again = "no answer"
-			if errors.Is(err, guest.ErrEnded) {
-				again = "connection lost"
+			again = "connection lost"
+			if errors.Is(err, context.DeadlineExceeded) {
+				again = "no answer"
 			}
 			p.leave()
 		default:

@@ -218,6 +218,9 @@ func (c *Conn) next() ([]byte, error) {
 // SID is the socket id.
 func (c *Conn) SID() string { return c.sid }
 
+// Addr is the server's address.
+func (c *Conn) Addr() string { return c.nc.RemoteAddr().String() }
+
 // PID is the id of the session, "" if the server offers no recovery.
 func (c *Conn) PID() string { return c.pid }
 
