@@ -229,8 +229,12 @@ func (d *deliveryHarm) rolling(ctx context.Context) error {
 	return nil
 }
 
+// redisDies notes that all sessions end with the Redis that is killed now. The moment is the middle of the
+// time in which nothing answers: what was under way from before has arrived by then.
+func (d *deliveryHarm) redisDies() { d.harmed = time.Now().Add(redisDown / 2) }
+
 func (d *deliveryHarm) restartEmpty(ctx context.Context) error {
-	d.harmed = time.Now()
+	d.redisDies()
 	return d.r.stack.restartRedis(ctx, pause)
 }
 
@@ -242,10 +246,10 @@ func (d *deliveryHarm) restartOld(ctx context.Context) error {
 	if err := pause(ctx, 2*time.Second); err != nil {
 		return err
 	}
-	d.harmed = time.Now()
+	d.redisDies()
 	return d.r.stack.restartRedis(ctx, pause, args...)
 }
 
 func (d *deliveryHarm) failover(ctx context.Context) error {
-	return d.r.stack.failover(ctx, pause, func() { d.harmed = time.Now() })
+	return d.r.stack.failover(ctx, pause, d.redisDies)
 }
