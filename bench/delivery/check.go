@@ -121,7 +121,7 @@ type follower struct {
 	f      *Findings
 	name   string
 	stream int
-	member *Membership // nil if the room was not joined
+	member *Membership // nil if nobody asked to join the room
 	latest Stretch     // or the end, as one
 
 	before uint64             // highest number of earlier sessions, 0 if there is none
@@ -134,12 +134,7 @@ type follower struct {
 
 func newFollower(f *Findings, name string, s *Session, stream int, before uint64) *follower {
 	w := &follower{f: f, name: name, stream: stream, before: before, latest: Stretch{Phase: s.Phase}, holes: map[uint64]Stretch{}, seen: map[uint64]bool{}}
-	for i := range s.Members {
-		if s.Members[i].Stream == stream {
-			w.member = &s.Members[i] // a later join of the same session promises less
-			break
-		}
-	}
+	w.member = s.membership(stream)
 	return w
 }
 
@@ -218,7 +213,7 @@ func (w *follower) late(c *Counts, n uint64) {
 
 // end says what must have come in the end.
 func (w *follower) end(last uint64) {
-	if w.member == nil || last == 0 {
+	if w.member == nil || !w.member.Acked || last == 0 {
 		return
 	}
 	w.latest = Stretch{Phase: len(w.f.Phases) - 1}

@@ -12,7 +12,7 @@ var moment = time.Unix(1, 0)
 
 // session makes one of stream 1 out of the numbers in their order of arrival; 0 is none of them.
 func session(floor, due uint64, numbers ...uint64) Session {
-	s := Session{Members: []Membership{{Stream: 1, Floor: floor, Due: due}}, Conns: 1, End: moment.Add(time.Hour)}
+	s := Session{Members: []Membership{{Stream: 1, Floor: floor, Due: due, Acked: true}}, Conns: 1, End: moment.Add(time.Hour)}
 	for _, n := range numbers {
 		if n > 0 {
 			s.add(1, n, 0, moment)
@@ -53,6 +53,7 @@ func TestCheck(t *testing.T) {
 		{"a session of which nothing came", 9, []Session{session(0, 2, 2, 3), session(0, 5), session(0, 8, 8, 9)}, Counts{Received: 4, Missed: 4}, ""},
 		{"nothing since it was told", 9, []Session{session(0, 2, 2, 3), session(0, 8)}, Counts{Received: 2, Missed: 4, Lost: 2}, "from 8 to 9"},
 		{"a room it is not in", 9, []Session{{Got: []Stretch{{Stream: 1, First: 4, Last: 5}}}}, Counts{Received: 2, Strange: 2}, "did not join"},
+		{"a room it has asked for", 9, []Session{{Members: []Membership{{Stream: 1}}, Got: []Stretch{{Stream: 1, First: 4, Last: 5}}}}, Counts{Received: 2}, ""},
 		{"unreadable", open, []Session{{Strange: 3}}, Counts{Strange: 3}, "3 messages"},
 	}
 	for _, tt := range tests {
@@ -83,7 +84,7 @@ func TestCheckNamesThePhase(t *testing.T) {
 }
 
 func TestStreamsAreFollowedApart(t *testing.T) {
-	s := Session{Members: []Membership{{Stream: 1, Due: 1}, {Stream: 2, Due: 5}}}
+	s := Session{Members: []Membership{{Stream: 1, Due: 1, Acked: true}, {Stream: 2, Due: 5, Acked: true}}}
 	for n := range uint64(4) {
 		s.add(1, n+1, 0, moment)
 		s.add(2, n+5, 0, moment)

@@ -205,20 +205,19 @@ func (k *client) joined(room int) bool {
 
 // enter joins one room. What must come from now on is what begins after the acknowledgement.
 func (k *client) enter(ctx context.Context, conn *guest.Conn, room, session int) bool {
-	floors := make([]uint64, 0, 1)
+	k.mu.Lock()
 	for _, s := range k.crowd.plan.Streams(room) {
-		floors = append(floors, k.crowd.plan.Floor(s))
+		k.session.ask(s, k.crowd.plan.Floor(s), k.crowd.fleet.now())
 	}
+	k.mu.Unlock()
 	a, err := conn.Ask(ctx, "join", k.crowd.plan.Room(room), func(a guest.Ack) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if !a.OK || len(k.history.Sessions) != session {
 			return
 		}
-		for i, s := range k.crowd.plan.Streams(room) {
-			k.session.Members = append(k.session.Members, Membership{
-				Stream: s, Floor: floors[i], Due: k.crowd.plan.Due(s), Phase: k.crowd.fleet.now(),
-			})
+		for _, s := range k.crowd.plan.Streams(room) {
+			k.session.admit(s, k.crowd.plan.Due(s), k.crowd.fleet.now())
 		}
 	})
 	if err == nil && a.OK {

@@ -180,7 +180,7 @@ func (c *Crowd) Straggler(numbers map[int]uint64) (text string) {
 func (c *Crowd) Lacking(last map[int]uint64) int {
 	return c.count(func(k *client) bool {
 		return k.session != nil && slices.ContainsFunc(k.session.Members, func(m Membership) bool {
-			return k.last[m.Stream] < last[m.Stream] && m.Due <= last[m.Stream]
+			return m.Acked && k.last[m.Stream] < last[m.Stream] && m.Due <= last[m.Stream]
 		})
 	})
 }

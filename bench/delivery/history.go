@@ -14,12 +14,14 @@ type Stretch struct {
 	At    time.Time `json:"at"`    // when it began
 }
 
-// Membership is what a session must have of a stream because of when its room was joined.
+// Membership is what a session must have of a stream because of when its room was joined. Messages may come
+// from when the join was asked for, but nothing is due before it was acknowledged.
 type Membership struct {
 	Stream int
 	Floor  uint64 // nothing up to this number, which was published long before; 0 if that is not known
 	Due    uint64 // everything from this number, which was published after the join; 0 if that is not known
-	Phase  int    // in which the join was acknowledged
+	Phase  int    // in which the join was asked for, or acknowledged
+	Acked  bool
 }
 
 // Session is what a client received from one CONNECT that was not a recovery to the next.
@@ -43,14 +45,34 @@ func (s *Session) add(stream int, n uint64, phase int, at time.Time) {
 	s.Got = append(s.Got, Stretch{stream, n, n, phase, s.Conns, at})
 }
 
-// member reports whether the join of a stream's room was acknowledged in this session.
-func (s *Session) member(stream int) bool {
-	for _, m := range s.Members {
-		if m.Stream == stream {
-			return true
+// membership returns that of a stream, nil if its room was never asked for.
+func (s *Session) membership(stream int) *Membership {
+	for i := range s.Members {
+		if s.Members[i].Stream == stream {
+			return &s.Members[i]
 		}
 	}
-	return false
+	return nil
+}
+
+// member reports whether the join of a stream's room was acknowledged in this session.
+func (s *Session) member(stream int) bool {
+	m := s.membership(stream)
+	return m != nil && m.Acked
+}
+
+// ask notes that a join is asked for; of several the first one counts.
+func (s *Session) ask(stream int, floor uint64, phase int) {
+	if s.membership(stream) == nil {
+		s.Members = append(s.Members, Membership{Stream: stream, Floor: floor, Phase: phase})
+	}
+}
+
+// admit notes that a join was acknowledged.
+func (s *Session) admit(stream int, due uint64, phase int) {
+	if m := s.membership(stream); m != nil && !m.Acked {
+		m.Due, m.Phase, m.Acked = due, phase, true
+	}
 }
 
 // clone is a copy that does not change any more.
