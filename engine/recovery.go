@@ -254,7 +254,7 @@ func (s *Socket) ref() socketio.SessionRef {
 // endings orders a socket's return to the same node after its end there: who
 // asks for a socket id waits until its disconnect handlers have run.
 type endings struct {
-	mu sync.Mutex // taken alone
+	mu sync.Mutex // before the locks of socketTable
 	m  map[id][]func()
 }
 
@@ -281,10 +281,16 @@ func (e *endings) finish(i id) {
 	}
 }
 
-// after calls f when no socket of that id is ending.
-func (e *endings) after(i id, f func()) {
+// after calls f when no socket of that id is ending any more, or about to:
+// present reports whether one is there still, which a socket is until after it
+// began to end.
+func (e *endings) after(i id, present func() bool, f func()) {
 	e.mu.Lock()
-	if _, ending := e.m[i]; ending {
+	_, ending := e.m[i]
+	if ending || present() {
+		if e.m == nil {
+			e.m = make(map[id][]func())
+		}
 		e.m[i] = append(e.m[i], f)
 		e.mu.Unlock()
 		return

@@ -119,7 +119,8 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
 		s.session.previous = ""
 		old.conn.close(metrics.CloseReplaced, noCode)
 	}
-	r.ending.after(sid, func() { s.post(task{run: w.subscribe}) })
+	present := func() bool { return n.srv.sockets.get(c.SID, n) != nil }
+	r.ending.after(sid, present, func() { s.post(task{run: w.subscribe}) })
 }
 
 // subscribe has the bus hear the socket's rooms, and its own if another node's
