@@ -11,6 +11,7 @@ import (
 
 // Errors that end a restoration.
 var (
+	errReplaced      = errors.New("engine: the session was claimed again")
 	errEpoch         = errors.New("engine: the journal began anew")
 	errTooMuchMissed = errors.New("engine: more was missed than is replayed")
 )

@@ -97,6 +97,30 @@ func (t *socketTable) put(s *Socket) {
 	st.mu.Unlock()
 }
 
+// takeOver puts s in the place of an earlier owner of its session, which it
+// returns, or nil. It reports false, and does nothing, if a later one is there.
+func (t *socketTable) takeOver(s *Socket) (old *Socket, ok bool) {
+	generation := s.ref().Generation
+	st := t.stripe(s.id)
+	for {
+		st.mu.RLock()
+		old = st.m[s.id]
+		st.mu.RUnlock()
+		if old != nil && old.ref().Generation > generation {
+			return nil, false
+		}
+		st.mu.Lock()
+		same := st.m[s.id] == old
+		if same {
+			st.m[s.id] = s
+		}
+		st.mu.Unlock()
+		if same {
+			return old, true
+		}
+	}
+}
+
 func (t *socketTable) remove(s *Socket) {
 	st := t.stripe(s.id)
 	st.mu.Lock()

@@ -252,46 +252,51 @@ func (s *Socket) ref() socketio.SessionRef {
 }
 
 // endings orders a socket's return to the same node after its end there: who
-// asks for a socket id waits until its disconnect handlers have run.
+// asks for a socket id waits until the disconnect handlers have run.
 type endings struct {
-	mu sync.Mutex // before the locks of socketTable
-	m  map[id][]func()
+	mu sync.Mutex // taken within Socket.mu or alone
+	m  map[id]*ending
 }
 
-// begin says that the socket is ending.
+// ending is what is known of a socket id of which sockets are ending.
+type ending struct {
+	sockets int
+	waiting []func()
+}
+
+// begin says that a socket is ending.
 func (e *endings) begin(i id) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.m == nil {
-		e.m = make(map[id][]func())
+		e.m = make(map[id]*ending)
 	}
-	if _, already := e.m[i]; !already {
-		e.m[i] = nil
+	if e.m[i] == nil {
+		e.m[i] = &ending{}
 	}
+	e.m[i].sockets++
 }
 
 // finish says that its handlers have run.
 func (e *endings) finish(i id) {
 	e.mu.Lock()
-	waiting := e.m[i]
+	at := e.m[i]
+	if at.sockets--; at.sockets > 0 {
+		e.mu.Unlock()
+		return
+	}
 	delete(e.m, i)
 	e.mu.Unlock()
-	for _, f := range waiting {
+	for _, f := range at.waiting {
 		f()
 	}
 }
 
-// after calls f when no socket of that id is ending any more, or about to:
-// present reports whether one is there still, which a socket is until after it
-// began to end.
-func (e *endings) after(i id, present func() bool, f func()) {
+// after calls f when no socket of that id is ending.
+func (e *endings) after(i id, f func()) {
 	e.mu.Lock()
-	_, ending := e.m[i]
-	if ending || present() {
-		if e.m == nil {
-			e.m = make(map[id][]func())
-		}
-		e.m[i] = append(e.m[i], f)
+	if at := e.m[i]; at != nil {
+		at.waiting = append(at.waiting, f)
 		e.mu.Unlock()
 		return
 	}

@@ -305,8 +305,13 @@ func TestRecoveryOfLateJoin(t *testing.T) {
 	n := srv.Of("/")
 	c, me := srv.dial(), &session{}
 	me.connect(t, c, nil)
+	accepted := make(chan error)
 	for i := range 3 {
-		_ = n.To("r1").Emit("x", i)
+		p := &engine.Payload{JSON: fmt.Appendf(nil, `["x",%d]`, i)}
+		if err := n.To("r1").EmitPayload(p, func(err error) { accepted <- err }); err != nil {
+			t.Fatal(err)
+		}
+		<-accepted
 	}
 	me.call(t, c, "join", "r1")
 	_ = c.Conn.Close()
@@ -429,5 +434,53 @@ func TestTooMuchMissed(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(srv.m.Recoveries[metrics.RecoveryTooMuch]); got != 1 {
 		t.Errorf("too much: %v", got)
+	}
+}
+
+// Two conns ask for the same session at the same time: one has the socket in the
+// end, the other is closed or told, and neither waits for ever.
+func TestRecoveryOfOneSessionTwiceAtOnce(t *testing.T) {
+	srv := newServer(t, recoverable(), rooms)
+	n := srv.Of("/")
+	c, me := srv.dial(), &session{}
+	me.connect(t, c, nil)
+	me.call(t, c, "join", "r1")
+	sid, pid := me.SID, me.PID
+	_ = c.Conn.Close()
+	eventually(t, "the socket is gone", func() bool { return n.Count() == 0 })
+	for round := range 10 {
+		conns := []*wire.Client{srv.dial(), srv.dial(), srv.dial()}
+		for _, c := range conns {
+			c.Text(`40{"pid":"` + pid + `"}`)
+		}
+		var same []*wire.Client
+		for _, c := range conns {
+			f, err := c.Next()
+			for err == nil && strings.HasPrefix(f.String(), "42") { // missed
+				f, err = c.Next()
+			}
+			if err == nil && strings.HasPrefix(f.String(), `40{"sid":"`+sid) {
+				same = append(same, c)
+			}
+		}
+		_ = n.To(sid).Emit("x", round)
+		got := 0
+		for _, c := range same {
+			f, err := c.Next()
+			for err == nil && strings.HasPrefix(f.String(), "42") {
+				if strings.HasPrefix(f.String(), fmt.Sprintf(`42["x",%d,`, round)) {
+					got++
+					break
+				}
+				f, err = c.Next()
+			}
+		}
+		if got != 1 {
+			t.Fatalf("%d of %d have the socket", got, len(same))
+		}
+		for _, c := range conns {
+			_ = c.Conn.Close()
+		}
+		eventually(t, "the sockets are gone", func() bool { return n.Count() == 0 })
 	}
 }

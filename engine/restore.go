@@ -114,13 +114,18 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
 		w.abandon()
 		return
 	}
-	r := n.srv.recovery
-	if old := n.srv.sockets.get(c.SID, n); old != nil { // half-open, here
+	n.srv.hub.Hold(&s.member, n.srv.recovery.epochs.id(c.After)) // whoever finds it from now on
+	old, ok := n.srv.sockets.takeOver(s)
+	if !ok {
+		w.fail(errReplaced)
+		return
+	}
+	if old != nil { // half-open, or on its way back, here
 		s.session.previous = ""
 		old.conn.close(metrics.CloseReplaced, noCode)
+		old.leave(disconnectReason(metrics.CloseReplaced), keepSession) // if somebody else closed it, it may not have left yet
 	}
-	present := func() bool { return n.srv.sockets.get(c.SID, n) != nil }
-	r.ending.after(sid, present, func() { s.post(task{run: w.subscribe}) })
+	n.srv.recovery.ending.after(sid, func() { s.post(task{run: w.subscribe}) })
 }
 
 // subscribe has the bus hear the socket's rooms, and its own if another node's
@@ -145,8 +150,6 @@ func (w *restoring) subscribe() {
 // pass it by: what is published arrives, or is in the journal when it is read.
 func (w *restoring) join() {
 	srv, s := w.n.srv, w.s
-	srv.hub.Hold(&s.member, srv.recovery.epochs.id(w.claimed.After))
-	srv.sockets.put(s)
 	srv.hub.Join(&s.member, w.n.key(""), fanout.ID{}, nil)
 	for _, room := range w.claimed.Rooms {
 		srv.hub.Join(&s.member, w.n.key(room.Name), srv.recovery.epochs.id(room.Since), nil)
@@ -298,6 +301,8 @@ func (w *restoring) fail(err error) {
 		result = metrics.RecoveryTooMuch
 	case errors.Is(err, socketio.ErrTrimmed):
 		result = metrics.RecoveryIncomplete
+	case errors.Is(err, errReplaced):
+		result = metrics.RecoveryUnknown
 	case errors.Is(err, errEpoch):
 		result = metrics.RecoveryEpoch
 	}

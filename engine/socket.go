@@ -258,6 +258,10 @@ func (s *Socket) leave(reason string, f fate) {
 	s.mu.Lock()
 	was := s.state
 	s.state = socketDisconnected
+	r := s.conn.srv.recovery
+	if was == socketConnected && r != nil {
+		r.ending.begin(s.id)
+	}
 	s.mu.Unlock()
 	if was == socketDisconnected {
 		return
@@ -266,9 +270,7 @@ func (s *Socket) leave(reason string, f fate) {
 		s.conn.srv.hub.CloseMember(&s.member)
 		return
 	}
-	r := s.conn.srv.recovery
 	if r != nil {
-		r.ending.begin(s.id)
 		r.end(s, f)
 		s.releaseOwn()
 	}
