@@ -31,7 +31,7 @@ import (
 const cleanupTime = 20 * time.Second
 
 // inBothModes are the scripts that are run once for each value of SUBSCRIPTIONS.
-const inBothModes = "foreign follow messaging peers presence redis"
+const inBothModes = "foreign follow messaging peers presence recovery redis"
 
 // alone begins the names of the scripts that are run before all others and one
 // at a time: their servers drop clients after half a second of silence.
