@@ -77,10 +77,11 @@ func (t *tail) append(m *missed) {
 	}
 }
 
-// selectFor returns what a member missed, in order: after `after`, for rooms it
-// is in, each from where it joined, and not excluding it. The rooms include the
-// socket's own.
-func (t *tail) selectFor(after fanout.ID, rooms sinceByRoom) []*missed {
+// selectFor returns what a member missed, in order: after `after` up to end, for
+// rooms it is in, each from where it joined, and not excluding it. The rooms
+// include the socket's own. Whoever goes on after end gets what is later then:
+// the tail may know more by a read of somebody else.
+func (t *tail) selectFor(after, end fanout.ID, rooms sinceByRoom) []*missed {
 	var out []*missed
 	take := func(room string, since fanout.ID) {
 		if after.After(since) {
@@ -89,6 +90,9 @@ func (t *tail) selectFor(after fanout.ID, rooms sinceByRoom) []*missed {
 		list := t.byRoom[room]
 		from := sort.Search(len(list), func(i int) bool { return list[i].id.After(since) })
 		for _, m := range list[from:] {
+			if m.id.After(end) {
+				break
+			}
 			if !slices.ContainsFunc(m.except, func(r string) bool { _, in := rooms[r]; return in }) {
 				out = append(out, m)
 			}
@@ -133,7 +137,7 @@ func (r *recovery) missedBy(n *Namespace, entries []socketio.JournalEntry, after
 	}
 	one.used = now
 	one.add(after, end, entries, r.epochs.id, n.prepare)
-	return one.selectFor(after, rooms)
+	return one.selectFor(after, end, rooms)
 }
 
 // forgetTail drops a tail that was not used lately.
