@@ -238,7 +238,9 @@ func (m *memory) Claim(c socketio.SessionClaim, done func(*socketio.ClaimedSessi
 		}
 		after, seen, result := m.judge(s, &c)
 		if result != metrics.RecoveryComplete {
-			if result != metrics.RecoveryUser && result != metrics.RecoveryUnknown {
+			switch result {
+			case metrics.RecoveryUser, metrics.RecoveryUnknown, metrics.RecoveryMalformed: // whose it is may still come
+			default:
 				delete(m.sessions, c.PID)
 			}
 			done(nil, result)
