@@ -10,7 +10,8 @@ FUZZTIME ?= 10s
 IMAGE ?= stellara/edge:dev
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
-# Packages whose tests also run under the race detector; the others start processes.
+# Packages whose tests also run under the race detector; the others start processes. Of ./test, only what runs the
+# edge inside the test does.
 RACE := ./websocket/... ./socketio/... ./fanout/... ./metrics/... ./engine/... ./state/...
 # Everything but the end-to-end tests, which have a step of their own.
 UNIT = $$($(GO) list ./... | grep -v '/test$$')
@@ -52,7 +53,7 @@ vet:
 race:
 	@echo "== tests under the race detector"
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC | cut -d' ' -f1)" >/dev/null; then \
-		$(GO) test -race $(RACE); \
+		$(GO) test -race $(RACE) && $(GO) test -race -run '^TestRecovery' ./test; \
 	else \
 		echo "skipped: the race detector needs a C compiler (Debian: apt-get install gcc libc6-dev)"; \
 	fi
