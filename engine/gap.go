@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/stellara/edge/fanout"
 	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
 )
@@ -33,16 +32,20 @@ func (s *Server) Unheard() { s.hub.Unheard() }
 // gets nothing that came after the hole. Sessions that began in the epoch save
 // have lost nothing. It must be called in order with Deliver.
 func (s *Server) Missed(save string) {
-	if s.recovery == nil {
-		return
+	if s.recovery != nil {
+		s.order.run(func() { s.missed(save) })
 	}
+}
+
+// missed is Missed in its turn.
+func (s *Server) missed(save string) {
 	var conns []*conn
 	known := make(map[*conn]bool)
 	s.sockets.each(func(so *Socket) {
 		if save != "" && so.epoch() == save {
 			return
 		}
-		s.hub.Hold(&so.member, fanout.ID{})
+		s.hub.Stop(&so.member)
 		if !known[so.conn] {
 			known[so.conn] = true
 			conns = append(conns, so.conn)
@@ -76,8 +79,10 @@ func (s *Server) Advanced(ns string, end socketio.Offset) {
 	if n == nil || s.recovery == nil {
 		return
 	}
-	n.reached(end)
-	s.hub.Advance(n.number, s.recovery.epochs.id(end))
+	s.order.run(func() {
+		n.reached(end)
+		s.hub.Advance(n.number, s.recovery.epochs.id(end))
+	})
 }
 
 // Replaced says that another node took a socket over, as its generation-th owner:

@@ -44,7 +44,8 @@ type memoryJournal struct {
 type memorySession struct {
 	socketio.Session
 	closed time.Time
-	behind socketio.Offset // not caught up yet: it has everything up to here
+	behind socketio.Offset // it has everything up to here; nothing later is proved
+	caught time.Time       // when it was sent all that it missed; behind counts until that is proved to have arrived
 	seen   time.Time       // everything older was received
 }
 
@@ -165,6 +166,10 @@ func (m *memory) Create(s *socketio.Session, done func(socketio.Offset, error)) 
 	m.do(func() {
 		stored := *s
 		stored.Generation, stored.Start = 1, m.journal(s.Namespace).last
+		stored.Rooms = slices.Clone(s.Rooms)
+		for i := range stored.Rooms {
+			stored.Rooms[i].Since = stored.Start
+		}
 		m.sessions[s.PID] = &memorySession{Session: stored}
 		done(stored.Start, nil)
 	})
@@ -212,13 +217,14 @@ func (m *memory) SetData(ref socketio.SessionRef, data []byte) {
 
 // CaughtUp implements Sessions.
 func (m *memory) CaughtUp(ref socketio.SessionRef) {
-	m.owned(ref, nil, func(s *memorySession) { s.behind = socketio.Offset{} })
+	m.owned(ref, nil, func(s *memorySession) { s.caught = m.now() })
 }
 
 // Close implements Sessions.
 func (m *memory) Close(ref socketio.SessionRef, done func(error)) {
 	m.owned(ref, done, func(s *memorySession) {
 		s.closed = m.now()
+		s.settle(s.closed, m.proof)
 		s.seen = s.closed.Add(-m.proof)
 	})
 }
@@ -258,12 +264,21 @@ func (m *memory) Claim(c socketio.SessionClaim, done func(*socketio.ClaimedSessi
 	})
 }
 
+// settle forgets behind when a conn that was open at alive proves more.
+func (s *memorySession) settle(alive time.Time, proof time.Duration) {
+	if !s.caught.IsZero() && alive.Sub(s.caught) >= proof {
+		s.behind, s.caught = socketio.Offset{}, time.Time{}
+	}
+}
+
 // judge decides about a claim: where the client goes on, and since when that is
 // proved. See scripts/session_claim.lua in package state, which decides alike.
 func (m *memory) judge(s *memorySession, c *socketio.SessionClaim) (after socketio.Offset, seen time.Time, result metrics.Recovery) {
 	now, j := m.now(), m.journal(s.Namespace)
 	seen = now.Add(-m.proof) // of an open conn
-	if !s.closed.IsZero() {
+	if s.closed.IsZero() {
+		s.settle(now, m.proof)
+	} else {
 		seen = s.seen
 	}
 	switch {

@@ -169,12 +169,14 @@ func (n *Namespace) connect(s *Socket) {
 		n.srv.recovery.create(s)
 		return
 	}
-	n.welcome(s, fanout.ID{})
+	n.welcome(s, fanout.ID{}, false)
 }
 
 // welcome makes the socket a member of what is after start, answers the client
 // and runs the connection handlers.
-func (n *Namespace) welcome(s *Socket, start fanout.ID) {
+// inTurn says that it is called in the socket's turn, so that nothing of the
+// socket is handled before they returned.
+func (n *Namespace) welcome(s *Socket, start fanout.ID, inTurn bool) {
 	s.mu.Lock()
 	if s.state != socketPending {
 		s.mu.Unlock()
@@ -200,6 +202,10 @@ func (n *Namespace) welcome(s *Socket, start fanout.ID) {
 		for _, f := range n.hooks().connection {
 			s.guard(func() { f(s) })
 		}
+	}
+	if inTurn {
+		run()
+		return
 	}
 	if n.inline && s.box.begin() {
 		run()

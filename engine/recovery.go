@@ -84,6 +84,7 @@ type session struct {
 	user       string
 	generation uint64 // how many nodes have had the socket
 	recovered  bool
+	kicked     bool         // disconnected by the server while it was on its way back
 	previous   string       // the owner that has it open still, until it was told
 	joins      []*joining   // not stored yet
 	since      sinceByRoom  // of the rooms joined, while the socket catches up; nil else
@@ -169,8 +170,13 @@ func (b *Broadcast) journals() bool {
 // create stores a session for a socket that was admitted, then welcomes it.
 func (r *recovery) create(s *Socket) {
 	pid := newSessionID().String()
+	var joined []socketio.SessionRoom // by middleware
+	for _, room := range s.Rooms()[1:] {
+		joined = append(joined, socketio.SessionRoom{Name: room})
+	}
 	stored := &socketio.Session{
-		PID: pid, SID: s.ID(), Namespace: s.nsp.name, User: s.session.user, Data: encodeData(s.Data()),
+		Rooms: joined,
+		PID:   pid, SID: s.ID(), Namespace: s.nsp.name, User: s.session.user, Data: encodeData(s.Data()),
 	}
 	r.Create(stored, func(start socketio.Offset, err error) {
 		if err != nil {
@@ -186,7 +192,7 @@ func (r *recovery) create(s *Socket) {
 				return
 			}
 		}
-		s.post(task{run: func() { s.nsp.welcome(s, r.epochs.id(start)) }})
+		s.post(task{run: func() { s.nsp.welcome(s, r.epochs.id(start), true) }})
 	})
 }
 

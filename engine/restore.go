@@ -208,12 +208,10 @@ func (w *restoring) welcome(missed []*missed, end fanout.ID) {
 
 	reply := newMessage(socketio.AppendPacket(nil, n.connectPacket(s)), nil)
 	w.replay(withReply(missed, reply), end)
-	s.post(task{run: func() {
-		for _, f := range n.hooks().connection {
-			s.guard(func() { f(s) })
-		}
-		w.settle()
-	}})
+	for _, f := range n.hooks().connection { // in the socket's turn, as every step
+		s.guard(func() { f(s) })
+	}
+	w.settle()
 }
 
 // settle tells the node that had the socket before, when the application is ready.
@@ -337,8 +335,20 @@ func (w *restoring) fail(err error) {
 
 // abandon gives a socket back whose client went away before it was answered.
 func (w *restoring) abandon() {
-	w.n.srv.m.Recoveries[metrics.RecoveryAbandoned].Inc()
-	w.n.srv.recovery.Close(w.s.ref(), nil)
+	srv, s := w.n.srv, w.s
+	srv.m.Recoveries[metrics.RecoveryAbandoned].Inc()
+	s.mu.Lock()
+	kicked, previous := s.session.kicked, s.session.previous
+	s.mu.Unlock()
+	if kicked {
+		srv.recovery.Delete(s.ref(), nil)
+		s.conn.sendConnectError(w.n.nameBytes, []byte(`{"message":"disconnected by the server"}`))
+	} else {
+		srv.recovery.Close(s.ref(), nil)
+	}
+	if previous != "" {
+		srv.recovery.Drop(w.claimed.Owner, w.n.name, s.ID(), w.claimed.Generation)
+	}
 	w.undo()
 }
 

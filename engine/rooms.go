@@ -56,7 +56,7 @@ func (s *Socket) joinStored(ref socketio.SessionRef, room string, done func(erro
 			return
 		}
 		srv.recovery.Join(ref, room, socketio.Offset{}, func(since socketio.Offset, err error) {
-			if err == nil && s.endJoin(j, srv.recovery.epochs.id(since)) {
+			if s.endJoin(j, srv.recovery.epochs.id(since)) && err == nil {
 				err = ErrDisconnected
 				if srv.hub.Join(&s.member, s.nsp.key(room), srv.recovery.epochs.id(since), nil) {
 					err = nil
@@ -66,6 +66,15 @@ func (s *Socket) joinStored(ref socketio.SessionRef, room string, done func(erro
 			settled(done, err)
 		})
 	})
+}
+
+// noteSince remembers where a room was joined, while the socket catches up.
+func (s *Socket) noteSince(room string, since fanout.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.session.since != nil {
+		s.session.since[room] = since
+	}
 }
 
 // isVoid reports whether a leave came before the join was stored.
@@ -108,8 +117,13 @@ func (s *Socket) joinBehind(room string) {
 	if srv.hub.IsLive(key) {
 		since = s.nsp.position()
 	}
+	s.noteSince(room, srv.recovery.epochs.id(since))
 	s.joinNow(room, srv.recovery.epochs.id(since), nil)
-	srv.recovery.Join(ref, room, since, nil)
+	srv.recovery.Join(ref, room, since, func(stored socketio.Offset, err error) {
+		if err == nil {
+			s.noteSince(room, srv.recovery.epochs.id(stored))
+		}
+	})
 }
 
 // Leave ends the membership of the room, and a Join of it that is under way.

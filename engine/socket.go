@@ -34,7 +34,7 @@ type Socket struct {
 type socketState uint8
 
 const (
-	socketPending      socketState = iota // middleware has not decided
+	socketPending      socketState = iota // middleware has not decided, its session is not stored, or it is on its way back
 	socketConnected                       // the client was told
 	socketDisconnected                    // for good
 )
@@ -265,6 +265,11 @@ func (s *Socket) leave(reason string, f fate) {
 	s.mu.Unlock()
 	if was == socketDisconnected {
 		return
+	}
+	if was == socketPending && s.session != nil && f == deleteSession {
+		s.mu.Lock()
+		s.session.kicked = true
+		s.mu.Unlock()
 	}
 	if was == socketPending { // no connection handler ran, so no disconnect handler may
 		s.conn.srv.hub.CloseMember(&s.member)

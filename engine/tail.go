@@ -14,6 +14,9 @@ import (
 // node come back together.
 const tailLife = 10 * time.Second
 
+// tailAge bounds a tail that is used all the time.
+const tailAge = 30 * time.Second
+
 // missed is one journal entry as clients may get it.
 type missed struct {
 	id      fanout.ID
@@ -30,6 +33,7 @@ type tail struct {
 	entries  []*missed            // in order
 	byRoom   map[string][]*missed // likewise; "" those for everybody
 	used     time.Time
+	begun    time.Time
 }
 
 // add takes what a read returned: every entry after `after` up to end. prepare
@@ -37,7 +41,7 @@ type tail struct {
 // replaces it: nothing is ever missing between two entries.
 func (t *tail) add(after, end fanout.ID, entries []socketio.JournalEntry, id func(socketio.Offset) fanout.ID, prepare func(*socketio.JournalEntry) *missed) {
 	if t.byRoom == nil || after.After(t.to) || t.from.After(end) || end.Epoch != t.to.Epoch {
-		*t = tail{from: after, to: after, byRoom: make(map[string][]*missed), used: t.used}
+		*t = tail{from: after, to: after, byRoom: make(map[string][]*missed), used: t.used, begun: t.begun}
 	}
 	if t.from.After(after) {
 		var front []*missed
@@ -93,7 +97,7 @@ func (t *tail) selectFor(after, end fanout.ID, rooms sinceByRoom) []*missed {
 			if m.id.After(end) {
 				break
 			}
-			if !slices.ContainsFunc(m.except, func(r string) bool { _, in := rooms[r]; return in }) {
+			if !slices.ContainsFunc(m.except, func(r string) bool { since, in := rooms[r]; return in && m.id.After(since) }) {
 				out = append(out, m)
 			}
 		}
@@ -131,9 +135,12 @@ func (r *recovery) missedBy(n *Namespace, entries []socketio.JournalEntry, after
 	}
 	one := t.m[n]
 	if one == nil {
-		one = &tail{}
+		one = &tail{begun: now}
 		t.m[n] = one
 		time.AfterFunc(tailLife, func() { r.forgetTail(n) })
+	}
+	if now.Sub(one.begun) > tailAge { // each client brings what it needs
+		*one = tail{begun: now}
 	}
 	one.used = now
 	one.add(after, end, entries, r.epochs.id, n.prepare)

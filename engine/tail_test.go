@@ -57,7 +57,7 @@ func TestTailModel(t *testing.T) {
 					since, in := rooms[room]
 					wanted = wanted || in && m.id.After(since)
 				}
-				excluded := slices.ContainsFunc(m.except, func(room string) bool { _, in := rooms[room]; return in })
+				excluded := slices.ContainsFunc(m.except, func(room string) bool { since, in := rooms[room]; return in && m.id.After(since) })
 				if wanted && !excluded && m.message != nil {
 					want = append(want, ms)
 				}

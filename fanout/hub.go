@@ -20,6 +20,7 @@ type Config struct {
 	OutboxBytes int           // bound of one conn's outbox and backlog; default 4 MiB
 	Inbox       int           // bound of deliveries waiting in one shard; default 65,536
 	Linger      time.Duration // how long an empty room keeps its subscription; default 10 s
+	Kept        int           // messages kept for a member while it catches up; default 128
 	// Stamp returns m with a position added, as a new message. It is called on
 	// shards and must not block; nil: messages are not stamped.
 	Stamp func(m *Message, id ID) *Message
@@ -79,6 +80,7 @@ func newHub(cfg Config, sub Subscriber, m *metrics.Metrics) *Hub {
 	setDefault(&cfg.OutboxBytes, 4<<20)
 	setDefault(&cfg.Inbox, 65536)
 	setDefault(&cfg.Linger, 10*time.Second)
+	setDefault(&cfg.Kept, 128)
 	h := &Hub{cfg: cfg, sub: sub, m: m, start: time.Now(), seed: maphash.MakeSeed(), stop: make(chan struct{})}
 	for i := range h.stripes {
 		h.stripes[i].rooms = make(map[Key]*Room)

@@ -44,7 +44,7 @@ func (s *shard) giveUp(l *losses) {
 	for i := range l.ops {
 		o := &l.ops[i]
 		if o.target != nil {
-			s.each(o.target, o.id, s.giveUpMember)
+			s.each(o.target, &Message{ID: o.id}, s.giveUpMember)
 			continue
 		}
 		s.giveUpRoom(o.room, o.id)
@@ -64,6 +64,8 @@ func (s *shard) giveUpRoom(r *Room, id ID) {
 	for i := range members {
 		if p := &members[i]; !p.has(id) {
 			s.giveUpMember(p.member)
+		} else if p.member.catching != nil {
+			p.member.keep(&Message{ID: id}) // it is in the journal
 		}
 	}
 }

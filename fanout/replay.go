@@ -7,8 +7,8 @@ import "slices"
 type Replay struct {
 	Messages []*Message
 	UpTo     ID // the journal was read to here
-	// Done is called on the member's shard, unless its conn is detached first,
-	// and must not block: after everything was handed to the transport. caught
+	// Done is called on the member's shard, unless its conn is detached or it
+	// leaves first, and must not block: when the last piece is in the outbox. caught
 	// says that the member is live from here on; else journalled messages came
 	// meanwhile that are not among Messages, and another replay must follow.
 	Done func(caught bool)
@@ -33,6 +33,10 @@ func (h *Hub) SetFloor(m *Member, id ID) {
 func (h *Hub) Hold(m *Member, id ID) {
 	m.conn.shard.enqueue(op{kind: opHold, member: m, id: id})
 }
+
+// Stop lets no journalled message reach m any more, for a conn that will be
+// closed because some were lost. Replays of it end.
+func (h *Hub) Stop(m *Member) { m.conn.shard.enqueue(op{kind: opStop, member: m}) }
 
 // Replay sends r to a member that is held. Its first messages, up to 64 KiB, go
 // before everything sent to the conn after this call, the rest as the client
@@ -106,6 +110,10 @@ func (s *shard) startReplay(r *Replay) {
 // written, or marked dirty by the caller.
 func (s *shard) feed(c *Conn, i int) {
 	r := s.replays[c][i]
+	if m := r.member; m.gone || m.catching != nil && m.catching.stopped {
+		s.dropReplay(c, i)
+		return
+	}
 	for bytes := 0; r.next < len(r.Messages) && bytes < replayChunk; r.next++ {
 		m := r.Messages[r.next]
 		if bytes += len(m.Frame); bytes > replayChunk && bytes > len(m.Frame) {
@@ -120,18 +128,39 @@ func (s *shard) feed(c *Conn, i int) {
 	if r.next < len(r.Messages) {
 		return
 	}
+	s.dropReplay(c, i)
+	m := r.member
+	if r.UpTo.After(m.floor) {
+		m.floor = r.UpTo
+	}
+	r.Done(s.catchUp(m))
+}
+
+// catchUp makes the member live if all that passed it by since its floor is
+// there. It reports whether it did.
+func (s *shard) catchUp(m *Member) bool {
+	at := m.catching
+	if at == nil {
+		return true
+	}
+	if at.lost.After(m.floor) || at.skipped.After(m.floor) && len(at.kept) == 0 {
+		return false
+	}
+	for _, msg := range at.kept {
+		if msg.ID.After(m.floor) {
+			m.conn.add(msg)
+			s.stats.delivered++
+			m.floor = msg.ID
+		}
+	}
+	m.catching = nil
+	return true
+}
+
+// dropReplay takes replay number i of the conn away.
+func (s *shard) dropReplay(c *Conn, i int) {
 	if s.replays[c] = slices.Delete(s.replays[c], i, i+1); len(s.replays[c]) == 0 {
 		s.endReplays(c)
-	}
-	if m := r.member; !m.gone {
-		if r.UpTo.After(m.floor) {
-			m.floor = r.UpTo
-		}
-		caught := m.catching == nil || !m.catching.skipped.After(m.floor)
-		if caught {
-			m.catching = nil
-		}
-		r.Done(caught)
 	}
 }
 

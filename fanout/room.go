@@ -60,7 +60,30 @@ type Member struct {
 }
 
 // catching is the state of a member that is held.
-type catching struct{ skipped ID } // the last message that passed it by
+type catching struct {
+	skipped ID         // the last message that passed it by
+	kept    []*Message // the last of those, up to Config.Kept
+	lost    ID         // the last of those that is not kept
+	stopped bool       // it never catches up
+}
+
+// keep notes a message that passed m by, which would have been for it: for the
+// end of its replay, because in a busy room some always do.
+func (m *Member) keep(msg *Message) {
+	c, limit := m.catching, m.conn.shard.hub.cfg.Kept
+	if n := len(c.kept); n > 0 && !msg.ID.After(c.kept[n-1].ID) {
+		return // by another room of the same target
+	}
+	if msg.Frame == nil { // of a delivery that was lost
+		c.lost, c.kept = msg.ID, c.kept[:0]
+		return
+	}
+	if len(c.kept) >= limit {
+		c.lost = c.kept[0].ID
+		c.kept = append(c.kept[:0], c.kept[1:]...)
+	}
+	c.kept = append(c.kept, msg)
+}
 
 // membership is a member's side of a place.
 type membership struct {

@@ -25,6 +25,7 @@ const (
 	opVisitConns
 	opFloor
 	opHold
+	opStop
 	opReplay
 	opAdvance
 )
@@ -244,7 +245,7 @@ func (s *shard) do(o *op) {
 	case opDeliver:
 		s.doDeliver(o)
 	case opVisit:
-		s.each(o.target, ID{}, o.visit.members)
+		s.each(o.target, nil, o.visit.members)
 		o.visit.done()
 	case opVisitConns:
 		s.wheel.each(func(c *Conn) { o.visit.conns(c.sink) })
@@ -255,6 +256,8 @@ func (s *shard) do(o *op) {
 		if o.kind == opHold && o.member.catching == nil {
 			o.member.catching = &catching{}
 		}
+	case opStop:
+		o.member.catching = &catching{stopped: true}
 	case opReplay:
 		s.startReplay(o.visit.replay)
 	case opAdvance:
@@ -273,20 +276,26 @@ func (s *shard) doDeliver(o *op) {
 		s.advance(o.msg.Namespace, o.msg.ID)
 	}
 	if o.target != nil {
-		s.each(o.target, o.msg.ID, func(m *Member) { m.conn.push(s.stampFor(m, o.msg)) })
+		s.each(o.target, o.msg, func(m *Member) { m.conn.push(s.stampFor(m, o.msg)) })
 		return
 	}
 	members := o.room.members[s.index]
 	for i := range members {
 		if p := &members[i]; !p.has(o.msg.ID) {
 			p.member.conn.push(s.stampFor(p.member, o.msg))
+		} else if p.member.catching != nil && o.msg.ID.After(p.since) {
+			p.member.keep(o.msg)
 		}
 	}
 }
 
 // each calls f once for every member of this shard that the target selects and
-// that has not got the journalled message id by other means (the zero ID: all).
-func (s *shard) each(t *Target, id ID, f func(*Member)) {
+// that has not got the journalled message by other means (nil: all).
+func (s *shard) each(t *Target, msg *Message, f func(*Member)) {
+	var id ID
+	if msg != nil {
+		id = msg.ID
+	}
 	s.stamp++
 	for _, r := range t.Except {
 		for _, p := range r.members[s.index] {
@@ -303,16 +312,25 @@ func (s *shard) each(t *Target, id ID, f func(*Member)) {
 		for i := range members {
 			// A member that joined this room too late may have joined another
 			// one of the target in time.
-			if p := &members[i]; p.member.seen != s.stamp && !p.has(id) {
+			p := &members[i]
+			switch {
+			case p.member.seen == s.stamp:
+			case !p.has(id):
 				p.member.seen = s.stamp
 				f(p.member)
+			case p.member.catching != nil && id.After(p.since):
+				p.member.keep(msg)
 			}
 		}
 	}
 	for _, m := range t.Members {
-		if m.conn.shard == s && m.seen != s.stamp && !m.gone && !m.has(id) {
+		switch {
+		case m.conn.shard != s || m.seen == s.stamp || m.gone:
+		case !m.has(id):
 			m.seen = s.stamp
 			f(m)
+		case m.catching != nil:
+			m.keep(msg)
 		}
 	}
 }

@@ -73,7 +73,8 @@ test("what is no message of a client does not disturb it", async (t) => {
 test("no server waits for it", async () => {
   // As many servers as there are, without it: two edges and the Node.js server.
   assert.deepEqual({ ...(await redis.pubSubNumSub(["socket.io-request#/#"])) }, { "socket.io-request#/#": 3 });
-  assert.equal((await peer.io.fetchSockets()).length, 0); // answered in time
+  // Answered in time; the client of the test before may be seen for a moment.
+  await eventually("no socket to be left", async () => (await peer.io.fetchSockets()).length === 0);
 });
 
 test("it ends when told to", async () => {
