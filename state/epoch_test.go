@@ -141,16 +141,7 @@ func TestUnknownOutcomeAcrossEpochs(t *testing.T) {
 	n.accepted(t, "", "a")
 	expectTexts(t, n, "a")
 	b.redis.freeze(t)
-	c := n.journalled(t, "/", "", "b")
-	eventually(t, "it is under way", func() error {
-		n.bus.queueMu.Lock()
-		defer n.bus.queueMu.Unlock()
-		if n.bus.queue.len() > 0 {
-			return errNotYet
-		}
-		return nil
-	})
-	time.Sleep(50 * time.Millisecond) // it is written
+	c := n.underWay(t, "b")
 	b.redis.stop()
 	b.redis.start(t)
 	b.observe(t)

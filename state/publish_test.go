@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
@@ -42,6 +43,26 @@ func (n *node) journalled(t testing.TB, ns, room, text string) <-chan error {
 	p := socketio.Publication{Namespace: ns, Room: room, Payload: entry(ns, room, text), Journal: true, Done: done}
 	if err := n.Bus().Publish(p); err != nil {
 		t.Fatal(err)
+	}
+	return c
+}
+
+// underWay publishes a journalled message to everybody and waits until it is
+// handed to the connection.
+func (n *node) underWay(t testing.TB, text string) <-chan error {
+	t.Helper()
+	done, c := outcome()
+	sent := make(chan struct{})
+	p := socketio.Publication{
+		Namespace: "/", Payload: entry("/", "", text), Journal: true, Sent: func() { close(sent) }, Done: done,
+	}
+	if err := n.Bus().Publish(p); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-sent:
+	case <-time.After(patience):
+		t.Fatalf("%s is not under way", text)
 	}
 	return c
 }

@@ -109,15 +109,7 @@ func TestNobodyWaitsForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.redis.freeze(t)
-	first := n.journalled(t, "/", "", "first")
-	eventually(t, "first is under way", func() error {
-		n.bus.queueMu.Lock()
-		defer n.bus.queueMu.Unlock()
-		if n.bus.queue.len() > 0 {
-			return errNotYet
-		}
-		return nil
-	})
+	first := n.underWay(t, "first")
 	second := n.journalled(t, "/", "", "second")
 	if err := await(t, "first", first); !errors.Is(err, ErrUnknown) {
 		t.Errorf("first: %v, want ErrUnknown", err)

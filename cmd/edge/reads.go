@@ -30,7 +30,7 @@ type reads struct {
 	presence presence
 	log      *slog.Logger
 
-	mu      sync.Mutex                          // taken alone
+	mu      sync.Mutex                          // taken alone or within order
 	rooms   map[string][]func(*snapshot, error) // who waits for a read that has not begun
 	queue   []func(context.Context)
 	readers int

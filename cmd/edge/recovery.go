@@ -141,9 +141,7 @@ func (a *app) recovered(s socket, generation uint64, done func()) {
 		if err != nil {
 			return // it is gone again
 		}
-		for _, room := range rooms {
-			a.showMembers(s, room)
-		}
+		a.showMembers(s, rooms)
 	}}
 	ok := who.while(phaseNew, phaseConnected, func() {
 		a.presence.Connect(who.User, s.ID(), generation, all.done)
@@ -156,11 +154,19 @@ func (a *app) recovered(s socket, generation uint64, done func()) {
 	}
 }
 
-// showMembers sends the socket a snapshot of a room: updates were missed.
-func (a *app) showMembers(s socket, room string) {
-	a.reads.members(room, func(snap *snapshot, err error) {
-		if err == nil && s.In(room) {
+// showMembers sends the socket a snapshot of each room: updates were missed. One
+// read after the other, so that nobody else waits for all of them.
+func (a *app) showMembers(s socket, rooms []string) {
+	for len(rooms) > 0 && !s.In(rooms[0]) { // left, or gone
+		rooms = rooms[1:]
+	}
+	if len(rooms) == 0 {
+		return
+	}
+	a.reads.members(rooms[0], func(snap *snapshot, err error) {
+		if err == nil {
 			_ = s.EmitPayload(snap.event()) // it may be gone
 		}
+		a.showMembers(s, rooms[1:])
 	})
 }
