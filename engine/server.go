@@ -75,6 +75,8 @@ type Server struct {
 
 	conns    atomic.Int64
 	draining atomic.Bool
+	holds    holds     // WebSockets of other nodes' conns
+	arrivals arrivals  // sockets that move here
 	loopback *loopback // nil with a bus of the caller's
 	empty    chan struct{}
 
@@ -252,6 +254,11 @@ func (s *Server) gone(c *conn) {
 	} else {
 		s.m.ConnsWebSocket.Dec()
 	}
+	s.release()
+}
+
+// release gives back the place of one conn.
+func (s *Server) release() {
 	if s.conns.Add(-1) == 0 {
 		select {
 		case s.empty <- struct{}{}:
@@ -272,6 +279,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var err error
 	for err == nil && s.conns.Load() > 0 {
 		s.hub.VisitConns(closeAll)
+		s.holds.endAll()
 		select {
 		case <-s.empty:
 		case <-again.C:

@@ -55,3 +55,21 @@ type JournalEntry struct {
 	Offset  Offset
 	Payload []byte // as AppendBroadcast wrote it, with nil for the position; must not be written to
 }
+
+// SessionMove is a session that goes from the node that has its socket open to
+// another one.
+type SessionMove struct {
+	SessionRef            // as of the node that gives it away
+	SID, Namespace string // of the socket
+	From           string // that node's owner name
+}
+
+// MovedSession is what a node is told that took a session over.
+type MovedSession struct {
+	Generation uint64
+	At         Offset // where the namespace's journal was at the cut
+}
+
+// ErrNotOwner says that a session is not, or no more, that of the node that would
+// give it away.
+var ErrNotOwner = errors.New("socketio: the session is not that node's")
