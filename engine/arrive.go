@@ -11,9 +11,14 @@ import (
 	"github.com/stellara/edge/socketio"
 )
 
-// listenTime bounds how long a conn that moves here waits for the subscriptions
-// of its rooms.
-const listenTime = 2 * time.Second
+const (
+	// listenTime bounds how long a conn that moves here waits for the subscriptions of
+	// its rooms. After it the move is declined.
+	listenTime = 2 * time.Second
+	// moveTime bounds what follows, to the owner's end. After it the conn is closed,
+	// and its client recovers.
+	moveTime = 5 * time.Second
+)
 
 // arrival is the move of a conn to this node, which holds its WebSocket: first its
 // rooms are heard, then its sessions are taken over, and at the cut its sockets
@@ -45,7 +50,8 @@ type arriving struct {
 	generation uint64 // it will have
 
 	// Guarded by arrival.mu.
-	reserved []*fanout.Room // heard for it; the last one is its own
+	reserved []*fanout.Room // heard for it
+	own      *fanout.Room   // its own, if another node's name is in its id
 	claimed  bool           // its session is this node's
 	wasCut   bool
 }
@@ -134,15 +140,27 @@ func (a *arrival) begin() {
 	}
 	heard := newCountdown(n, a.claim)
 	for _, v := range a.sockets {
-		for _, room := range append(v.rooms, v.s.ID()) {
+		for _, room := range v.rooms {
 			r := srv.hub.Reserve(v.s.nsp.key(room), func(*fanout.Room) { heard.down() })
 			a.mu.Lock()
 			v.reserved = append(v.reserved, r)
-			over := a.over
 			a.mu.Unlock()
-			if over {
-				a.release(v)
-			}
+		}
+		if v.s.ID()[:nodeLen] != srv.cfg.Node {
+			own := srv.hub.Reserve(v.s.nsp.key(v.s.ID()), func(*fanout.Room) { heard.down() })
+			a.mu.Lock()
+			v.own = own
+			a.mu.Unlock()
+		} else {
+			heard.down()
+		}
+	}
+	a.mu.Lock()
+	over := a.over
+	a.mu.Unlock()
+	if over { // while it reserved
+		for _, v := range a.sockets {
+			a.release(v)
 		}
 	}
 	heard.down()
@@ -208,9 +226,8 @@ func (v *arriving) cut(at socketio.Offset) {
 		return
 	}
 	v.wasCut = true
-	reserved := v.reserved
-	own := len(reserved) - 1
-	v.reserved = nil
+	reserved, own := v.reserved, v.own
+	v.reserved, v.own = nil, nil
 	a.mu.Unlock()
 	srv.arrivals.remove(v)
 	since := srv.recovery.epochs.id(at)
@@ -219,11 +236,11 @@ func (v *arriving) cut(at socketio.Offset) {
 	for _, room := range v.rooms {
 		srv.hub.Join(&s.member, s.nsp.key(room), fanout.ID{}, nil)
 	}
-	for _, r := range reserved[:own] {
+	for _, r := range reserved {
 		srv.hub.Release(r)
 	}
 	s.mu.Lock()
-	s.session.own = reserved[own] // its subscription lasts as long as the socket
+	s.session.own = own // its subscription lasts as long as the socket
 	s.mu.Unlock()
 	if old, ok := srv.sockets.takeOver(s); ok && old != nil {
 		old.conn.close(metrics.CloseReplaced, noCode)
@@ -407,7 +424,10 @@ func (v *arriving) forget(f fate) {
 func (a *arrival) release(v *arriving) {
 	a.mu.Lock()
 	reserved := v.reserved
-	v.reserved = nil
+	if v.own != nil {
+		reserved = append(reserved, v.own)
+	}
+	v.reserved, v.own = nil, nil
 	a.mu.Unlock()
 	for _, r := range reserved {
 		a.srv.hub.Release(r)

@@ -37,6 +37,7 @@ const (
 	awayProbing  awayPhase = iota
 	awayRelaying           // its bytes pass through the stream
 	awayFreezing           // msgFreeze was sent
+	awayFencing            // the client's bytes are kept; what was to be stored is being stored
 	awayOffered            // msgOffer was sent, or is about to be
 	awayCut                // the conn is the other node's
 	awayOver
@@ -86,7 +87,7 @@ func (a *away) Receive(kind byte, payload []byte) {
 			a.move()
 		}
 	case msgDeclined:
-		a.stay(false)
+		a.relay(awayOffered)
 	case msgSettled:
 		a.finish(nil)
 	case msgLost:

@@ -9,9 +9,13 @@ import (
 )
 
 const (
-	// moveTime bounds a move from the offer to the cut: the client's packets wait
-	// meanwhile. After it the conn is closed, and its client recovers.
-	moveTime = 5 * time.Second
+	// fenceTime bounds how long a move waits for what was to be stored before it. The
+	// client's packets wait, too; then they are relayed.
+	fenceTime = time.Second
+	// offerTime bounds a move from the offer to the cut. After it the conn is closed,
+	// and its client recovers. It is longer than listenTime and moveTime of the other
+	// node, which decides sooner.
+	offerTime = 10 * time.Second
 	// A conn that cannot move now is asked again: soon at first, because what is under
 	// way after CONNECT is a join most of the time.
 	firstRetry = 10 * time.Millisecond
@@ -158,30 +162,43 @@ func (a *away) move() {
 	a.mu.Lock()
 	if a.phase != awayFreezing {
 		a.mu.Unlock()
+		for _, s := range sockets {
+			s.resume()
+		}
 		return
 	}
-	a.phase, a.leaving, a.uncut = awayOffered, sockets, len(sockets)
+	a.phase, a.leaving, a.uncut = awayFencing, sockets, len(sockets)
 	a.tries++
+	try := a.tries
 	a.mu.Unlock()
 	if !c.reader.Idle() || c.binary != nil || !c.movable() || len(sockets) != len(c.all()) {
-		a.stay(true)
+		a.stay(try)
 		return
 	}
 	a.mu.Lock()
 	a.stopTimer()
-	a.timer = time.AfterFunc(moveTime, func() { a.finish(errMoveLate) })
+	a.timer = time.AfterFunc(fenceTime, func() { a.stay(try) })
 	a.mu.Unlock()
 	c.srv.recovery.Fence(func(err error) { // what was called before must not come after the move
 		if err != nil {
-			a.stay(true)
+			a.stay(try)
 			return
 		}
-		a.offer(sockets)
+		a.offer(try, sockets)
 	})
 }
 
 // offer sends the offer. A conn without sockets is the other node's at once.
-func (a *away) offer(sockets []*Socket) {
+func (a *away) offer(try int, sockets []*Socket) {
+	a.mu.Lock()
+	if a.phase != awayFencing || a.tries != try {
+		a.mu.Unlock()
+		return
+	}
+	a.phase = awayOffered
+	a.stopTimer()
+	a.timer = time.AfterFunc(offerTime, func() { a.finish(errMoveLate) })
+	a.mu.Unlock()
 	h := a.c.handshake
 	o := offer{
 		Handshake: offeredHandshake{Header: h.header, Time: h.time, Address: h.address, Path: h.path, Query: h.query, XDomain: h.xdomain, Secure: h.secure},
@@ -211,32 +228,41 @@ func (s *Socket) offered() offeredSocket {
 	}
 }
 
-// stay calls a move off: the conn's bytes are relayed, and the move is tried again
-// later.
-func (a *away) stay(postponed bool) {
+// stay calls a move off that was not offered.
+func (a *away) stay(try int) {
 	a.mu.Lock()
-	if a.phase != awayOffered {
+	off := a.phase == awayFencing && a.tries == try
+	a.mu.Unlock()
+	if off {
+		a.c.srv.m.Moves[metrics.MovePostponed].Inc()
+		a.relay(awayFencing)
+	}
+}
+
+// relay has the conn's bytes relayed instead of the move that is in a phase; it is
+// tried again later.
+func (a *away) relay(instead awayPhase) {
+	a.mu.Lock()
+	if a.phase != instead {
 		a.mu.Unlock()
 		return
 	}
 	sockets := a.leaving
 	a.phase, a.leaving = awayRelaying, nil
 	a.stopTimer()
-	wait := lastRetry
-	if a.tries < 16 {
-		wait = min(firstRetry<<(a.tries-1), lastRetry)
-	}
 	if a.c.srv.recovery != nil {
-		a.timer = time.AfterFunc(wait, a.again)
+		a.timer = time.AfterFunc(retryAfter(a.tries), a.again)
 	}
 	a.mu.Unlock()
-	if postponed {
-		a.c.srv.m.Moves[metrics.MovePostponed].Inc()
-	}
 	for _, s := range sockets {
 		s.resume()
 	}
 	a.st.Send(msgRelay, nil)
+}
+
+// retryAfter is how long to wait after so many tries.
+func retryAfter(tries int) time.Duration {
+	return min(firstRetry<<min(tries-1, 15), lastRetry)
 }
 
 // resume does what waited for a move that is off.
@@ -269,11 +295,11 @@ func (a *away) again() {
 	}
 	if !ready {
 		a.tries++
-		a.timer = time.AfterFunc(min(firstRetry<<min(a.tries, 15), lastRetry), a.again)
+		a.timer = time.AfterFunc(retryAfter(a.tries), a.again)
 		return
 	}
 	a.phase = awayFreezing
-	a.timer = time.AfterFunc(moveTime, func() {
+	a.timer = time.AfterFunc(offerTime, func() {
 		if a.is(awayFreezing) {
 			a.finish(errMoveLate)
 		}
