@@ -25,7 +25,9 @@ const (
 	opClose
 	opDelete
 	opClaim
-	opFlush // does nothing, in its turn
+	opMove
+	opFence // does nothing, in its turn
+	opFlush // the same, and takes the node's sign away
 )
 
 // op is the name of the script that carries it out.
@@ -35,6 +37,8 @@ func (k sessionKind) op() metrics.JournalOp {
 		return metrics.JournalSessionClose
 	case opClaim:
 		return metrics.JournalSessionClaim
+	case opMove:
+		return metrics.JournalSessionMove
 	}
 	return metrics.JournalSessionSave
 }
@@ -50,7 +54,8 @@ type sessionOp struct {
 	ref       socketio.SessionRef
 	session   *socketio.Session     // opCreate
 	claim     socketio.SessionClaim // opClaim
-	nonce     string                // opClaim
+	move      socketio.SessionMove  // opMove
+	nonce     string                // opClaim, opMove
 	text      string                // the room, or the data
 	since     socketio.Offset       // opJoin
 	impatient bool                  // it does not wait for Redis for ever
@@ -68,7 +73,7 @@ type sessionOp struct {
 type sessionResult struct {
 	err      error
 	gone     bool
-	at       socketio.Offset // opCreate: start; opJoin: since
+	at       socketio.Offset // opCreate: start; opJoin: since; opMove: the cut
 	claimed  *socketio.ClaimedSession
 	recovery metrics.Recovery
 	proved   uint64 // opClaim: everything older was received, ms
@@ -78,17 +83,17 @@ type sessionResult struct {
 // this node does not have the session open. What follows in the same flight sees
 // the session as it will be.
 func (s *Sessions) assign(o *sessionOp, stint uint64) bool {
-	if s.beat.struck && (o.kind == opCreate || o.kind == opClaim) {
+	if s.beat.struck && (o.kind == opCreate || o.kind == opClaim || o.kind == opMove) {
 		s.beat.struck = false
 	}
 	switch o.kind {
-	case opFlush:
+	case opFlush, opFence:
 		return false
 	case opCreate:
 		o.stint = stint
 		s.open[o.ref.PID] = openSession{generation: 1, stint: stint, ns: o.session.Namespace}
 		return true
-	case opClaim:
+	case opClaim, opMove:
 		o.stint = stint
 		return true
 	}
@@ -136,6 +141,9 @@ func (s *Sessions) command(c *clients, o *sessionOp, epoch string) rueidis.Compl
 			milliseconds(s.window), milliseconds(s.lag), ttl,
 		})
 	}
+	if o.kind == opMove {
+		return s.moveCommand(c, o)
+	}
 	args := []string{owner, generation, ttl, changes[o.kind], o.text}
 	if o.kind == opJoin {
 		keys = append(keys, s.journal.streamKey(o.ns))
@@ -173,6 +181,8 @@ func (o *sessionOp) read(r rueidis.RedisResult, epoch string) (res sessionResult
 		return sessionResult{gone: true}
 	case words[0] == "EPOCH":
 		return sessionResult{err: errSessionEpoch}
+	case o.kind == opMove:
+		return readMove(words)
 	case o.kind == opCreate:
 		res.at, err = entryAt(epoch, words[0])
 	case o.kind == opJoin && len(words) == 2:

@@ -136,7 +136,7 @@ func (s *Sessions) fly(ctx context.Context, c *clients) error {
 		}
 	}
 	for i, o := range s.flight {
-		res := sessionResult{gone: o.kind != opFlush}
+		res := sessionResult{gone: o.kind != opFlush && o.kind != opFence}
 		if at[i] >= 0 {
 			res = o.read(results[at[i]], epoch)
 			if res.err != nil && (errors.Is(res.err, errSessionEpoch) || passing(res.err)) {
@@ -183,11 +183,16 @@ func (s *Sessions) settle(ctx context.Context, c *clients, o *sessionOp, res ses
 	case o.kind == opClaim && res.claimed != nil:
 		s.open[o.ref.PID] = openSession{generation: res.claimed.Generation, stint: o.stint, ns: o.claim.Namespace}
 		s.tails.vouch(o.claim.Namespace, res.claimed.After, res.proved)
-	case o.kind == opClaim:
+	case o.kind == opMove && (res.err == nil && !res.gone || errors.Is(res.err, ErrUnknown)):
+		s.open[o.ref.PID] = openSession{generation: o.ref.Generation + 1, stint: o.stint, ns: o.move.Namespace}
+		if res.err != nil {
+			s.unsure(o, 0)
+		}
+	case o.kind == opClaim || o.kind == opMove:
 	case (res.gone || o.kind == opCreate && res.err != nil) && ok && held.generation == o.ref.Generation:
 		delete(s.open, o.ref.PID)
 	}
-	if res.err != nil {
+	if res.err != nil && !errors.Is(res.err, ErrUnknown) {
 		s.failed(res.err)
 	}
 	if o.done != nil {
@@ -222,6 +227,9 @@ func (s *Sessions) expire(now time.Time) {
 			if o.sent { // it may be stored
 				s.add(&sessionOp{kind: opDelete, ref: o.ref, stint: o.stint})
 			}
+		}
+		if o.kind == opMove && o.sent {
+			s.unsure(o, o.stint)
 		}
 		if o.done != nil {
 			o.done(sessionResult{err: ErrUnavailable})

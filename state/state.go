@@ -108,6 +108,12 @@ type Deliverer interface {
 	// Replaced says that the socket has moved to another node, as the
 	// generation-th that has it.
 	Replaced(ns, sid string, generation uint64)
+	// Cut says that the socket moved from one node to another, as the generation-th
+	// that has it: what was delivered before is for the one, what comes after for the
+	// other. Both are told, at the same place in the order. at is where the journal was;
+	// it is zero if this node has not delivered everything before it: then the move
+	// must not be relied on.
+	Cut(ns, sid string, generation uint64, at socketio.Offset)
 }
 
 // State owns the Redis clients of a node.
