@@ -98,7 +98,7 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 	c.shared.Store(true)
 	c.polled.Store(true)
 	c.joined.Store(len(o.Sockets) > 0)
-	a := &arrival{srv: s, h: h, c: c, from: o.Owner, waiting: 2*len(o.Sockets) + 1}
+	a := &arrival{srv: s, h: h, c: c, from: o.Owner, waiting: 2*len(o.Sockets) + 2}
 	for _, so := range o.Sockets {
 		n := s.demand(so.Namespace, so.Auth)
 		id, ok := parseID(so.SID)
@@ -184,6 +184,7 @@ func (a *arrival) claim() {
 		ref := socketio.SessionRef{PID: v.s.session.pid, Generation: v.generation - 1}
 		a.srv.recovery.Move(socketio.SessionMove{SessionRef: ref, SID: v.s.ID(), Namespace: v.s.nsp.name, From: a.from}, v.moved)
 	}
+	a.step()
 }
 
 // moved takes the outcome of Sessions.Move.

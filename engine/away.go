@@ -161,6 +161,14 @@ func (a *away) write(frames []byte) error {
 	return nil
 }
 
+// tell sends a message to the other node; if that is not possible, the conn ends.
+// Locks may be held.
+func (a *away) tell(kind byte, payload []byte) {
+	if err := a.st.Send(kind, payload); err != nil {
+		go a.finish(err)
+	}
+}
+
 // written says that n bytes are with the client's kernel.
 func (a *away) written(n uint64) {
 	a.mu.Lock()

@@ -257,7 +257,7 @@ func (a *away) relay(instead awayPhase) {
 	for _, s := range sockets {
 		s.resume()
 	}
-	a.st.Send(msgRelay, nil)
+	a.tell(msgRelay, nil)
 }
 
 // retryAfter is how long to wait after so many tries.
@@ -304,7 +304,7 @@ func (a *away) again() {
 			a.finish(errMoveLate)
 		}
 	})
-	a.st.Send(msgFreeze, nil)
+	a.tell(msgFreeze, nil)
 }
 
 // Cut says that a socket moved between two nodes, as its generation-th owner: at
@@ -409,7 +409,7 @@ func (a *away) drained() bool {
 		}
 	}
 	text, _ := json.Marshal(&e) // names and JSON
-	a.st.Send(msgEnd, text)
+	a.tell(msgEnd, text)
 	if len(done) > 0 {
 		go func() { // not on the shard
 			for _, f := range done {

@@ -185,10 +185,18 @@ func (h *held) onData(data []byte) {
 	h.mu.Unlock()
 }
 
+// tell sends a message to the owner; if that is not possible, the WebSocket is of
+// no use. Locks may be held.
+func (h *held) tell(kind byte, payload []byte) {
+	if err := h.st.Send(kind, payload); err != nil {
+		go h.end(err)
+	}
+}
+
 // relay sends the client's bytes to the owner. The caller holds mu.
 func (h *held) relay(data []byte) {
 	h.srv.m.RelayedFrames.Inc()
-	_ = h.st.Send(msgFrames, data) // an error means that Broken follows, or came
+	h.tell(msgFrames, data)
 }
 
 // onProbe reads what a candidate may send.
@@ -207,7 +215,7 @@ func (h *held) onProbe(data []byte) {
 		case m.Op == websocket.Text && string(m.Data) == "2probe" && !h.probed:
 			h.probed = true
 			h.write(probeAnswer)
-			_ = h.st.Send(msgProbed, nil)
+			h.tell(msgProbed, nil)
 		case m.Op == websocket.Text && len(m.Data) == 1 && m.Data[0] == byte(socketio.EngineUpgrade):
 			h.take(data)
 			return
@@ -232,7 +240,7 @@ func (h *held) take(rest []byte) {
 	h.reader = websocket.Reader{} // another one reads on
 	h.timer.Stop()
 	h.srv.m.RelayedWebSockets.Inc()
-	_ = h.st.Send(msgTake, nil)
+	h.tell(msgTake, nil)
 }
 
 // write sends bytes to the client.
@@ -262,7 +270,7 @@ func (h *held) onWritten(n int) {
 	}
 	h.writing.Unlock()
 	if !counts {
-		_ = h.st.Send(msgWritten, binary.AppendUvarint(nil, uint64(n)))
+		h.tell(msgWritten, binary.AppendUvarint(nil, uint64(n)))
 	}
 }
 
@@ -293,7 +301,7 @@ func (h *held) Receive(kind byte, payload []byte) {
 		h.mu.Lock()
 		if h.phase == heldRelaying {
 			h.phase = heldKeeping
-			_ = h.st.Send(msgFrozen, nil)
+			h.tell(msgFrozen, nil)
 		}
 		h.mu.Unlock()
 	case msgOutput:
@@ -345,7 +353,7 @@ func (h *held) offered(text []byte) {
 	case h.phase != heldKeeping || h.arrival != nil:
 	case a == nil:
 		h.srv.m.Moves[metrics.MoveDeclined].Inc()
-		_ = h.st.Send(msgDeclined, nil)
+		h.tell(msgDeclined, nil)
 	default:
 		h.arrival = a
 		go a.begin() // what it calls takes locks of the bus
@@ -361,7 +369,7 @@ func (h *held) declined(a *arrival) {
 	}
 	h.arrival = nil
 	h.srv.m.Moves[metrics.MoveDeclined].Inc()
-	_ = h.st.Send(msgDeclined, nil)
+	h.tell(msgDeclined, nil)
 }
 
 // become makes the WebSocket the transport of the conn that moved here; the

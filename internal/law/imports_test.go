@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"trunk":            {"metrics"},
 	"cmd":              {"websocket", "socketio", "metrics", "fanout", "engine", "state", "trunk", "cmd"},
 	"bench":            {"websocket", "socketio", "bench"},
-	"test":             {"engine", "state", "socketio", "websocket", "metrics"}, // a node of its own in mixed fleets
+	"test":             {"engine", "state", "trunk", "socketio", "websocket", "metrics"}, // a node of its own in mixed fleets
 	"test/conformance": {"engine", "websocket", "metrics", "test/conformance"},  // engine.New takes the metrics
 	"internal":         {"websocket", "socketio"},                               // the tiny test client speaks both
 }
