@@ -50,6 +50,20 @@ type ClaimedSession struct {
 	Owner string // the node's owner name that still has the socket open, "" if it was closed
 }
 
+// SessionMove is a session whose conn another node takes over without a break.
+type SessionMove struct {
+	SessionRef        // PID and the generation that the session has at the node that gives it away
+	SID        string // the socket's id
+	Namespace  string
+	From       string // that node's owner name
+}
+
+// MovedSession is what came of a move.
+type MovedSession struct {
+	Generation uint64 // that the session has now
+	At         Offset // where the namespace's journal was at the cut
+}
+
 // JournalEntry is one journalled message.
 type JournalEntry struct {
 	Offset  Offset

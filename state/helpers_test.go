@@ -100,6 +100,10 @@ func (r *recorder) Replaced(ns, sid string, generation uint64) {
 	r.called("replaced %s %s %d", ns, sid, generation)
 }
 
+func (r *recorder) Cut(ns, sid string, generation uint64, at socketio.Offset) {
+	r.called("cut %s %s %d %s", ns, sid, generation, at)
+}
+
 func (r *recorder) delivered() []delivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
