@@ -9,6 +9,7 @@ import (
 	"github.com/stellara/edge/fanout"
 	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
+	"github.com/stellara/edge/websocket"
 )
 
 const (
@@ -193,9 +194,10 @@ func (v *arriving) moved(m *socketio.MovedSession, err error) {
 	if err != nil {
 		if errors.Is(err, socketio.ErrNotOwner) && len(a.sockets) == 1 {
 			a.decline()
-		} else {
-			a.fail(err)
+			return
 		}
+		a.srv.recovery.Close(v.s.ref(), nil) // in case that it is here
+		a.fail(err)
 		return
 	}
 	v.s.mu.Lock()
@@ -206,7 +208,7 @@ func (v *arriving) moved(m *socketio.MovedSession, err error) {
 	over := a.over
 	a.mu.Unlock()
 	if over {
-		a.srv.recovery.Close(v.s.ref(), nil)
+		v.endSession(a.fated())
 		return
 	}
 	a.step()
@@ -273,6 +275,9 @@ func (a *arrival) step() {
 // complete makes the conn one of this node.
 func (a *arrival) complete() {
 	srv, c := a.srv, a.c
+	if c.state.Load() != connOpen {
+		a.dismiss()
+	}
 	if c.state.Load() != connOpen || !a.h.become(c) {
 		srv.m.Moves[metrics.MoveFailed].Inc()
 		a.abandon(false)
@@ -302,6 +307,24 @@ func (a *arrival) complete() {
 	}
 	a.h.feed(c)
 	settling.down()
+}
+
+// dismiss tells the client what it was disconnected from between the cut and now.
+func (a *arrival) dismiss() {
+	for _, v := range a.sockets {
+		if v.kicked() {
+			p := socketio.Packet{Type: socketio.Disconnect, Namespace: v.s.nsp.nameBytes}
+			a.h.write(newMessage(socketio.AppendPacket(nil, &p), nil).Frame)
+		}
+	}
+	a.h.write(websocket.AppendClose(nil, noCode, ""))
+}
+
+// kicked reports whether the server disconnected the socket before it was connected.
+func (v *arriving) kicked() bool {
+	v.s.mu.Lock()
+	defer v.s.mu.Unlock()
+	return v.s.session.kicked
 }
 
 // connected runs the connection handlers of a socket, in its turn, and what became
@@ -373,9 +396,7 @@ func (a *arrival) fail(err error) {
 // abandon undoes what was done of an arrival. With check it does nothing, and
 // reports false, if the arrival is over.
 func (a *arrival) abandon(check bool) bool {
-	a.h.mu.Lock()
-	f := a.fate
-	a.h.mu.Unlock()
+	f := a.fated()
 	a.mu.Lock()
 	if check && a.over {
 		a.mu.Unlock()
@@ -401,14 +422,13 @@ func (v *arriving) forget(f fate) {
 	a, s := v.a, v.s
 	a.srv.arrivals.remove(v)
 	a.mu.Lock()
-	claimed := v.claimed
+	moving := a.moving
 	a.mu.Unlock()
-	switch {
-	case !claimed:
-	case f == deleteSession:
-		a.srv.recovery.Delete(s.ref(), nil)
-	default:
-		a.srv.recovery.Close(s.ref(), nil)
+	if v.kicked() {
+		f = deleteSession
+	}
+	if moving {
+		v.endSession(f) // if it is not here yet, moved does it again
 	}
 	s.mu.Lock()
 	if s.state == socketPending {
@@ -419,6 +439,22 @@ func (v *arriving) forget(f fate) {
 	a.srv.sockets.remove(s)
 	s.releaseOwn()
 	a.release(v)
+}
+
+// endSession ends the session that the socket has here, if it does.
+func (v *arriving) endSession(f fate) {
+	if f == deleteSession {
+		v.a.srv.recovery.Delete(v.s.ref(), nil)
+		return
+	}
+	v.a.srv.recovery.Close(v.s.ref(), nil)
+}
+
+// fated is what shall become of the sessions if the move fails.
+func (a *arrival) fated() fate {
+	a.h.mu.Lock()
+	defer a.h.mu.Unlock()
+	return a.fate
 }
 
 // release gives up the subscriptions that only the arrival kept.

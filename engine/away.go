@@ -217,14 +217,17 @@ func (a *away) finish(err error) {
 		a.c.srv.m.Closes[reason].Inc()
 	}
 	a.c.leaveAll(disconnectReason(reason), fateOf(reason))
-	f := keepSession
 	for _, s := range leaving {
-		f = max(f, s.endDeparture())
+		s.endDeparture()
 	}
-	a.st.Send(msgOver, []byte{byte(f)})
 	a.st.Close()
 	a.c.transportClosed(err)
 }
+
+// over tells the other node that a socket ended while its move was under way, and
+// what shall become of its session if it is there. It may be called with any of the
+// conn's locks held.
+func (a *away) over(f fate) { _ = a.st.Send(msgOver, []byte{byte(f)}) } // an error means that the other node knows
 
 // stopTimer is called with mu held.
 func (a *away) stopTimer() {

@@ -72,10 +72,7 @@ type deferredOp struct {
 }
 
 // departure is a socket's side of a move that is under way.
-type departure struct {
-	deferred []deferred
-	deleted  bool // the socket ended meanwhile, and shall not be recovered
-}
+type departure struct{ deferred []deferred }
 
 // deferred is something that waits for the outcome of a move.
 type deferred struct {
@@ -96,9 +93,8 @@ func (s *Socket) postpone(d deferred) bool {
 	return true
 }
 
-// endDeparture ends the move of a socket that ended, and says what shall become
-// of its session.
-func (s *Socket) endDeparture() fate {
+// endDeparture ends the move of a socket that ended.
+func (s *Socket) endDeparture() {
 	s.mu.Lock()
 	var d *departure
 	if s.session != nil {
@@ -106,15 +102,11 @@ func (s *Socket) endDeparture() fate {
 	}
 	s.mu.Unlock()
 	if d == nil {
-		return keepSession
+		return
 	}
 	for _, w := range d.deferred {
 		settled(w.done, ErrDisconnected)
 	}
-	if d.deleted {
-		return deleteSession
-	}
-	return keepSession
 }
 
 // quiet reports whether nothing of the socket is under way that could not move:

@@ -318,12 +318,14 @@ func (h *held) Receive(kind byte, payload []byte) {
 			a.finish(e.Ops)
 		}
 	case msgOver:
-		if len(payload) == 1 {
-			h.mu.Lock()
-			if h.arrival != nil {
-				h.arrival.fate = fate(payload[0])
-			}
-			h.mu.Unlock()
+		h.mu.Lock()
+		a := h.arrival
+		if a != nil && len(payload) == 1 {
+			a.fate = fate(payload[0])
+		}
+		h.mu.Unlock()
+		if a != nil && a.abandon(true) { // the conn ends where it was
+			h.srv.m.Moves[metrics.MoveFailed].Inc()
 		}
 	}
 }

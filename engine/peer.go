@@ -66,7 +66,7 @@ const (
 	msgFreeze byte = 23 // keep the client's bytes
 	msgOffer  byte = 24 // an offer in JSON: take the conn over
 	msgEnd    byte = 25 // an ending in JSON: all that was for the client before the cut has been sent
-	msgOver   byte = 26 // the conn ended; 1 byte: what becomes of its sessions, a fate
+	msgOver   byte = 26 // a socket ended while it moved; 1 byte: what becomes of its session, a fate
 )
 
 // peerOf is the node that owns a session of that id, "" if that is not another

@@ -284,10 +284,11 @@ func (s *Socket) leave(reason string, f fate) {
 	if was == socketMoved || was == socketConnected && r != nil {
 		r.ending.begin(s.id)
 	}
-	if f == deleteSession && s.session != nil && s.session.departure != nil {
-		s.session.departure.deleted = true
-	}
+	leaving := was == socketConnected && s.session != nil && s.session.departure != nil
 	s.mu.Unlock()
+	if leaving {
+		s.conn.poll.away.over(f)
+	}
 	if was == socketDisconnected {
 		return
 	}

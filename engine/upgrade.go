@@ -199,6 +199,9 @@ func (d *candidate) takeOver() bool {
 	p.mu.Unlock()
 	if !ok {
 		d.drop()
+		if c.state.Load() != connOpen {
+			c.abort() // nobody polls any more for what it was to be told
+		}
 		return false
 	}
 	c.reader = d.reader

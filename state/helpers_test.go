@@ -101,7 +101,7 @@ func (r *recorder) Replaced(ns, sid string, generation uint64) {
 }
 
 func (r *recorder) Cut(ns, sid string, generation uint64, at socketio.Offset) {
-	r.called("cut %s %s %d %t", ns, sid, generation, at.IsZero())
+	r.called("cut %s %s %d %s", ns, sid, generation, at)
 }
 
 func (r *recorder) delivered() []delivery {

@@ -12,84 +12,108 @@ import (
 	"github.com/stellara/edge/socketio"
 )
 
-// Owner is this node's name to another one that is to Move sessions from it.
+// Owner is the name of this node as an owner of sessions, for SessionMove.From on
+// another node.
 func (s *Sessions) Owner() string { return s.incarnation }
 
-// Fence is done when every operation that was called before it has been answered,
-// or ErrUnavailable if Redis was away for 5 s. It costs Redis nothing.
+// Fence calls done when every operation called before it was answered. It costs
+// Redis nothing.
 func (s *Sessions) Fence(done func(error)) {
 	s.add(&sessionOp{kind: opFence, impatient: true, done: errorOf(done)})
 }
 
-// Move takes the session of a socket that is open on another node over for this
-// one, with its next generation. Deliverer.Cut is called on both nodes then, at one
-// place in the order of all deliveries. The error is socketio.ErrNotOwner, and
-// nothing has changed, if the session is not that node's any more, or messages for
-// it were lost; ErrUnavailable if Redis was away for 5 s, and ErrUnknown if the
-// answer was lost: then the session may have moved, without a Cut that this node
-// heard, and it is closed here if it has.
+// Move takes over the session of a socket whose conn comes to this node while it
+// is open, and tells both nodes where the one ends and the other begins; see
+// Deliverer.Cut. It is called where the conn comes to, when everything that the
+// other node called for the session was answered. The session is open here then,
+// under the generation that moved has.
+//
+// The error is ErrNotOwner if the session is not that node's, or not open, or its
+// node missed messages; ErrEpoch if it is of an epoch that is over: nothing is
+// changed. It is ErrUnknown if the session moved and the answer was lost, so that
+// nobody knows where the cut is: it is open here and must be closed or deleted
+// under the next generation. It is ErrUnavailable if Redis was away for 5 s: if it
+// moved, it is closed.
+//
+// A client that was still catching up with what it missed is so until CaughtUp is
+// called here.
 func (s *Sessions) Move(m socketio.SessionMove, done func(moved *socketio.MovedSession, err error)) {
 	s.add(&sessionOp{
-		kind: opMove, ref: m.SessionRef, move: m, nonce: rand.Text()[:16], impatient: true,
+		kind: opMove, ref: socketio.SessionRef{PID: m.PID, Generation: m.Generation + 1}, move: m,
+		nonce: rand.Text()[:16], impatient: true,
 		done: func(r sessionResult) {
-			switch {
-			case r.err == nil && r.gone:
-				done(nil, socketio.ErrNotOwner)
-			case r.err != nil:
-				done(nil, r.err)
-			default:
-				done(&socketio.MovedSession{Generation: m.Generation + 1, At: r.at}, nil)
+			if done == nil {
+				return
 			}
+			if r.err == nil {
+				r.err = r.refused
+			}
+			done(r.moved, r.err)
 		},
 	})
 }
 
-// moveCommand builds the call of a move.
+// moveCommand is command for a move.
 func (s *Sessions) moveCommand(c *clients, o *sessionOp) rueidis.Completed {
-	m := &o.move
-	keys := []string{s.sessionKey(m.PID), s.journal.hashKey(), s.journal.nodesKey(), s.journal.streamKey(m.Namespace)}
-	return s.scripts.call(c.cmd, sessionMove, keys, []string{
-		s.owner(o.stint), o.nonce, m.From, strconv.FormatUint(m.Generation, 10), m.Namespace, m.SID,
-		s.journal.control(m.From), s.journal.control(s.incarnation), milliseconds(s.lag), milliseconds(sessionTTL),
-	})
+	m, j := &o.move, s.journal
+	return s.scripts.call(c.cmd, sessionMove,
+		[]string{s.sessionKey(m.PID), j.hashKey(), j.nodesKey(), j.streamKey(m.Namespace)},
+		[]string{
+			s.owner(o.stint), o.nonce, m.Namespace, m.SID, m.From, strconv.FormatUint(m.Generation, 10),
+			milliseconds(s.lag), milliseconds(sessionTTL), j.control(m.From), j.control(s.incarnation),
+		})
 }
 
-// readMove reads the answer to a move that is not 'GONE'.
-func readMove(words []string) (res sessionResult) {
-	switch {
-	case words[0] == "AGAIN":
-		res.err = ErrUnknown
-	case words[0] == "OK" && len(words) == 3:
-		res.at, res.err = entryAt(words[1], words[2])
-	default:
-		res.err = fmt.Errorf("%w: session %q", errAnswer, words[0])
+// moveRefusals are the script's reasons against a move.
+var moveRefusals = map[string]error{"GONE": ErrNotOwner, "VOID": ErrNotOwner, "EPOCH": ErrEpoch, "AGAIN": ErrUnknown}
+
+func (o *sessionOp) readMove(words []string) sessionResult {
+	if why := moveRefusals[words[0]]; why != nil {
+		return sessionResult{refused: why}
 	}
-	return res
-}
-
-// unsure closes a session that may have moved here, under a stint; 0 if it is open.
-func (s *Sessions) unsure(o *sessionOp, stint uint64) {
-	s.add(&sessionOp{
-		kind: opClose, stint: stint, ns: o.move.Namespace, ref: socketio.SessionRef{PID: o.ref.PID, Generation: o.ref.Generation + 1},
-	})
-}
-
-// receiveCut takes "<generation> <sid> <epoch> <id> <namespace>". The caller holds ears.
-func (b *Bus) receiveCut(text string) {
-	words := strings.SplitN(text, " ", 5)
-	if len(words) < 5 {
-		b.metrics.Drops[metrics.DropMalformed].Inc()
-		return
+	if len(words) != 3 {
+		return sessionResult{err: answered("MOVE", len(words), 3, nil)}
 	}
 	generation, err := strconv.ParseUint(words[0], 10, 64)
-	at, ok := socketio.ParseEntryID(words[3])
-	if err != nil || !ok || words[1] == "" || words[2] == "" || words[4] == "" {
+	if err != nil || generation != o.ref.Generation {
+		return sessionResult{err: fmt.Errorf("%w: MOVE says generation %q", errAnswer, words[0])}
+	}
+	at, err := entryAt(words[1], words[2])
+	if err != nil {
+		return sessionResult{err: err}
+	}
+	return sessionResult{moved: &socketio.MovedSession{Generation: generation, At: at}}
+}
+
+// receiveCut takes the message that a socket moved: "<generation> <sid> <epoch> <id>
+// <namespace>". The caller holds ears.
+func (b *Bus) receiveCut(text string) {
+	f := strings.SplitN(text, " ", 5)
+	if len(f) != 5 || f[1] == "" || f[2] == "" || f[4] == "" {
 		b.metrics.Drops[metrics.DropMalformed].Inc()
 		return
 	}
-	at.Epoch = words[2]
-	if t := b.feed.byName[words[4]]; t == nil || t.open || t.last.Epoch != at.Epoch {
-		at = socketio.Offset{} // what came before is not all delivered
+	generation, err := strconv.ParseUint(f[0], 10, 64)
+	at, ok := socketio.ParseEntryID(f[3])
+	if err != nil || !ok {
+		b.metrics.Drops[metrics.DropMalformed].Inc()
+		return
 	}
-	b.deliverer.Cut(words[4], words[1], generation, at)
+	at.Epoch = f[2]
+	b.deliverer.Cut(f[4], f[1], generation, b.cutAt(f[4], at))
+}
+
+// cutAt is the position of a cut if it is where this node is in the journal, and
+// zero if it is not: while a repair is behind it, or was ahead of it, delivering
+// what arrives only now.
+func (b *Bus) cutAt(ns string, at socketio.Offset) socketio.Offset {
+	t := b.feed.byName[ns]
+	if t == nil {
+		return socketio.Offset{}
+	}
+	b.hearsTail(t.stream, at)
+	if t.open || t.last != at {
+		return socketio.Offset{}
+	}
+	return at
 }

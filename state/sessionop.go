@@ -26,8 +26,8 @@ const (
 	opDelete
 	opClaim
 	opMove
-	opFence // does nothing, in its turn
-	opFlush // the same, and takes the node's sign away
+	opFlush // does nothing, in its turn
+	opFence // the same, and no more than to say so
 )
 
 // op is the name of the script that carries it out.
@@ -72,9 +72,11 @@ type sessionOp struct {
 // sessionResult is the outcome of an operation.
 type sessionResult struct {
 	err      error
+	refused  error // opMove: what it came to, if it is not moved
 	gone     bool
-	at       socketio.Offset // opCreate: start; opJoin: since; opMove: the cut
+	at       socketio.Offset // opCreate: start; opJoin: since
 	claimed  *socketio.ClaimedSession
+	moved    *socketio.MovedSession
 	recovery metrics.Recovery
 	proved   uint64 // opClaim: everything older was received, ms
 }
@@ -93,8 +95,13 @@ func (s *Sessions) assign(o *sessionOp, stint uint64) bool {
 		o.stint = stint
 		s.open[o.ref.PID] = openSession{generation: 1, stint: stint, ns: o.session.Namespace}
 		return true
-	case opClaim, opMove:
+	case opClaim:
 		o.stint = stint
+		return true
+	case opMove:
+		if !o.sent { // once it may have been carried out, what was missed since may be missing
+			o.stint = stint
+		}
 		return true
 	}
 	if o.stint == 0 {
@@ -140,8 +147,7 @@ func (s *Sessions) command(c *clients, o *sessionOp, epoch string) rueidis.Compl
 			owner, o.nonce, o.claim.Namespace, o.claim.User, o.claim.Offset.Epoch, id,
 			milliseconds(s.window), milliseconds(s.lag), ttl,
 		})
-	}
-	if o.kind == opMove {
+	case opMove:
 		return s.moveCommand(c, o)
 	}
 	args := []string{owner, generation, ttl, changes[o.kind], o.text}
@@ -177,12 +183,12 @@ func (o *sessionOp) read(r rueidis.RedisResult, epoch string) (res sessionResult
 	switch {
 	case o.kind == opClaim:
 		return o.readClaim(words)
+	case o.kind == opMove:
+		return o.readMove(words)
 	case words[0] == "GONE":
 		return sessionResult{gone: true}
 	case words[0] == "EPOCH":
 		return sessionResult{err: errSessionEpoch}
-	case o.kind == opMove:
-		return readMove(words)
 	case o.kind == opCreate:
 		res.at, err = entryAt(epoch, words[0])
 	case o.kind == opJoin && len(words) == 2:

@@ -32,6 +32,8 @@ var (
 	ErrClosed      = errors.New("state: closed")
 	ErrReleased    = errors.New("state: released before it was stored")
 	ErrNoSocket    = errors.New("state: socket is not connected here")
+	ErrNotOwner    = socketio.ErrNotOwner
+	ErrEpoch       = errors.New("state: the session is of an epoch of the journal that is over")
 
 	ErrTooManyRequests = errors.New("state: too many requests wait for answers")
 	ErrAnswersTooLarge = errors.New("state: the answers to requests exceed 64 MiB")
@@ -110,9 +112,10 @@ type Deliverer interface {
 	Replaced(ns, sid string, generation uint64)
 	// Cut says that the socket moved from one node to another, as the generation-th
 	// that has it: what was delivered before is for the one, what comes after for the
-	// other. Both are told, at the same place in the order. at is where the journal was;
-	// it is zero if this node has not delivered everything before it: then the move
-	// must not be relied on.
+	// other. Both are told, at the same place in the order. at is where the journal
+	// was; it is zero if this node has not delivered everything before it, or something
+	// behind it already: then it must not be relied on. A node whose Pub/Sub connection
+	// was lost then is not told at all.
 	Cut(ns, sid string, generation uint64, at socketio.Offset)
 }
 
