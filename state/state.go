@@ -27,7 +27,7 @@ import (
 // Errors that callers tell apart.
 var (
 	ErrUnknown     = errors.New("state: it is not known whether redis took the message")
-	ErrQueueFull   = errors.New("state: publish queue is full")
+	ErrQueueFull   = errors.New("state: queue is full")
 	ErrUnavailable = errors.New("state: redis is not reachable")
 	ErrClosed      = errors.New("state: closed")
 	ErrReleased    = errors.New("state: released before it was stored")
@@ -127,11 +127,15 @@ type State struct {
 	journal  *journal
 	presence *Presence
 	sessions *Sessions
+	peers    *Peers
 
 	mu      sync.Mutex // guards running, closed
 	running bool
 	closed  bool
 }
+
+// nodeLen is the length of a node's name.
+const nodeLen = 8
 
 // nodeForm and uidForm are the alphabets of socket ids and adapter uids (base64url).
 var (
@@ -226,6 +230,7 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 		journal:  j,
 		presence: newPresence(cfg, l, incarnation, b.updates, m),
 		sessions: sessions,
+		peers:    newPeers(cfg, l),
 	}
 }
 
@@ -237,6 +242,9 @@ func (s *State) Presence() *Presence { return s.presence }
 
 // Sessions is the node's side of connection state recovery.
 func (s *State) Sessions() *Sessions { return s.sessions }
+
+// Peers is where this node and the others find each other.
+func (s *State) Peers() *Peers { return s.peers }
 
 // Run connects to Redis, and connects again whenever the connection is lost,
 // until ctx ends; it then fails what is still queued and returns ctx's error.
@@ -268,6 +276,8 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	wg.Go(func() { s.presence.janitorLoop(ctx) })
 	wg.Go(func() { s.presence.scrubLoop(ctx) })
 	wg.Go(func() { s.presence.refreshLoop(ctx) })
+	wg.Go(func() { s.peers.announceLoop(ctx) })
+	wg.Go(func() { s.peers.lookupLoop(ctx) })
 	if s.journal.on {
 		wg.Go(func() { s.sessions.run(ctx) })
 		wg.Go(func() { s.sessions.tails.run(ctx) })
@@ -293,6 +303,7 @@ func (s *State) Close(ctx context.Context) error {
 	s.bus.requester.end()
 	s.presence.close()
 	s.sessions.close()
+	s.peers.end()
 	err := s.link.close(ctx)
 	if s.embedded != nil {
 		s.embedded.stop()
