@@ -115,7 +115,7 @@ func (d *decoder) makeRoom(n int) {
 		size = min(2*size, max(n, readBytes))
 	case n <= readBytes && have < readBytes && size > readBytes && d.small == keepReads:
 		size = readBytes
-	case have > 0 && d.end < size && d.start+n <= size:
+	case d.start == 0 || have > 0 && d.start+n <= size:
 		return
 	}
 	to := d.buf

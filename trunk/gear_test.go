@@ -177,7 +177,7 @@ type recorder struct {
 }
 
 func newRecorder() *recorder {
-	return &recorder{messages: make(chan message, 10_000), broken: make(chan error, 2)}
+	return &recorder{messages: make(chan message, 1000), broken: make(chan error, 100)}
 }
 
 func (r *recorder) Receive(kind byte, payload []byte) {
