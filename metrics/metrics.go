@@ -57,6 +57,8 @@ type Metrics struct {
 	Recoveries                 [recoveryCount]prometheus.Counter // clients that wanted their socket back
 	Recovered                  prometheus.Counter                // messages replayed to them
 
+	relaying
+
 	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
 	JournalReadCallers prometheus.Counter // clients they were for
 
@@ -146,6 +148,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		RedisClockSkew:       r.gauge("edge_redis_clock_skew_seconds", "How far Redis's clock is ahead of this node's, as of the last heartbeat."),
 	}
 	m.catalogueJournal(r)
+	m.catalogueRelay(r)
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
 

@@ -54,6 +54,7 @@ func TestCatalogue(t *testing.T) {
 		"edge_presence_drift_total": int(driftCount), "edge_presence_batch_size": 7,
 		"edge_journal_operation_seconds": int(journalOpCount), "edge_gap_repairs_total": int(gapCount),
 		"edge_gap_repair_failures_total": int(gapFailureCount),
+		"edge_relayed_requests_total": int(relayCount), "edge_moves_total": int(moveCount),
 	} {
 		if series[name] != want {
 			t.Errorf("%s has %d series from the start, want %d", name, series[name], want)

@@ -22,13 +22,14 @@ const (
 	CloseOverloaded                   // the node cannot deliver what it accepted; the conn was given up
 	CloseGap                          // messages were missed and could not be repaired
 	CloseReplaced                     // the client came back elsewhere while this conn was still open
+	CloseMoved                        // the conn went to the node that holds its WebSocket
 	closeCount
 )
 
 var closeNames = [closeCount]string{
 	"transport_close", "transport_error", "protocol_error", "message_too_big", "parse_error", "forced_close",
 	"ping_timeout", "connect_timeout", "server", "shutdown", "slow_reader", "inbound_overflow", "panic",
-	"overloaded", "gap", "replaced",
+	"overloaded", "gap", "replaced", "moved",
 }
 
 // String is the label value.
@@ -76,12 +77,13 @@ const (
 	RefusalNamespace                       // Invalid namespace
 	RefusalMiddleware                      // a middleware refused the socket (bad token, …)
 	RefusalEvent                           // an application event answered {ok:false}
+	RefusalPeer                            // the node that owns the session cannot be reached; Engine.IO code 1
 	refusalCount
 )
 
 var refusalNames = [refusalCount]string{
 	"transport_unknown", "session_unknown", "handshake_method", "bad_request", "forbidden", "protocol_version",
-	"max_conns", "shutdown", "invalid_namespace", "middleware", "event",
+	"max_conns", "shutdown", "invalid_namespace", "middleware", "event", "peer_unreachable",
 }
 
 // String is the label value.
