@@ -37,9 +37,13 @@ export class Crowd {
 
   #worker() {
     const worker = fork(script, { serialization: "advanced" });
+    worker.on("exit", (code, signal) => {
+      for (const { reject } of this.#asked.values()) reject(new Error(`a process of the crowd ended: ${signal ?? code}`));
+      this.#asked.clear();
+    });
     worker.on("message", ({ id, result, error }) => {
-      const { resolve, reject } = this.#asked.get(id);
-      this.#asked.delete(id);
+      const { resolve, reject } = this.#asked.get(id) ?? {};
+      if (!this.#asked.delete(id)) return; // another process has ended meanwhile
       if (error) reject(new Error(error));
       else resolve(result);
     });
@@ -52,14 +56,14 @@ export class Crowd {
     const answers = this.#workers.map((worker, i) => new Promise((resolve, reject) => {
       const id = ++this.#questions;
       this.#asked.set(id, { resolve, reject });
-      worker.send({ id, task, args: share(i) });
+      worker.send({ id, task, args: share(i) }, (err) => err && reject(err));
     }));
     try {
       return await within(`the crowd to ${task}`, Promise.all(answers), PATIENCE);
     } catch (err) {
       if (task === "states") throw err;
-      const odd = (await this.states()).filter((s) => !s.connected || s.errors.length || s.disconnects.length);
-      throw new Error(`${err.message}\n${odd.length} members with faults, such as ${JSON.stringify(odd.slice(0, 5))}`, { cause: err });
+      const odd = faulty(await this.states());
+      throw new Error(`${err.message}\n${odd}`, { cause: err });
     }
   }
 
@@ -94,9 +98,8 @@ export class Crowd {
 
   // calm checks that no member saw an error or a disconnect, and that all use the transport.
   async calm(transport) {
-    const states = await this.states();
-    const odd = states.filter((s) => !s.connected || s.errors.length || s.disconnects.length || s.recovered.length !== 1 || s.transport !== transport);
-    assert.equal(odd.length, 0, `${odd.length} of ${states.length} members, such as ${JSON.stringify(odd.slice(0, 5))}`);
+    const odd = faulty(await this.states(), (s) => s.recovered.length !== 1 || s.transport !== transport);
+    assert.equal(odd, "");
   }
 
   // exact checks, after a fence, that every member has received every message from its own first one on, or from before
@@ -119,6 +122,14 @@ export class Crowd {
     }
     return deliveries;
   }
+}
+
+// faulty describes the members that are not connected, or saw an error or a disconnect, or are wrong; "" without any.
+function faulty(states, wrong = () => false) {
+  const odd = states.filter((s) => !s.connected || s.errors.length || s.disconnects.length || wrong(s));
+  if (odd.length === 0) return "";
+  const some = odd.slice(0, 5).map((s) => JSON.stringify({ ...s, errors: s.errors.slice(0, 3), disconnects: s.disconnects.slice(0, 3) }));
+  return `${odd.length} of ${states.length} members with faults, such as\n  ${some.join("\n  ")}`;
 }
 
 // difference says in a line what is wrong with a list.
