@@ -9,7 +9,7 @@ const CLIENTS = 500;
 // checks that every message came once and in order, that nobody noticed anything, and that in the end nothing is relayed.
 export async function exchange(t, nodes, url, balancing) {
   const crowd = await Crowd.gather(t, { nodes, size: CLIENTS });
-  await crowd.connect({ url, times: 3 });
+  await crowd.connect({ url, times: 4 });
   await crowd.use("websocket");
   const wait = await settled(nodes);
   await crowd.fence();
