@@ -24,10 +24,15 @@ const CLIENTS = 200;
 
 // spent is what Redis did for the nodes from now on until done() is called.
 async function spent() {
+  const number = (text, name) => Number(new RegExp(`^${name}(\\d+)`, "m").exec(text)?.[1] ?? 0);
   const read = async () => {
-    const info = await redis.info("stats");
-    const [commands, input, output] = ["total_commands_processed", "total_net_input_bytes", "total_net_output_bytes"].map((name) => Number(new RegExp(`^${name}:(\\d+)`, "m").exec(info)[1]));
-    return { commands, bytes: input + output, ms: performance.now() };
+    const [stats, calls] = [await redis.info("stats"), await redis.info("commandstats")];
+    return {
+      commands: number(stats, "total_commands_processed:"), // those inside scripts as well
+      scripts: number(calls, "cmdstat_evalsha:calls="),
+      bytes: number(stats, "total_net_input_bytes:") + number(stats, "total_net_output_bytes:"),
+      ms: performance.now(),
+    };
   };
   const begin = await read();
   return async () => {
@@ -52,17 +57,18 @@ async function connecting(t, url) {
   await crowd.connect({ url });
   await crowd.use("websocket");
   await settled(nodes);
-  const { commands, bytes, ms } = await done();
-  return { crowd, commands: commands - idle.commands * (ms / idle.ms), bytes: bytes - idle.bytes * (ms / idle.ms) };
+  const cost = await done();
+  for (const what of ["commands", "scripts", "bytes"]) cost[what] -= idle[what] * (cost.ms / idle.ms);
+  return { crowd, cost };
 }
 
-const costs = {};
+let sticky; // what the first case cost
 
 test("behind nginx's ip_hash clients connect, upgrade and talk, and nothing is relayed", { skip }, async (t) => {
   const nginx = await Nginx.start(nodes.map(({ address }) => address), { sticky: true });
   t.after(() => nginx.stop());
-  const { crowd, ...cost } = await connecting(t, nginx.url);
-  costs.sticky = cost;
+  const { crowd, cost } = await connecting(t, nginx.url);
+  sticky = cost;
   await crowd.ask("say", { times: 3 });
   await crowd.fence();
   await crowd.exact();
@@ -75,13 +81,13 @@ test("behind nginx's ip_hash clients connect, upgrade and talk, and nothing is r
 test("behind round robin the same clients move, at a price for Redis that is known", { skip }, async (t) => {
   const nginx = await Nginx.start(nodes.map(({ address }) => address));
   t.after(() => nginx.stop());
-  const { crowd, commands, bytes } = await connecting(t, nginx.url);
+  const { crowd, cost } = await connecting(t, nginx.url);
   await crowd.calm("websocket");
   const moved = await sum(nodes, 'edge_moves_total{result="moved"}');
   assert.ok(moved > CLIENTS / 3, `${moved} of ${CLIENTS} conns moved`);
-  const per = (value, sticky) => ((value - sticky) / moved).toFixed(1);
+  const per = (what) => ((cost[what] - sticky[what]) / moved).toFixed(1);
   console.log(
-    `Redis, ${CLIENTS} clients that connect, join and upgrade: ${(commands / CLIENTS).toFixed(1)} commands per client, ${(costs.sticky.commands / CLIENTS).toFixed(1)} with ip_hash; ` +
-      `${moved} moved, for ${per(commands, costs.sticky.commands)} commands and ${per(bytes, costs.sticky.bytes)} bytes more each`,
+    `Redis, ${CLIENTS} clients that connect, join and upgrade: ${moved} moved, for ${per("scripts")} calls of scripts, ${per("commands")} commands ` +
+      `(those in scripts counted) and ${per("bytes")} bytes each; a client with ip_hash costs ${(sticky.scripts / CLIENTS).toFixed(1)}, ${(sticky.commands / CLIENTS).toFixed(1)} and ${(sticky.bytes / CLIENTS).toFixed(0)}`,
   );
 });

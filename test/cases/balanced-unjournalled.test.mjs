@@ -27,5 +27,5 @@ test("with RECOVERY=off clients upgrade behind round robin, and what they send a
   const held = await sum(nodes, "edge_relayed_websockets");
   assert.ok(held > 0, "no WebSocket is held for another node");
   const frames = (await sum(nodes, "edge_relayed_frames_total")) - before;
-  assert.ok(frames > held * 3 * 25, `${frames} frames were relayed for ${held} WebSockets`);
+  assert.ok(frames >= 6 * held, `${frames} frames were relayed for ${held} WebSockets`); // 3 messages there, each before the next its answer back
 });
