@@ -103,8 +103,9 @@ export class Crowd {
   }
 
   // exact checks, after a fence, that every member has received every message from its own first one on, or from before
-  // it, once and in the order in which its witness has it. It returns how many messages that were.
-  async exact() {
+  // it, once and in the order in which its witness has it. It returns how many messages that were. With `unsure` messages
+  // of members may be missing everywhere: they were lost with a connection on their way to a node.
+  async exact({ unsure = false } = {}) {
     let deliveries = 0;
     const logs = (await this.ask("logs")).flat();
     assert.equal(logs.length, this.list.length);
@@ -113,7 +114,7 @@ export class Crowd {
       assert.equal(new Set(all).size, all.length, `a message came twice to the witness of ${room}`);
       for (const { user, log } of logs.filter((l) => l.room === room)) {
         const own = all.filter((line) => line.startsWith(`${user} `));
-        assert.deepEqual(own, own.map((_, n) => `${user} ${n}`), `the witness of ${room} has of ${user}`);
+        if (!unsure) assert.deepEqual(own, own.map((_, n) => `${user} ${n}`), `the witness of ${room} has of ${user}`);
         const due = own.length ? all.length - all.indexOf(own[0]) : 1;
         assert.ok(log.length >= due, `${user} has ${log.length} messages, ${due} are due: ${difference(all.slice(-due), log)}`);
         assert.deepEqual(log, all.slice(-log.length), `${user}: ${difference(all.slice(-log.length), log)}`);
