@@ -64,7 +64,7 @@ unit:
 	$(GO) test $(UNIT)
 
 .PHONY: e2e
-e2e: tools ## end-to-end tests only: official clients, Node.js peers, a real redis-server
+e2e: tools ## end-to-end tests only: official clients, Node.js peers, a real redis-server, nginx and HAProxy
 	@echo "== end-to-end tests"
 	EDGE_E2E=required $(GO) test -count=1 -timeout 10m ./test
 
@@ -144,6 +144,9 @@ programs:
 	command -v redis-server >/dev/null || packages="$$packages redis-server"; \
 	command -v node >/dev/null || packages="$$packages nodejs"; \
 	command -v npm >/dev/null || packages="$$packages npm"; \
+	PATH="$$PATH:/usr/local/sbin:/usr/sbin"; \
+	command -v nginx >/dev/null || packages="$$packages nginx"; \
+	command -v haproxy >/dev/null || packages="$$packages haproxy"; \
 	[ -n "$$packages" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "== installing$$packages"; \

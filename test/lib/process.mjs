@@ -6,10 +6,10 @@ import { tmpdir } from "node:os";
 
 import { eventually } from "./wait.mjs";
 
-const running = new Set();
+const running = new Map(); // process → the signal that ends it
 
 process.on("exit", () => {
-  for (const child of running) child.kill("SIGKILL");
+  for (const [child, signal] of running) child.kill(signal);
 });
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
 
@@ -36,13 +36,15 @@ export class Child {
   lines = []; // stdout and stderr, interleaved as they arrived
   exit = null; // {code, signal} once the process has ended and its output is complete
 
-  constructor(name, command, args, env) {
+  // last is the signal that ends it for good: SIGTERM for a program that must end processes of its own.
+  constructor(name, command, args, env, { last = "SIGKILL" } = {}) {
     this.name = name;
+    this.last = last;
     this.process = spawn(command, args, {
       env: { PATH: process.env.PATH, HOME: process.env.HOME ?? "/", ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
-    running.add(this.process);
+    running.set(this.process, last);
     for (const stream of [this.process.stdout, this.process.stderr]) this.#keep(stream);
     this.exited = new Promise((resolve) => {
       const done = (code, signal) => {
@@ -85,7 +87,7 @@ export class Child {
 
   // stop ends the process at once.
   async stop() {
-    if (!this.exit) this.process.kill("SIGKILL");
+    if (!this.exit) this.process.kill(this.last);
     await this.exited;
   }
 }

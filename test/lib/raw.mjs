@@ -13,18 +13,32 @@ const WebSocket = createRequire(require.resolve("engine.io-client"))("ws");
 export class Raw {
   frames = new Inbox(); // strings and Buffers
   closed = null; // close code, once closed
+  refusal = null; // {status, text}, once the handshake was refused
 
   constructor(t, url, { query = "EIO=4&transport=websocket", path = "/socket.io/" } = {}) {
     this.ws = new WebSocket(`${url.replace(/^http/, "ws")}${path}?${query}`);
     t.after(() => this.ws.terminate());
     this.ws.on("message", (data, binary) => this.frames.push(binary ? data : data.toString()));
     this.ws.on("error", () => {}); // "close" follows and is what tests look at
+    this.ws.on("unexpected-response", async (_, response) => {
+      let text = "";
+      for await (const part of response.setEncoding("utf8")) text += part;
+      this.refusal = { status: response.statusCode, text };
+      this.ws.terminate();
+    });
+    this.opening = new Promise((resolve) => this.ws.once("open", resolve));
     this.closing = new Promise((resolve) => {
       this.ws.once("close", (code) => {
         this.closed = code;
         resolve(code);
       });
     });
+  }
+
+  // answered waits for the answer to the handshake and tells whether it was 101.
+  async answered() {
+    await within("an answer to the WebSocket handshake", Promise.race([this.opening, this.closing]));
+    return !this.refusal && this.closed === null;
   }
 
   // handshake waits for the open packet and returns its content.
