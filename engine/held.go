@@ -214,7 +214,7 @@ func (h *held) onProbe(data []byte) {
 		switch {
 		case m.Op == websocket.Text && string(m.Data) == "2probe" && !h.probed:
 			h.probed = true
-			h.write(probeAnswer)
+			h.write(h.srv.probed)
 			h.tell(msgProbed, nil)
 		case m.Op == websocket.Text && len(m.Data) == 1 && m.Data[0] == byte(socketio.EngineUpgrade):
 			h.take(data)

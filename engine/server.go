@@ -69,6 +69,7 @@ type Server struct {
 	ticks     tickTable
 	ping      *fanout.Message
 	noop      *fanout.Message
+	probed    []byte // the frame that answers a probe
 	loop      *loop
 	plain     PlainHandler  // not nil: plain WebSocket, no Engine.IO
 	engine    EngineHandler // not nil: Engine.IO, no Socket.IO
@@ -117,6 +118,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		maxPacket: cfg.OutboxBytes / 4,
 		ping:      engineMessage(string(socketio.EnginePing)),
 		noop:      engineMessage(string(socketio.EngineNoop)),
+		probed:    websocket.AppendFrame(nil, websocket.Text, []byte("3probe")),
 		empty:     make(chan struct{}, 1),
 
 		namespaces: make(map[string]*Namespace),

@@ -133,12 +133,9 @@ func (d *candidate) onData(data []byte) {
 // polls.
 func (d *candidate) probed() {
 	d.probe = true
-	d.write(probeAnswer)
+	d.write(d.c.srv.probed)
 	d.endPolls()
 }
-
-// probeAnswer is the server's side of the probe.
-var probeAnswer = websocket.AppendFrame(nil, websocket.Text, []byte("3probe"))
 
 // endPolls answers the client's polls, so that it can end them.
 func (d *candidate) endPolls() {
