@@ -45,9 +45,10 @@ var ErrNoPeer = errors.New("engine: no such node")
 // Numbers are never used for anything else: nodes of different versions meet.
 const (
 	// The first message of a stream, to the owner: what it is about.
-	msgPoll    byte = 1 // sid: a GET. Answered with msgAnswer
-	msgPost    byte = 2 // sid, then the body. Answered with msgAnswer
-	msgUpgrade byte = 3 // sid: a WebSocket wants to take over. Answered with msgAnswer; 200 means that it may probe
+	msgPoll    byte = 1  // sid: a GET. Answered with msgAnswer
+	msgPost    byte = 2  // sid, then the body. Answered with msgAnswer
+	msgSpoilt  byte = 12 // sid: a POST that cannot be read. Answered with msgAnswer
+	msgUpgrade byte = 3  // sid: a WebSocket wants to take over. Answered with msgAnswer; 200 means that it may probe
 
 	// Of a WebSocket, to the owner of its conn.
 	msgProbed   byte = 4  // the probe was answered
@@ -89,8 +90,8 @@ func (s *Server) Accept(st Stream, kind byte, payload []byte) Receiver {
 	switch kind {
 	case msgPoll:
 		return s.servePoll(st, c)
-	case msgPost:
-		st.Send(msgAnswer, appendAnswer(nil, servePost(c, body)))
+	case msgPost, msgSpoilt:
+		st.Send(msgAnswer, appendAnswer(nil, servePost(c, kind, body)))
 		st.Close()
 		return ignored{}
 	case msgUpgrade:

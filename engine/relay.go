@@ -23,12 +23,18 @@ func (s *Server) relayPoll(w http.ResponseWriter, r *http.Request, of *whose) {
 
 // relayPost has a POST handled by the owner of its session.
 func (s *Server) relayPost(w http.ResponseWriter, r *http.Request, of *whose) {
+	kind, ctx := msgPost, r.Context()
 	a, body := s.readBody(w, r)
-	if a.status == http.StatusOK {
-		s.m.RelayedRequests[metrics.RelayPost].Inc()
-		a = s.ask(r.Context(), of, msgPost, body, peerTime)
+	switch a.status {
+	case http.StatusOK:
+	case http.StatusRequestEntityTooLarge: // the session survives
+		s.respondPost(w, r, a)
+		return
+	default:
+		kind, body, ctx = msgSpoilt, nil, context.WithoutCancel(ctx) // the client may be gone
 	}
-	s.respondPost(w, r, a)
+	s.m.RelayedRequests[metrics.RelayPost].Inc()
+	s.respondPost(w, r, s.ask(ctx, of, kind, body, peerTime))
 }
 
 // ask puts a request to the owner of its session and waits for the answer, with a
@@ -142,9 +148,13 @@ func (g *relayedGet) Receive(byte, []byte) {}
 func (g *relayedGet) Broken(error) { g.p.leave(g.get) }
 
 // servePost is the owner's side of relayPost. body is valid during the call only.
-func servePost(c *conn, body []byte) answer {
+func servePost(c *conn, kind byte, body []byte) answer {
 	if c == nil {
 		return failure(socketio.ErrSessionIDUnknown)
+	}
+	if kind == msgSpoilt {
+		c.close(metrics.CloseTransportError, noCode)
+		return answer{status: http.StatusBadRequest}
 	}
 	if len(body) > c.srv.cfg.MaxPayload {
 		return answer{status: http.StatusRequestEntityTooLarge} // the nodes do not agree about MaxPayload

@@ -117,6 +117,7 @@ func TestRelayedErrors(t *testing.T) {
 	}{
 		"a packet of an unknown type": {body: "9"},
 		"bytes that are no UTF-8":     {body: "4\xff"},
+		"a type of revision 3":        {body: "40", header: http.Header{"Content-Type": {"application/octet-stream"}}},
 	} {
 		s := p.session()
 		if status, _ := s.do("POST", c.body, c.header); status != 400 {
