@@ -408,10 +408,10 @@ func (a *arrival) abandon(check bool) bool {
 	}
 	attached := a.attached
 	a.mu.Unlock()
-	for _, v := range a.sockets {
-		v.forget(f)
-	}
-	if attached {
+	if attached { // before it, nothing was done
+		for _, v := range a.sockets {
+			v.forget(f)
+		}
 		a.srv.hub.Detach(&a.c.fan)
 	}
 	return true

@@ -275,11 +275,10 @@ func (h *held) onWritten(n int) {
 }
 
 func (h *held) onClosed(err error) {
-	if c := h.moved.Load(); c != nil {
-		c.transportClosed(err)
-		return
-	}
 	h.end(err)
+	if c := h.moved.Load(); c != nil { // perhaps since a moment ago
+		c.transportClosed(err)
+	}
 }
 
 // Receive takes a message of the owner.
