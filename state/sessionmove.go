@@ -4,11 +4,9 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/redis/rueidis"
 
-	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
 )
 
@@ -83,37 +81,4 @@ func (o *sessionOp) readMove(words []string) sessionResult {
 		return sessionResult{err: err}
 	}
 	return sessionResult{moved: &socketio.MovedSession{Generation: generation, At: at}}
-}
-
-// receiveCut takes the message that a socket moved: "<generation> <sid> <epoch> <id>
-// <namespace>". The caller holds ears.
-func (b *Bus) receiveCut(text string) {
-	f := strings.SplitN(text, " ", 5)
-	if len(f) != 5 || f[1] == "" || f[2] == "" || f[4] == "" {
-		b.metrics.Drops[metrics.DropMalformed].Inc()
-		return
-	}
-	generation, err := strconv.ParseUint(f[0], 10, 64)
-	at, ok := socketio.ParseEntryID(f[3])
-	if err != nil || !ok {
-		b.metrics.Drops[metrics.DropMalformed].Inc()
-		return
-	}
-	at.Epoch = f[2]
-	b.deliverer.Cut(f[4], f[1], generation, b.cutAt(f[4], at))
-}
-
-// cutAt is the position of a cut if it is where this node is in the journal, and
-// zero if it is not: while a repair is behind it, or was ahead of it, delivering
-// what arrives only now.
-func (b *Bus) cutAt(ns string, at socketio.Offset) socketio.Offset {
-	t := b.feed.byName[ns]
-	if t == nil {
-		return socketio.Offset{}
-	}
-	b.hearsTail(t.stream, at)
-	if t.open || t.last != at {
-		return socketio.Offset{}
-	}
-	return at
 }

@@ -228,35 +228,3 @@ func operations(t testing.TB, n *node, op metrics.JournalOp) uint64 {
 	}
 	return m.GetHistogram().GetSampleCount()
 }
-
-// What a node is told of a cut is read strictly, and the position given only if it
-// is the node's own.
-func TestCutMessages(t *testing.T) {
-	backends(t, func(t *testing.T, b *backend) {
-		n := b.sessionNode(t, "nodeAAAA", nil)
-		tail := b.append(t, "x")
-		channel := n.bus.control
-		for _, text := range []string{
-			"cut", "cut ", "cut 2", "cut 2 sid", "cut 2 sid epoch001", "cut 2 sid epoch001 1-1", "cut 2 sid epoch001 1-1 ",
-			"cut x sid epoch001 1-1 /", "cut -1 sid epoch001 1-1 /", "cut 2  epoch001 1-1 /", "cut 2 sid  1-1 /",
-			"cut 2 sid epoch001 1 /", "cut 2 sid epoch001 1-x /", "cut 18446744073709551616 sid epoch001 1-1 /", "cuts 2 sid epoch001 1-1 /",
-		} {
-			b.do(t, "PUBLISH", channel, text)
-		}
-		b.do(t, "PUBLISH", channel, "cut 2 sid "+tail.Epoch+" "+idOf(tail)+" /")
-		b.do(t, "PUBLISH", channel, "cut 3 sid "+tail.Epoch+" 1-1 /") // it has delivered more already
-		b.do(t, "PUBLISH", channel, "cut 4 sid "+tail.Epoch+" "+idOf(tail)+" /a b")
-		want := []string{"cut / sid 2 " + tail.String(), "cut / sid 3 ", "cut /a b sid 4 "}
-		eventually(t, "the node is told", func() error {
-			n.recorder.mu.Lock()
-			defer n.recorder.mu.Unlock()
-			if !slices.Equal(n.calls, want) {
-				return fmt.Errorf("told %q, want %q", n.calls, want)
-			}
-			return nil
-		})
-		if got := testutil.ToFloat64(n.metrics.Drops[metrics.DropMalformed]); got != 15 {
-			t.Errorf("%v malformed messages counted, want 15", got)
-		}
-	})
-}

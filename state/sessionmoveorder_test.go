@@ -1,7 +1,6 @@
 package state
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -9,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
 )
 
@@ -249,47 +247,6 @@ func TestMovesWhileANodeHearsNothing(t *testing.T) {
 		}
 		if total == 0 || without == 0 {
 			t.Errorf("%d cuts with a position and %d without, so that little was tested", total, without)
-		}
-	})
-}
-
-// While what was missed is read, and where more was read than has arrived, a node
-// cannot say where the cut is.
-func TestCutWithinAGap(t *testing.T) {
-	backends(t, func(t *testing.T, b *backend) {
-		n := b.sessionNode(t, "nodeAAAA", nil)
-		at := b.append(t, "x")
-		tell := func(generation int) {
-			n.bus.receiveControl(fmt.Sprintf("cut %d sid %s %s /", generation, at.Epoch, idOf(at)))
-		}
-		n.bus.ears.Lock()
-		n.bus.openGap(metrics.GapConnection, "")
-		tell(2)
-		n.bus.ears.Unlock()
-		notify(n.bus.repair)
-		eventually(t, "the gap is repaired", func() error {
-			if n.bus.gaps.Load() > 0 {
-				return errNotYet
-			}
-			return nil
-		})
-		n.bus.ears.Lock()
-		tell(3) // the repair read as far
-		at.Ms--
-		tell(4) // the repair had read more
-		at.Epoch = "epoch00X"
-		tell(5)
-		n.bus.ears.Unlock()
-		at, _ = socketio.ParseEntryID(b.tail(t, "/"))
-		at.Epoch = b.text(t, "HGET", "socket.io-journal", "epoch")
-		n.recorder.mu.Lock()
-		defer n.recorder.mu.Unlock()
-		want := []heardCut{{sid: "sid", generation: 2}, {sid: "sid", generation: 3, at: at}, {sid: "sid", generation: 4}, {sid: "sid", generation: 5}}
-		if got := slices.Clone(n.cuts); !slices.EqualFunc(got, want, func(a, b heardCut) bool {
-			a.before = 0
-			return a == b
-		}) {
-			t.Errorf("told of %+v, want %+v", got, want)
 		}
 	})
 }
