@@ -105,13 +105,18 @@ func (s *Server) check(r *http.Request, upgrade bool) (of *whose, e socketio.Eng
 		if of.c == nil {
 			of.owner = s.peerOf(sid)
 		}
+		wrong := upgrade != (transport == "websocket") || eio != "4" || !upgrade && of.c != nil && of.c.poll.overtaken()
 		switch {
 		case of.c == nil && of.owner == "":
 			return nil, socketio.ErrSessionIDUnknown, metrics.RefusalSessionUnknown, false
-		case upgrade != (transport == "websocket") || eio != "4" || !upgrade && of.c != nil && of.c.poll.overtaken():
-			return badRequest()
+		case !wrong:
+			return of, e, 0, true
+		case of.c == nil:
+			if a := s.ask(r.Context(), of, msgKnown, nil, peerTime); a.failed != nil {
+				return nil, *a.failed, a.why, false
+			}
 		}
-		return of, e, 0, true
+		return badRequest()
 	}
 	switch {
 	case r.Method != http.MethodGet:

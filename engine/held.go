@@ -72,7 +72,7 @@ func (s *Server) relayUpgrade(w http.ResponseWriter, r *http.Request, of *whose,
 	}
 	s.m.RelayedRequests[metrics.RelayUpgrade].Inc()
 	h := &held{srv: s, of: of, question: question{answered: make(chan answer, 1)}}
-	if a := h.open(r.Context()); a.status != http.StatusOK {
+	if a := s.refusal(h.open(r.Context())); a.status != http.StatusOK {
 		h.end(nil)
 		e := socketio.ErrBadRequest
 		if a.failed != nil {
@@ -109,6 +109,7 @@ func (h *held) open(ctx context.Context) answer {
 		if a.status == 0 {
 			return h.srv.noPeer(h.of, h.broken())
 		}
+		a.why = metrics.RefusalSessionUnknown
 		return a
 	case <-ctx.Done():
 		return h.srv.noPeer(h.of, ctx.Err())

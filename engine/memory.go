@@ -328,6 +328,9 @@ func (m *memory) Owner() string { return "memory" }
 // Fence implements Sessions.
 func (m *memory) Fence(done func(error)) { m.do(func() { done(nil) }) }
 
+// GivenAway implements Sessions.
+func (m *memory) GivenAway(socketio.SessionRef) {}
+
 // Move implements Sessions: there is no other node.
 func (m *memory) Move(_ socketio.SessionMove, done func(*socketio.MovedSession, error)) {
 	m.do(func() { done(nil, socketio.ErrNotOwner) })

@@ -48,6 +48,7 @@ const (
 	msgPoll    byte = 1  // sid: a GET. Answered with msgAnswer
 	msgPost    byte = 2  // sid, then the body. Answered with msgAnswer
 	msgSpoilt  byte = 12 // sid: a POST that cannot be read. Answered with msgAnswer
+	msgKnown   byte = 13 // sid: is there such a session? Answered with msgAnswer
 	msgUpgrade byte = 3  // sid: a WebSocket wants to take over. Answered with msgAnswer; 200 means that it may probe
 
 	// Of a WebSocket, to the owner of its conn.
@@ -92,6 +93,14 @@ func (s *Server) Accept(st Stream, kind byte, payload []byte) Receiver {
 		return s.servePoll(st, c)
 	case msgPost, msgSpoilt:
 		st.Send(msgAnswer, appendAnswer(nil, servePost(c, kind, body)))
+		st.Close()
+		return ignored{}
+	case msgKnown:
+		a := answer{status: http.StatusOK}
+		if c == nil {
+			a = failure(socketio.ErrSessionIDUnknown)
+		}
+		st.Send(msgAnswer, appendAnswer(nil, a))
 		st.Close()
 		return ignored{}
 	case msgUpgrade:

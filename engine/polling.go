@@ -44,6 +44,7 @@ type parked struct{ done func(answer) }
 type answer struct {
 	status int // http.StatusOK: there is a body
 	failed *socketio.EngineError
+	why    metrics.Refusal // with failed, of a session of another node
 	body   []byte
 }
 

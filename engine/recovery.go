@@ -61,6 +61,8 @@ type Sessions interface {
 	Owner() string
 	// Fence is done when all that was called before it is.
 	Fence(done func(error))
+	// GivenAway says that another node has moved a session to itself.
+	GivenAway(s socketio.SessionRef)
 	// Move takes the session of a socket that is open on another node over for this
 	// one. Server.Cut is called on both, at one place in the order of all deliveries. An
 	// error that is socketio.ErrNotOwner says that nothing has changed; after any other
@@ -225,6 +227,7 @@ type fate uint8
 const (
 	keepSession fate = iota // its client may come back
 	deleteSession
+	sessionMoved // another node has it
 )
 
 // fateOf says whether the client of a conn that closed for the reason may have
@@ -241,6 +244,8 @@ func fateOf(c metrics.Close) fate {
 func (r *recovery) end(s *Socket, f fate) {
 	switch ref := s.ref(); {
 	case ref.PID == "":
+	case f == sessionMoved:
+		r.GivenAway(ref)
 	case f == keepSession:
 		r.Close(ref, nil)
 	default:

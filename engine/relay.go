@@ -18,7 +18,7 @@ const peerTime = 5 * time.Second
 // relayPoll has a GET answered by the owner of its session.
 func (s *Server) relayPoll(w http.ResponseWriter, r *http.Request, of *whose) {
 	s.m.RelayedRequests[metrics.RelayPoll].Inc()
-	s.respondPoll(w, r, s.ask(r.Context(), of, msgPoll, nil, 0))
+	s.respondPoll(w, r, s.refusal(s.ask(r.Context(), of, msgPoll, nil, 0)))
 }
 
 // relayPost has a POST handled by the owner of its session.
@@ -34,7 +34,15 @@ func (s *Server) relayPost(w http.ResponseWriter, r *http.Request, of *whose) {
 		kind, body, ctx = msgSpoilt, nil, context.WithoutCancel(ctx) // the client may be gone
 	}
 	s.m.RelayedRequests[metrics.RelayPost].Inc()
-	s.respondPost(w, r, s.ask(ctx, of, kind, body, peerTime))
+	s.respondPost(w, r, s.refusal(s.ask(ctx, of, kind, body, peerTime)))
+}
+
+// refusal counts an answer that says that there is no such session.
+func (s *Server) refusal(a answer) answer {
+	if a.failed != nil && *a.failed == socketio.ErrSessionIDUnknown {
+		s.m.Refusals[a.why].Inc()
+	}
+	return a
 }
 
 // ask puts a request to the owner of its session and waits for the answer, with a
@@ -62,9 +70,7 @@ func (s *Server) ask(ctx context.Context, of *whose, kind byte, body []byte, lim
 		if a.status == 0 {
 			return s.noPeer(of, q.broken())
 		}
-		if a.failed != nil && *a.failed == socketio.ErrSessionIDUnknown {
-			s.m.Refusals[metrics.RefusalSessionUnknown].Inc()
-		}
+		a.why = metrics.RefusalSessionUnknown
 		return a
 	case <-late:
 		return s.noPeer(of, context.DeadlineExceeded)
@@ -76,13 +82,13 @@ func (s *Server) ask(ctx context.Context, of *whose, kind byte, body []byte, lim
 // noPeer is the answer to a request whose session's owner is gone or cannot be
 // reached: the client opens another session at once, and recovers.
 func (s *Server) noPeer(of *whose, err error) answer {
-	why := metrics.RefusalSessionUnknown
+	a := failure(socketio.ErrSessionIDUnknown)
+	a.why = metrics.RefusalSessionUnknown
 	if !errors.Is(err, ErrNoPeer) {
-		why = metrics.RefusalPeer
+		a.why = metrics.RefusalPeer
 		s.log.Debug("the owner of a session cannot be reached", "node", of.owner, "error", err)
 	}
-	s.m.Refusals[why].Inc()
-	return failure(socketio.ErrSessionIDUnknown)
+	return a
 }
 
 // question is a request that waits for the owner's answer.

@@ -104,6 +104,13 @@ func TestRelayedErrors(t *testing.T) {
 		c.get("430[]")
 	}
 
+	wrong := p.session()
+	for sid, want := range map[string]string{wrong.sid: badRequest, "owner___AAAAAAAAAAAA": unknownSession, "nobody__AAAAAAAAAAAA": unknownSession} {
+		if resp, body := exchange(t, p.other.addr, "GET", "/socket.io/?EIO=3&transport=polling&sid="+sid, ""); resp.StatusCode != 400 || body != want {
+			t.Errorf("GET of another revision: %d %q, want %q", resp.StatusCode, body, want)
+		}
+	}
+
 	big := p.session()
 	if status, _ := big.do("POST", strings.Repeat("4", 1001), nil); status != 413 {
 		t.Errorf("POST that is too large: %d", status)

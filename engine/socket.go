@@ -302,9 +302,10 @@ func (s *Socket) leave(reason string, f fate) {
 		return
 	}
 	if r != nil {
-		if was == socketConnected {
-			r.end(s, f)
+		if was == socketMoved {
+			f = sessionMoved
 		}
+		r.end(s, f)
 		s.releaseOwn()
 	}
 	s.conn.srv.sockets.remove(s)

@@ -235,7 +235,7 @@ func (s *Sessions) enqueue(o *sessionOp) error {
 		return ErrClosed
 	}
 	switch before := s.data[o.ref.PID]; o.kind {
-	case opClose, opDelete, opCaughtUp, opFlush:
+	case opClose, opDelete, opGivenAway, opCaughtUp, opFlush:
 	case opData:
 		if before != nil && before.ref == o.ref {
 			before.text = o.text

@@ -20,6 +20,12 @@ func (s *Sessions) Fence(done func(error)) {
 	s.add(&sessionOp{kind: opFence, impatient: true, done: errorOf(done)})
 }
 
+// GivenAway says that another node has taken a session over, as Deliverer.Cut
+// said. It costs Redis nothing.
+func (s *Sessions) GivenAway(ref socketio.SessionRef) {
+	s.add(&sessionOp{kind: opGivenAway, ref: ref})
+}
+
 // Move takes over the session of a socket whose conn comes to this node while it
 // is open, and tells both nodes where the one ends and the other begins; see
 // Deliverer.Cut. It is called where the conn comes to, when everything that the

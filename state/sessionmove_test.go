@@ -228,3 +228,29 @@ func operations(t testing.TB, n *node, op metrics.JournalOp) uint64 {
 	}
 	return m.GetHistogram().GetSampleCount()
 }
+
+// A node that gave a session away keeps nothing of it, and Redis is not asked.
+func TestSessionGivenAway(t *testing.T) {
+	leak.Check(t)
+	backends(t, func(t *testing.T, b *backend) {
+		one, two := b.sessionNode(t, "nodeAAAA", nil), b.sessionNode(t, "nodeBBBB", nil)
+		ref, _ := one.create(t, newSession("ann"))
+		one.fence(t)
+		two.moved(t, moveFrom(one, ref))
+		before := operations(t, one, metrics.JournalSessionClose) + operations(t, one, metrics.JournalSessionSave)
+		one.Sessions().GivenAway(socketio.SessionRef{PID: ref.PID, Generation: ref.Generation + 1}) // not this node's
+		one.fence(t)
+		if got := testutil.ToFloat64(one.metrics.Sessions); got != 1 {
+			t.Errorf("%v sessions are open where it was", got)
+		}
+		one.Sessions().GivenAway(ref)
+		one.Sessions().GivenAway(ref)
+		one.fence(t)
+		if got := testutil.ToFloat64(one.metrics.Sessions); got != 0 {
+			t.Errorf("%v sessions are open after it was given away", got)
+		}
+		if got := operations(t, one, metrics.JournalSessionClose) + operations(t, one, metrics.JournalSessionSave); got != before {
+			t.Errorf("giving away took %d operations", got-before)
+		}
+	})
+}

@@ -26,8 +26,9 @@ const (
 	opDelete
 	opClaim
 	opMove
-	opFlush // does nothing, in its turn
-	opFence // the same, and no more than to say so
+	opFlush     // does nothing, in its turn
+	opFence     // the same, and no more than to say so
+	opGivenAway // takes note that another node has it
 )
 
 // op is the name of the script that carries it out.
@@ -89,6 +90,11 @@ func (s *Sessions) assign(o *sessionOp, stint uint64) bool {
 		s.beat.struck = false
 	}
 	switch o.kind {
+	case opGivenAway:
+		if held := s.open[o.ref.PID]; held.generation == o.ref.Generation {
+			delete(s.open, o.ref.PID)
+		}
+		return false
 	case opFlush, opFence:
 		return false
 	case opCreate:
