@@ -52,13 +52,13 @@ func (s *Server) ask(ctx context.Context, of *whose, kind byte, body []byte, lim
 	dial, cancel := context.WithTimeout(ctx, peerTime)
 	st, err := s.cfg.Peers.Open(dial, of.owner, q)
 	cancel()
-	if err == nil {
-		err = st.Send(kind, append([]byte(of.sid), body...))
-	}
 	if err != nil {
 		return s.noPeer(of, err)
 	}
 	defer st.Close()
+	if err := st.Send(kind, append([]byte(of.sid), body...)); err != nil {
+		return s.noPeer(of, err)
+	}
 	var late <-chan time.Time
 	if limit > 0 {
 		t := time.NewTimer(limit)
