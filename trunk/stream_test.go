@@ -15,11 +15,14 @@ import (
 	"github.com/stellara/edge/internal/leak"
 )
 
-// pair returns two nodes on the loopback.
+// pair returns two nodes on the loopback, which wait for a busy machine.
 func pair(t testing.TB, accept func(*Stream, byte, []byte) Receiver) (a, b *Trunks) {
 	t.Helper()
 	var f fleet
 	a, b = testNode(&f, nodeA, nil, nil), testNode(&f, nodeB, accept, nil)
+	for _, trunks := range []*Trunks{a, b} {
+		trunks.times.handshake, trunks.times.silence, trunks.times.linger = time.Minute, time.Minute, time.Minute
+	}
 	serveTCP(t, &f, a)
 	serveTCP(t, &f, b)
 	return a, b
