@@ -403,19 +403,3 @@ func TestLargestMessage(t *testing.T) {
 		t.Errorf("%d bytes came back", n)
 	}
 }
-
-// sizes is a receiver that tells how large messages are, -1 at the end.
-type sizes struct{ got chan int }
-
-func (s *sizes) Receive(_ byte, payload []byte) {
-	select {
-	case s.got <- len(payload):
-	default:
-	}
-}
-func (s *sizes) Broken(error) {
-	select {
-	case s.got <- -1:
-	default:
-	}
-}
