@@ -106,16 +106,18 @@ func (t *trunk) finish() {
 // fail gives the connection up. The reader does what follows.
 func (t *trunk) fail(cause error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.cause != nil {
-		return
+	first := t.cause == nil
+	if first {
+		if t.ending {
+			cause = errEnding // whatever comes of it, it began here
+		}
+		t.cause, t.ending, t.queue = cause, true, nil
+		close(t.gone)
 	}
-	if t.ending {
-		cause = errEnding // whatever comes of it, it began here
+	t.mu.Unlock()
+	if first {
+		_ = t.conn.Close()
 	}
-	t.cause, t.ending, t.queue = cause, true, nil
-	close(t.gone)
-	_ = t.conn.Close()
 }
 
 // read is the reader: it runs until the trunk has ended, and ends its streams.

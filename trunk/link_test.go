@@ -1,12 +1,10 @@
 package trunk
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -15,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/stellara/edge/internal/leak"
 	"github.com/stellara/edge/metrics"
 )
 
@@ -205,119 +202,6 @@ func TestSilentPeer(t *testing.T) {
 	})
 }
 
-// TestOneDial: many who want a node at once share a dial, and its failure.
-func TestOneDial(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var f fleet
-		var n network
-		a, b := testNode(&f, nodeA, nil, nil), testNode(&f, nodeB, echo, nil)
-		servePipe(t, &f, &n, a)
-		everybody := func(want error) {
-			t.Helper()
-			var all sync.WaitGroup
-			for range 100 {
-				all.Go(func() {
-					if _, err := a.Open(t.Context(), nodeB, newRecorder()); !errors.Is(err, want) {
-						t.Errorf("Open: %v, want %v", err, want)
-					}
-				})
-			}
-			all.Wait()
-		}
-		f.set(nodeB, "of "+nodeB) // where nobody listens yet
-		everybody(ErrUnreachable)
-		time.Sleep(a.times.failure - time.Millisecond)
-		everybody(ErrUnreachable)
-		if n.dials != 1 {
-			t.Errorf("%d dials within the time of a failure", n.dials)
-		}
-		servePipe(t, &f, &n, b)
-		time.Sleep(2 * time.Millisecond)
-		everybody(nil)
-		if n.dials != 2 {
-			t.Errorf("%d dials", n.dials)
-		}
-	})
-}
-
-// TestUnknownIsNotRemembered: a node is found as soon as it has announced itself.
-func TestUnknownIsNotRemembered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var f fleet
-		var n network
-		a, b := testNode(&f, nodeA, nil, nil), testNode(&f, nodeB, echo, nil)
-		servePipe(t, &f, &n, a)
-		if _, err := a.Open(t.Context(), nodeB, newRecorder()); !errors.Is(err, ErrUnknown) {
-			t.Fatalf("Open: %v", err)
-		}
-		servePipe(t, &f, &n, b)
-		open(t, a, nodeB, newRecorder())
-		for _, name := range []string{"", "short", "longer than eight"} {
-			if _, err := a.Open(t.Context(), name, newRecorder()); !errors.Is(err, ErrUnknown) {
-				t.Errorf("Open(%q): %v", name, err)
-			}
-		}
-	})
-}
-
-// TestFailuresAreForgotten: nodes that are gone for good leave nothing behind.
-func TestFailuresAreForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var f fleet
-		var n network
-		a := testNode(&f, nodeA, nil, nil)
-		servePipe(t, &f, &n, a)
-		for _, node := range []string{"node-1..", "node-2..", "node-3.."} {
-			f.set(node, "nowhere")
-			if _, err := a.Open(t.Context(), node, newRecorder()); !errors.Is(err, ErrUnreachable) {
-				t.Errorf("Open: %v", err)
-			}
-			time.Sleep(a.times.failure + time.Millisecond)
-		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if len(a.peers) > 1 {
-			t.Errorf("%d peers are kept", len(a.peers))
-		}
-	})
-}
-
-// TestImpatientOpen: who does not wait does not end the dial for others.
-func TestImpatientOpen(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var f fleet
-		var n network
-		a, b := testNode(&f, nodeA, nil, nil), testNode(&f, nodeB, echo, nil)
-		proceed := make(chan struct{})
-		a.cfg.Resolve = func(ctx context.Context, node string) (string, error) {
-			<-proceed
-			return f.resolve(ctx, node)
-		}
-		servePipe(t, &f, &n, a)
-		servePipe(t, &f, &n, b)
-		ctx, cancel := context.WithCancel(t.Context())
-		first, second := make(chan error, 1), make(chan error, 1)
-		go func() {
-			_, err := a.Open(ctx, nodeB, newRecorder())
-			first <- err
-		}()
-		synctest.Wait()
-		go func() {
-			_, err := a.Open(t.Context(), nodeB, newRecorder())
-			second <- err
-		}()
-		synctest.Wait()
-		cancel()
-		if err := <-first; !errors.Is(err, ErrUnreachable) || !errors.Is(err, context.Canceled) {
-			t.Errorf("the impatient one: %v", err)
-		}
-		close(proceed)
-		if err := <-second; err != nil {
-			t.Errorf("the patient one: %v", err)
-		}
-	})
-}
-
 // TestProtocolErrors: what a peer may not send ends the trunk.
 func TestProtocolErrors(t *testing.T) {
 	first := appendFrame(nil, 1|opening, 1, nil)
@@ -388,131 +272,6 @@ func TestListenerMayNotOpen(t *testing.T) {
 		send(t, open(t, a, nodeB, r), 1, "")
 		if err := r.end(t); !errors.Is(err, errProtocol) {
 			t.Errorf("broken with %v", err)
-		}
-	})
-}
-
-// TestClose: what was sent before arrives, at the peer all streams end, and
-// nothing works afterwards.
-func TestClose(t *testing.T) {
-	leak.Check(t)
-	theirs := &sizes{make(chan int, 1000)}
-	a, b := pair(t, func(_ *Stream, kind byte, payload []byte) Receiver {
-		theirs.Receive(kind, payload)
-		return theirs
-	})
-	ours := newRecorder()
-	s := open(t, a, nodeB, ours)
-	payload := make([]byte, 100_000)
-	for range 200 {
-		if err := s.Send(1, payload); err != nil {
-			t.Fatal(err)
-		}
-	}
-	a.Close()
-	a.Close()
-	if err := ours.end(t); !errors.Is(err, errEnding) {
-		t.Errorf("broken with %v", err)
-	}
-	for i := range 200 {
-		if n := <-theirs.got; n != len(payload) {
-			t.Fatalf("message %d has %d bytes", i, n)
-		}
-	}
-	if n := <-theirs.got; n != -1 {
-		t.Error("more than was sent")
-	}
-	if err := s.Send(1, nil); err != ErrClosed {
-		t.Errorf("Send: %v", err)
-	}
-	s.Close()
-	if _, err := a.Open(t.Context(), nodeB, newRecorder()); err != ErrClosed {
-		t.Errorf("Open: %v", err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Serve(l); err != nil {
-		t.Errorf("Serve: %v", err)
-	}
-	if _, err := b.Open(t.Context(), nodeA, newRecorder()); !errors.Is(err, ErrUnreachable) {
-		t.Errorf("Open of a node that ended: %v", err)
-	}
-}
-
-// TestCloseBothNodes: nodes that end at the same time do not wait for each other.
-func TestCloseBothNodes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		_, a, b := pairInBubble(t, echo)
-		r := newRecorder()
-		open(t, a, nodeB, r)
-		began := time.Now()
-		var both sync.WaitGroup
-		both.Go(a.Close)
-		both.Go(b.Close)
-		both.Wait()
-		if took := time.Since(began); took != 0 {
-			t.Errorf("took %v", took)
-		}
-		if len(r.broken) != 1 {
-			t.Errorf("%d calls of Broken", len(r.broken))
-		}
-	})
-}
-
-// TestCloseWithDeafPeer: a peer that takes nothing does not hold up the end.
-func TestCloseWithDeafPeer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var f fleet
-		var n network
-		a := testNode(&f, nodeA, nil, nil)
-		servePipe(t, &f, &n, a)
-		l := n.listen("deaf")
-		f.set(nodeB, "deaf")
-		go func() {
-			c, err := l.Accept()
-			if err == nil {
-				_, err = greet(c, nodeB, []byte(secret), func() bool { return false })
-			}
-			if err != nil {
-				t.Error(err)
-			}
-		}()
-		r := newRecorder()
-		send(t, open(t, a, nodeB, r), 1, "to nobody")
-		began := time.Now()
-		a.Close()
-		if took := time.Since(began); took != a.times.linger {
-			t.Errorf("took %v", took)
-		}
-		r.end(t)
-	})
-}
-
-// TestCloseWhileDialling: a dial under way does not hold up the end.
-func TestCloseWhileDialling(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var f fleet
-		var n network
-		a := testNode(&f, nodeA, nil, nil)
-		servePipe(t, &f, &n, a)
-		l := n.listen("silent")
-		f.set(nodeB, "silent")
-		go func() { _, _ = l.Accept() }()
-		failed := make(chan error, 1)
-		go func() {
-			_, err := a.Open(t.Context(), nodeB, newRecorder())
-			failed <- err
-		}()
-		synctest.Wait()
-		began := time.Now()
-		a.Close()
-		if err := <-failed; !errors.Is(err, ErrUnreachable) {
-			t.Errorf("Open: %v", err)
-		}
-		if took := time.Since(began); took != 0 {
-			t.Errorf("took %v", took)
 		}
 	})
 }

@@ -15,11 +15,14 @@ import (
 	"github.com/stellara/edge/internal/leak"
 )
 
-// pair returns two nodes on the loopback.
+// pair returns two nodes on the loopback, which wait for a busy machine.
 func pair(t testing.TB, accept func(*Stream, byte, []byte) Receiver) (a, b *Trunks) {
 	t.Helper()
 	var f fleet
 	a, b = testNode(&f, nodeA, nil, nil), testNode(&f, nodeB, accept, nil)
+	for _, trunks := range []*Trunks{a, b} {
+		trunks.times.handshake, trunks.times.silence, trunks.times.linger = time.Minute, time.Minute, time.Minute
+	}
 	serveTCP(t, &f, a)
 	serveTCP(t, &f, b)
 	return a, b
@@ -398,21 +401,5 @@ func TestLargestMessage(t *testing.T) {
 	}
 	if n := <-r.got; n != MaxMessage {
 		t.Errorf("%d bytes came back", n)
-	}
-}
-
-// sizes is a receiver that tells how large messages are, -1 at the end.
-type sizes struct{ got chan int }
-
-func (s *sizes) Receive(_ byte, payload []byte) {
-	select {
-	case s.got <- len(payload):
-	default:
-	}
-}
-func (s *sizes) Broken(error) {
-	select {
-	case s.got <- -1:
-	default:
 	}
 }

@@ -231,13 +231,16 @@ func (t *Trunks) refusal(err error) metrics.TrunkRefusal {
 // closed. The caller runs the reader, on a goroutine that t.running counts.
 func (t *Trunks) add(trunk *trunk) bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
+	closed := t.closed
+	if !closed {
+		t.trunks[trunk] = struct{}{}
+		t.running.Go(trunk.write)
+	}
+	t.mu.Unlock()
+	if closed {
 		return false
 	}
-	t.trunks[trunk] = struct{}{}
 	t.metrics.Trunks.Inc()
-	t.running.Go(trunk.write)
 	trunk.log.Debug("trunk up")
 	return true
 }
