@@ -71,9 +71,14 @@ func (s *Socket) Data() any {
 
 // SetData attaches a value to the socket. With recovery it is stored as JSON.
 func (s *Socket) SetData(v any) {
-	if s.postpone(deferred{op: deferredOp{Op: opData, Data: encodeData(v)}, run: func() { s.SetData(v) }}) {
+	if s.postpone(deferred{op: deferredOp{Op: opData, Data: encodeData(v)}, run: func() { s.setData(v) }}) {
 		return
 	}
+	s.setData(v)
+}
+
+// setData is SetData, whether or not a move is under way.
+func (s *Socket) setData(v any) {
 	s.mu.Lock()
 	s.data = v
 	s.mu.Unlock()

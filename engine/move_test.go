@@ -1,0 +1,147 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stellara/edge/engine"
+	"github.com/stellara/edge/internal/wire"
+)
+
+// movers is a pair whose conns move.
+type movers struct {
+	*pair
+	vault    *vault
+	from, to *vaultNode
+	first    chan *engine.Socket // connected at the owner
+	then     chan *engine.Socket // connected at the other
+	handled  chan string         // what "note" was sent, by node
+}
+
+func newMovers(t *testing.T) *movers {
+	t.Helper()
+	m := &movers{
+		pair: &pair{mesh: newMesh()}, vault: newVault(),
+		first: make(chan *engine.Socket, 10), then: make(chan *engine.Socket, 10), handled: make(chan string, 10),
+	}
+	node := func(name string, connected chan *engine.Socket) (*server, *vaultNode) {
+		n := &vaultNode{v: m.vault, node: name}
+		s := newServer(t, engine.Config{Node: name, Peers: m.mesh, Recovery: &engine.Recovery{Sessions: n}}, func(s *engine.Server) {
+			echo(s)
+			for _, ns := range []string{"/", "/chat"} {
+				s.Of(ns).OnConnection(func(so *engine.Socket) { connected <- so })
+				s.Of(ns).On("note", func(_ *engine.Socket, e *engine.Event) {
+					var text string
+					_ = e.Bind(0, &text)
+					m.handled <- name[:5] + " " + text
+				})
+			}
+		})
+		m.mesh.add(name, s.Server)
+		m.vault.nodes[name] = s.Server
+		return s, n
+	}
+	m.owner, m.from = node("owner___", m.first)
+	m.other, m.to = node("other___", m.then)
+	return m
+}
+
+// opened is a client on its way to the other node, and its socket at the owner.
+func (m *movers) opened() (*poller, *engine.Socket) {
+	m.owner.t.Helper()
+	c := m.session()
+	return c, receive(m.owner.t, "a connection at the owner", m.first)
+}
+
+// receive waits for something.
+func receive[T any](t *testing.T, what string, c <-chan T) (got T) {
+	t.Helper()
+	select {
+	case got = <-c:
+	case <-time.After(5 * time.Second):
+		t.Fatalf("timed out waiting for %s", what)
+	}
+	return got
+}
+
+// echoes checks that the client's packets are handled and answered.
+func echoes(t *testing.T, ws *wire.Client) {
+	t.Helper()
+	ws.Text(`420["echo","hello"]`)
+	if got := ws.Receive(); got != `430["hello"]` {
+		t.Fatalf("received %q", got)
+	}
+}
+
+// ended waits until no node has a conn or a socket.
+func (m *movers) ended(t *testing.T) {
+	t.Helper()
+	eventually(t, "everything to end everywhere", func() bool {
+		return m.owner.Conns()+m.other.Conns()+m.owner.Of("/").Count()+m.other.Of("/").Count() == 0 &&
+			counter(m.other.m.RelayedWebSockets) == 0
+	})
+}
+
+func TestMove(t *testing.T) {
+	m := newMovers(t)
+	c, _ := m.opened()
+	ws := m.upgrade(c)
+	receive(t, "a connection at the other node", m.then)
+	echoes(t, ws)
+	eventually(t, "the owner to let the conn go", func() bool { return m.owner.Conns() == 0 && m.owner.Of("/").Count() == 0 })
+	ws.Conn.Close()
+	m.ended(t)
+}
+
+// TestMoveDeclined: what was called while the conn was offered is done once it
+// stays, in the order of the calls.
+func TestMoveDeclined(t *testing.T) {
+	m := newMovers(t)
+	m.vault.refuse = true
+	c, so := m.opened()
+	g := m.mesh.stop(engine.MsgOffer)
+	ws := m.upgrade(c)
+	receive(t, "the offer", g.reached)
+	joined := make(chan error, 1)
+	so.Leave("r", nil)
+	so.Join("r", func(err error) { joined <- err })
+	so.SetData("mine")
+	close(g.open)
+	if err := receive(t, "the join", joined); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the data", func() bool { return so.Data() == "mine" })
+	if !so.In("r") {
+		t.Error("the socket is not in the room")
+	}
+	echoes(t, ws)
+	ws.Conn.Close()
+	m.ended(t)
+}
+
+// slowly is data that takes longer to store than the first retry of a move waits.
+type slowly struct{ times *atomic.Int32 }
+
+func (s slowly) MarshalJSON() ([]byte, error) {
+	if s.times.Add(1) > 1 {
+		time.Sleep(50 * time.Millisecond)
+	}
+	return json.Marshal("mine")
+}
+
+// TestMoveDeclinedSlowly: the next try does not overtake the end of the one before.
+func TestMoveDeclinedSlowly(t *testing.T) {
+	m := newMovers(t)
+	m.vault.refuse = true
+	c, so := m.opened()
+	g := m.mesh.stop(engine.MsgOffer)
+	ws := m.upgrade(c)
+	receive(t, "the offer", g.reached)
+	so.SetData(slowly{new(atomic.Int32)})
+	close(g.open)
+	echoes(t, ws)
+	ws.Conn.Close()
+	m.ended(t)
+}
