@@ -242,14 +242,19 @@ func (a *away) relay(instead awayPhase) {
 	sockets := a.leaving
 	a.phase, a.leaving = awayRelaying, nil
 	a.stopTimer()
-	if a.c.srv.recovery != nil {
-		a.timer = time.AfterFunc(retryAfter(a.tries), a.again)
-	}
 	a.mu.Unlock()
 	for _, s := range sockets {
 		s.resume()
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.phase != awayRelaying { // the conn ended
+		return
+	}
 	a.tell(msgRelay, nil)
+	if a.c.srv.recovery != nil { // not before: msgFreeze must not come first
+		a.timer = time.AfterFunc(retryAfter(a.tries), a.again)
+	}
 }
 
 // retryAfter is how long to wait after so many tries.

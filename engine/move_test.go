@@ -142,6 +142,11 @@ func TestMoveDeclinedSlowly(t *testing.T) {
 	so.SetData(slowly{new(atomic.Int32)})
 	close(g.open)
 	echoes(t, ws)
+	m.vault.mu.Lock()
+	m.vault.refuse = false
+	m.vault.mu.Unlock()
+	receive(t, "a connection at the other node", m.then)
+	echoes(t, ws)
 	ws.Conn.Close()
 	m.ended(t)
 }
