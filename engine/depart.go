@@ -257,6 +257,19 @@ func (a *away) relay(instead awayPhase) {
 	}
 }
 
+// declined takes the other node's word that it does not take the conn. Where
+// sessions may have moved, the conn ends, and its client comes back.
+func (a *away) declined(moved bool) {
+	switch {
+	case moved:
+		a.c.close(metrics.CloseReplaced, noCode)
+	case a.is(awayCut): // a conn without sockets, which was given away unasked
+		a.finish(errMoveUncertain)
+	default:
+		a.relay(awayOffered)
+	}
+}
+
 // retryAfter is how long to wait after so many tries.
 func retryAfter(tries int) time.Duration {
 	return min(firstRetry<<min(tries-1, 15), lastRetry)

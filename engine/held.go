@@ -43,6 +43,7 @@ type held struct {
 	mu      sync.Mutex
 	phase   heldPhase
 	lost    bool   // the owner is gone, or has let go
+	ended   bool   // a socket ended before its move was offered
 	polled  bool   // in epoll: only from now on may nb be written to and closed
 	out     []byte // written before
 	kept    []byte // from the client, while they can go nowhere
@@ -294,7 +295,7 @@ func (h *held) Receive(kind byte, payload []byte) {
 			if len(h.kept) > 0 {
 				h.relay(h.kept)
 			}
-			h.kept = nil
+			h.kept, h.ended = nil, false
 		}
 		h.mu.Unlock()
 	case msgFreeze:
@@ -318,15 +319,20 @@ func (h *held) Receive(kind byte, payload []byte) {
 			a.finish(e.Ops)
 		}
 	case msgOver:
-		h.mu.Lock()
-		a := h.arrival
-		if a != nil && len(payload) == 1 {
-			a.fate = fate(payload[0])
+		if len(payload) == 1+idLen {
+			h.over(string(payload[1:]), fate(payload[0]))
 		}
-		h.mu.Unlock()
-		if a != nil && a.abandon(true) { // the conn ends where it was
-			h.srv.m.Moves[metrics.MoveFailed].Inc()
-		}
+	}
+}
+
+// over takes the owner's word that a socket ended while its move is under way.
+func (h *held) over(sid string, f fate) {
+	h.mu.Lock()
+	a := h.arrival
+	h.ended = a == nil && h.phase == heldKeeping // it will be in the offer, perhaps
+	h.mu.Unlock()
+	if a != nil {
+		a.ended(sid, f)
 	}
 }
 
@@ -353,10 +359,12 @@ func (h *held) offered(text []byte) {
 	defer h.mu.Unlock()
 	switch {
 	case h.phase != heldKeeping || h.arrival != nil:
-	case a == nil:
+	case a == nil || h.ended:
+		h.ended = false
 		h.srv.m.Moves[metrics.MoveDeclined].Inc()
 		h.tell(msgDeclined, nil)
 	default:
+		a.attach()
 		h.arrival = a
 		go a.begin() // what it calls takes locks of the bus
 	}
@@ -379,7 +387,7 @@ func (h *held) declined(a *arrival) {
 func (h *held) become(c *conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.phase != heldKeeping {
+	if h.phase != heldKeeping || !h.polled {
 		return false
 	}
 	h.srv.m.RelayedWebSockets.Dec()
@@ -427,7 +435,7 @@ func (h *held) end(err error) {
 		h.srv.m.RelayedWebSockets.Dec()
 	}
 	h.mu.Unlock()
-	if arrival != nil && arrival.abandon(true) {
+	if arrival != nil && arrival.abandon(false) {
 		h.srv.m.Moves[metrics.MoveFailed].Inc()
 	}
 	if h.st != nil {

@@ -2,6 +2,8 @@ package engine_test
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,7 +126,7 @@ func TestMoveDeclined(t *testing.T) {
 // slowly is data that takes longer to store than the first retry of a move waits.
 type slowly struct{ times *atomic.Int32 }
 
-func (s slowly) MarshalJSON() ([]byte, error) {
+func (s slowly) MarshalJSON() ([]byte, error) { // the first is for the other node
 	if s.times.Add(1) > 1 {
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -149,4 +151,111 @@ func TestMoveDeclinedSlowly(t *testing.T) {
 	echoes(t, ws)
 	ws.Conn.Close()
 	m.ended(t)
+}
+
+// TestKickedWhileOffered: a socket that is disconnected before the other node has
+// asked for its session keeps the conn where it is, for the client's other sockets.
+func TestKickedWhileOffered(t *testing.T) {
+	m := newMovers(t)
+	c, so := m.opened()
+	c.s = m.owner
+	c.post("40/chat,")
+	chat := receive(t, "a connection to /chat", m.first)
+	for got := ""; len(got) < 8 || got[:8] != "40/chat,"; {
+		_, got = c.do("GET", "", nil)
+	}
+	c.s = m.other
+	g := m.mesh.stop(engine.MsgOffer)
+	ws := m.upgrade(c)
+	receive(t, "the offer", g.reached)
+	m.to.pause()
+	so.Disconnect(false)
+	close(g.open)
+	if got := ws.Receive(); got != "41" {
+		t.Fatalf("received %q", got)
+	}
+	m.to.resume()
+	deadline := time.Now().Add(3 * time.Second)
+	for { // either the conn goes on, or it ends soon: then the other session waits for the client
+		s, ok := m.vault.session(chat.ID())
+		if !ok {
+			t.Fatal("the session of a socket that was not disconnected was deleted")
+		}
+		if m.owner.Conns() == 0 && m.other.Of("/chat").Count() == 0 && s.closed || m.other.Of("/chat").Count() == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the conn neither goes on nor ends: %+v", s)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if _, ok := m.vault.session(so.ID()); ok {
+		t.Error("the session of a socket that was disconnected is kept")
+	}
+	ws.Conn.Close()
+	m.ended(t)
+}
+
+// kicks is data that disconnects its socket when the offer is made.
+type kicks struct {
+	times *atomic.Int32
+	kick  func()
+}
+
+func (k kicks) MarshalJSON() ([]byte, error) {
+	if k.times.Add(1) == 3 { // the first two are SetData's
+		k.kick()
+	}
+	return []byte("1"), nil
+}
+
+// TestKickedBeforeTheOffer: the other node hears first of the end, then of the offer.
+func TestKickedBeforeTheOffer(t *testing.T) {
+	m := newMovers(t)
+	c, so := m.opened()
+	kicked := make(chan struct{})
+	so.SetData(kicks{new(atomic.Int32), func() {
+		m.from.pause() // what the owner calls comes late
+		so.Disconnect(false)
+		close(kicked)
+	}})
+	ws := m.upgrade(c)
+	receive(t, "the end of the socket", kicked)
+	time.Sleep(100 * time.Millisecond) // for what must not happen
+	m.from.resume()
+	if got := ws.Receive(); got != "41" {
+		t.Fatalf("received %q", got)
+	}
+	eventually(t, "the session to be deleted", func() bool { _, ok := m.vault.session(so.ID()); return !ok })
+	ws.Text("40") // nothing was of it, and the conn goes on
+	if got := ws.Receive(); len(got) < 2 || got[:2] != "40" {
+		t.Fatalf("received %q", got)
+	}
+	select { // a conn without sockets may have moved
+	case <-m.first:
+	case <-m.then:
+	case <-time.After(5 * time.Second):
+		t.Fatal("timed out waiting for another connection")
+	}
+	ws.Conn.Close()
+	m.ended(t)
+}
+
+// TestMoveDeclinedTooLate: a conn without sockets is given away unasked. Where the
+// other node does not want it, its client is not left with nobody.
+func TestMoveDeclinedTooLate(t *testing.T) {
+	p := &pair{mesh: newMesh()}
+	v := newVault()
+	p.owner = newServer(t, engine.Config{Node: "owner___", Peers: p.mesh, Recovery: &engine.Recovery{Sessions: &vaultNode{v: v, node: "owner___"}}}, echo)
+	p.other = newServer(t, engine.Config{Node: "other___", Peers: p.mesh}, echo)
+	p.mesh.add("owner___", p.owner.Server)
+	p.mesh.add("other___", p.other.Server)
+	c := p.owner.poll()
+	c.s = p.other
+	ws := p.upgrade(c)
+	_ = ws.Conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if f, err := ws.Next(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the client read %v, %v", f, err)
+	}
+	eventually(t, "the conn to end everywhere", func() bool { return p.owner.Conns()+p.other.Conns() == 0 })
 }

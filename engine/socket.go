@@ -292,7 +292,7 @@ func (s *Socket) leave(reason string, f fate) {
 	leaving := was == socketConnected && s.session != nil && s.session.departure != nil
 	s.mu.Unlock()
 	if leaving {
-		s.conn.poll.away.over(f)
+		s.conn.poll.away.over(s.id, f)
 	}
 	if was == socketDisconnected {
 		return
