@@ -75,7 +75,10 @@ func (a *away) Receive(kind byte, payload []byte) {
 	case msgTake:
 		a.take()
 	case msgFrames:
-		if a.is(awayRelaying) || a.is(awayFreezing) {
+		a.mu.Lock()
+		ours := a.phase >= awayRelaying && a.phase <= awayOffered // what was kept comes at the end
+		a.mu.Unlock()
+		if ours {
 			a.c.onData(payload)
 		}
 	case msgWritten:

@@ -43,6 +43,8 @@ type held struct {
 	mu      sync.Mutex
 	phase   heldPhase
 	lost    bool   // the owner is gone, or has let go
+	gone    bool   // the client is
+	why     error  // how, for the conn that has not read what was kept
 	ended   bool   // a socket ended before its move was offered
 	polled  bool   // in epoll: only from now on may nb be written to and closed
 	out     []byte // written before
@@ -276,11 +278,16 @@ func (h *held) onWritten(n int) {
 }
 
 func (h *held) onClosed(err error) {
-	if c := h.moved.Load(); c != nil {
+	h.mu.Lock()
+	c, read := h.moved.Load(), h.reads.Load()
+	h.gone, h.why = true, err
+	h.mu.Unlock()
+	switch {
+	case c == nil:
+		h.end(err)
+	case read: // else feed says so, after what the client sent before
 		c.transportClosed(err)
-		return
 	}
-	h.end(err)
 }
 
 // Receive takes a message of the owner.
@@ -387,7 +394,7 @@ func (h *held) declined(a *arrival) {
 func (h *held) become(c *conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.phase != heldKeeping || !h.polled {
+	if h.phase != heldKeeping || h.gone || !h.polled {
 		return false
 	}
 	h.srv.m.RelayedWebSockets.Dec()
@@ -401,7 +408,8 @@ func (h *held) become(c *conn) bool {
 	return true
 }
 
-// feed gives the conn what the client sent meanwhile, and then all that comes.
+// feed gives the conn what the client sent meanwhile, and then all that comes, or
+// the news that it is gone.
 func (h *held) feed(c *conn) {
 	for {
 		h.mu.Lock()
@@ -409,7 +417,11 @@ func (h *held) feed(c *conn) {
 		h.kept = nil
 		if len(kept) == 0 {
 			h.reads.Store(true)
+			gone, why := h.gone, h.why
 			h.mu.Unlock()
+			if gone {
+				c.transportClosed(why)
+			}
 			return
 		}
 		h.mu.Unlock()
@@ -426,7 +438,7 @@ func (h *held) end(err error) {
 	}
 	taken := h.phase != heldProbing
 	h.phase = heldOver
-	arrival := h.arrival
+	arrival, kept := h.arrival, h.kept
 	h.kept, h.arrival = nil, nil
 	if h.timer != nil {
 		h.timer.Stop()
@@ -442,6 +454,9 @@ func (h *held) end(err error) {
 		orderly := byte(0)
 		if err != nil && !errors.Is(err, io.EOF) {
 			orderly = 1
+		}
+		if len(kept) > 0 { // the last that the client said
+			_ = h.st.Send(msgFrames, kept)
 		}
 		_ = h.st.Send(msgLost, []byte{orderly})
 		h.st.Close()

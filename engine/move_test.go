@@ -241,6 +241,35 @@ func TestKickedBeforeTheOffer(t *testing.T) {
 	m.ended(t)
 }
 
+// TestLastWordsBeforeTheMove: what a client sent before it went away is handled
+// once, by the node that has its socket.
+func TestLastWordsBeforeTheMove(t *testing.T) {
+	for name, kind := range map[string]byte{"before the offer": engine.MsgOffer, "before the end": engine.MsgEnd} {
+		t.Run(name, func(t *testing.T) {
+			m := newMovers(t)
+			c, _ := m.opened()
+			g := m.mesh.stop(kind)
+			ws := m.upgrade(c)
+			receive(t, "the gate", g.reached)
+			ws.Text(`42["note","bye"]`)
+			if kind == engine.MsgEnd { // it is the other's by now
+				close(g.open)
+				if got := receive(t, "the client's last words", m.handled); got != "other bye" {
+					t.Errorf("handled %q", got)
+				}
+				ws.Conn.Close()
+			} else {
+				ws.Conn.Close()
+				if got := receive(t, "the client's last words", m.handled); got != "owner bye" {
+					t.Errorf("handled %q", got)
+				}
+				close(g.open)
+			}
+			m.ended(t)
+		})
+	}
+}
+
 // TestMoveDeclinedTooLate: a conn without sockets is given away unasked. Where the
 // other node does not want it, its client is not left with nobody.
 func TestMoveDeclinedTooLate(t *testing.T) {
