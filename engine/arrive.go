@@ -108,7 +108,7 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 			socket.data = so.Data
 		}
 		socket.member.Init(&c.fan, socket)
-		socket.session = &session{pid: so.PID, user: so.User, generation: so.Generation + 1, recovered: true}
+		socket.session = &session{pid: so.PID, user: so.User, generation: so.Generation + 1, recovered: true, changed: make(changes)}
 		if f := n.recoverer.Restore; f != nil {
 			socket.guard(func() { socket.data = f(socket, so.Data) })
 		}
@@ -297,15 +297,18 @@ func (a *arrival) complete() {
 		s.mu.Lock()
 		if s.state != socketPending { // the conn was closed this moment
 			s.mu.Unlock()
+			if v.kicked() {
+				c.srv.hub.Send(&c.fan, v.disconnect())
+			}
 			v.forget()
 			settling.down()
 			continue
 		}
 		s.state = socketConnected
-		s.mu.Unlock()
 		s.nsp.count.Add(1)
 		srv.m.Sockets.Inc()
-		s.post(task{run: func() { a.connected(i, settling.down) }})
+		s.post(task{run: func() { a.connected(i, settling.down) }}) // before it can leave
+		s.mu.Unlock()
 	}
 	a.h.feed(c)
 	settling.down()
@@ -315,11 +318,16 @@ func (a *arrival) complete() {
 func (a *arrival) dismiss() {
 	for _, v := range a.sockets {
 		if v.kicked() {
-			p := socketio.Packet{Type: socketio.Disconnect, Namespace: v.s.nsp.nameBytes}
-			a.h.write(newMessage(socketio.AppendPacket(nil, &p), nil).Frame)
+			a.h.write(v.disconnect().Frame)
 		}
 	}
 	a.h.write(websocket.AppendClose(nil, noCode, ""))
+}
+
+// disconnect is the packet that tells the client of it.
+func (v *arriving) disconnect() *fanout.Message {
+	p := socketio.Packet{Type: socketio.Disconnect, Namespace: v.s.nsp.nameBytes}
+	return newMessage(socketio.AppendPacket(nil, &p), nil)
 }
 
 // kicked reports whether the server disconnected the socket before it was connected.
@@ -329,15 +337,19 @@ func (v *arriving) kicked() bool {
 	return v.s.session.kicked
 }
 
-// connected runs the connection handlers of a socket, in its turn, and what became
-// due while it moved.
+// connected does what became due for a socket before the cut, unless something
+// later was done already, and runs its connection handlers, in its turn.
 func (a *arrival) connected(i int, settled func()) {
 	s := a.sockets[i].s
-	for _, f := range s.nsp.hooks().connection {
-		s.guard(func() { f(s) })
-	}
+	s.mu.Lock()
+	changed := s.session.changed
+	s.session.changed = nil
+	s.mu.Unlock()
 	for _, op := range a.ops {
 		if op.Socket != i {
+			continue
+		}
+		if _, later := changed[op.Room]; later {
 			continue
 		}
 		switch op.Op {
@@ -348,6 +360,9 @@ func (a *arrival) connected(i int, settled func()) {
 		case opData:
 			s.restoreData(op.Data)
 		}
+	}
+	for _, f := range s.nsp.hooks().connection {
+		s.guard(func() { f(s) })
 	}
 	if f := s.nsp.recoverer.Settle; f != nil {
 		s.guard(func() { f(s, settled) })

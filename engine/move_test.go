@@ -10,6 +10,7 @@ import (
 
 	"github.com/stellara/edge/engine"
 	"github.com/stellara/edge/internal/wire"
+	"github.com/stellara/edge/socketio"
 )
 
 // movers is a pair whose conns move.
@@ -287,4 +288,65 @@ func TestMoveDeclinedTooLate(t *testing.T) {
 		t.Errorf("the client read %v, %v", f, err)
 	}
 	eventually(t, "the conn to end everywhere", func() bool { return p.owner.Conns()+p.other.Conns() == 0 })
+}
+
+// TestRoomsOfAnArrival: what is done to a socket after the cut counts, though the
+// node that has it now learns only then what was due before.
+func TestRoomsOfAnArrival(t *testing.T) {
+	m := newMovers(t)
+	c, so := m.opened()
+	g := m.mesh.stop(engine.MsgOffer)
+	end := m.mesh.stop(engine.MsgEnd)
+	ws := m.upgrade(c)
+	receive(t, "the offer", g.reached)
+	for _, room := range []string{"left", "joined"} {
+		so.Join(room, nil)
+	}
+	so.SetData(1)
+	close(g.open)
+	receive(t, "the end", end.reached)
+	id := so.ID()
+	eventually(t, "the cut", func() bool { return len(sockets(t, m.other, id)) == 1 })
+	m.other.Of("/").Local().To(id).SocketsLeave("left")
+	close(end.open)
+	so = receive(t, "a connection at the other node", m.then)
+	if so.In("left") || !so.In("joined") {
+		t.Errorf("rooms: %q", so.Rooms())
+	}
+	if data, ok := so.Data().(json.RawMessage); !ok || string(data) != "1" {
+		t.Errorf("data: %v", so.Data())
+	}
+	echoes(t, ws)
+	ws.Conn.Close()
+	m.ended(t)
+}
+
+// sockets are a node's sockets in a room.
+func sockets(t *testing.T, s *server, room string) []socketio.RemoteSocket {
+	t.Helper()
+	got := make(chan []socketio.RemoteSocket, 1)
+	s.LocalSockets("/", socketio.BroadcastOptions{Rooms: []string{room}}, func(all []socketio.RemoteSocket) { got <- all })
+	return receive(t, "the sockets", got)
+}
+
+// TestKickedOnArrival: a client that is disconnected from a namespace between the
+// cut and the end of the move is told.
+func TestKickedOnArrival(t *testing.T) {
+	m := newMovers(t)
+	c, so := m.opened()
+	end := m.mesh.stop(engine.MsgEnd)
+	ws := m.upgrade(c)
+	receive(t, "the end", end.reached)
+	eventually(t, "the cut", func() bool { return len(sockets(t, m.other, so.ID())) == 1 })
+	m.other.LocalDisconnect("/", socketio.BroadcastOptions{Rooms: []string{so.ID()}}, false)
+	eventually(t, "the socket to be disconnected", func() bool { return len(sockets(t, m.other, so.ID())) == 0 })
+	close(end.open)
+	if got := ws.Receive(); got != "41" {
+		t.Fatalf("received %q", got)
+	}
+	eventually(t, "the session to be deleted", func() bool { _, ok := m.vault.session(so.ID()); return !ok })
+	ws.Text("40")
+	receive(t, "another connection", m.then)
+	ws.Conn.Close()
+	m.ended(t)
 }
