@@ -350,3 +350,58 @@ func TestKickedOnArrival(t *testing.T) {
 	ws.Conn.Close()
 	m.ended(t)
 }
+
+// TestMoveInterrupted: whatever happens in whatever phase of a move, everything
+// ends soon, on both nodes.
+func TestMoveInterrupted(t *testing.T) {
+	phases := map[string]byte{
+		"offer": engine.MsgOffer, "end": engine.MsgEnd, "settled": engine.MsgSettled, "take": engine.MsgTake, "output": engine.MsgOutput,
+	}
+	events := map[string]func(m *movers, ws *wire.Client, so *engine.Socket){
+		"the trunk breaks":          func(m *movers, _ *wire.Client, _ *engine.Socket) { m.mesh.breakAll() },
+		"the client goes":           func(_ *movers, ws *wire.Client, _ *engine.Socket) { ws.Conn.Close() },
+		"the owner closes the conn": func(_ *movers, _ *wire.Client, so *engine.Socket) { so.Disconnect(true) },
+		"the other node closes it": func(m *movers, _ *wire.Client, so *engine.Socket) {
+			m.other.LocalDisconnect("/", socketio.BroadcastOptions{Rooms: []string{so.ID()}}, true)
+		},
+		"the owner missed messages":      func(m *movers, _ *wire.Client, _ *engine.Socket) { m.owner.Missed("") },
+		"the other node missed messages": func(m *movers, _ *wire.Client, _ *engine.Socket) { m.other.Missed("") },
+		"the owner shuts down":           func(m *movers, _ *wire.Client, _ *engine.Socket) { go m.owner.end() },
+		"the other node shuts down":      func(m *movers, _ *wire.Client, _ *engine.Socket) { go m.other.end() },
+		"another node takes the session": func(m *movers, _ *wire.Client, so *engine.Socket) {
+			m.owner.Replaced("/", so.ID(), 9)
+			m.other.Replaced("/", so.ID(), 9)
+		},
+	}
+	for phase, kind := range phases {
+		for event, f := range events {
+			t.Run(event+" at "+phase, func(t *testing.T) {
+				m := newMovers(t)
+				c, so := m.opened()
+				g := m.mesh.stop(kind)
+				ws := m.upgrade(c)
+				if kind == engine.MsgOutput {
+					_ = so.Emit("news", 1)
+				}
+				receive(t, "the gate", g.reached)
+				f(m, ws, so)
+				time.Sleep(5 * time.Millisecond) // so that much of it comes first
+				close(g.open)
+				go func() { // reads to the end, and closes
+					for f, err := ws.Next(); err == nil && f.Op != 8; f, err = ws.Next() {
+					}
+					ws.Conn.Close()
+				}()
+				time.AfterFunc(300*time.Millisecond, func() { ws.Conn.Close() })
+				start := time.Now()
+				m.ended(t)
+				if took := time.Since(start); took > 4*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if s, ok := m.vault.session(so.ID()); ok && !s.closed {
+					t.Errorf("a session is left open: %+v", s)
+				}
+			})
+		}
+	}
+}
