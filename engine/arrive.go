@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -122,7 +123,12 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 // return before anything else is done with the arrival.
 func (a *arrival) attach() {
 	hub := a.srv.hub
-	hub.Attach(&a.c.fan, a.c, a.c.startHeartbeat(hub.Now()))
+	now, timeout, b := hub.Now(), a.srv.ticks.timeout, &a.c.beat
+	deadline := a.c.startHeartbeat(now)
+	// The client counts from the owner's last ping, which may be an interval old. The
+	// move itself is over before.
+	b.pingAt = min(b.pingAt, now+timeout/2+rand.N(timeout/4+1))
+	hub.Attach(&a.c.fan, a.c, min(deadline, b.pingAt))
 	a.mu.Lock()
 	a.timer = time.AfterFunc(listenTime, func() { a.decline(true) })
 	a.mu.Unlock()

@@ -25,13 +25,19 @@ type movers struct {
 
 func newMovers(t *testing.T) *movers {
 	t.Helper()
+	return newMoversOf(t, engine.Config{})
+}
+
+func newMoversOf(t *testing.T, cfg engine.Config) *movers {
+	t.Helper()
 	m := &movers{
 		pair: &pair{mesh: newMesh()}, vault: newVault(),
 		first: make(chan *engine.Socket, 10), then: make(chan *engine.Socket, 10), handled: make(chan string, 10),
 	}
 	node := func(name string, connected chan *engine.Socket) (*server, *vaultNode) {
 		n := &vaultNode{v: m.vault, node: name}
-		s := newServer(t, engine.Config{Node: name, Peers: m.mesh, Recovery: &engine.Recovery{Sessions: n}}, func(s *engine.Server) {
+		cfg.Node, cfg.Peers, cfg.Recovery = name, m.mesh, &engine.Recovery{Sessions: n}
+		s := newServer(t, cfg, func(s *engine.Server) {
 			echo(s)
 			for _, ns := range []string{"/", "/chat"} {
 				s.Of(ns).OnConnection(func(so *engine.Socket) { connected <- so })
@@ -404,4 +410,18 @@ func TestMoveInterrupted(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestPingAfterTheMove: the client counts from the owner's last ping, so the next one
+// comes sooner than after an interval.
+func TestPingAfterTheMove(t *testing.T) {
+	m := newMoversOf(t, engine.Config{PingInterval: time.Hour, PingTimeout: 2 * time.Second})
+	c, _ := m.opened()
+	ws := m.upgrade(c)
+	receive(t, "a connection at the other node", m.then)
+	if f, err := ws.Next(); err != nil || f.Data != "2" {
+		t.Errorf("received %v, %v", f, err)
+	}
+	ws.Conn.Close()
+	m.ended(t)
 }
