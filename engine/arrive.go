@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -108,7 +109,7 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 			socket.data = so.Data
 		}
 		socket.member.Init(&c.fan, socket)
-		socket.session = &session{pid: so.PID, user: so.User, generation: so.Generation + 1, recovered: true}
+		socket.session = &session{pid: so.PID, user: so.User, generation: so.Generation + 1, recovered: true, changed: make(changes)}
 		if f := n.recoverer.Restore; f != nil {
 			socket.guard(func() { socket.data = f(socket, so.Data) })
 		}
@@ -122,7 +123,12 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 // return before anything else is done with the arrival.
 func (a *arrival) attach() {
 	hub := a.srv.hub
-	hub.Attach(&a.c.fan, a.c, a.c.startHeartbeat(hub.Now()))
+	now, timeout, b := hub.Now(), a.srv.ticks.timeout, &a.c.beat
+	deadline := a.c.startHeartbeat(now)
+	// The client counts from the owner's last ping, which may be an interval old. The
+	// move itself is over before.
+	b.pingAt = min(b.pingAt, now+timeout/2+rand.N(timeout/4+1))
+	hub.Attach(&a.c.fan, a.c, min(deadline, b.pingAt))
 	a.mu.Lock()
 	a.timer = time.AfterFunc(listenTime, func() { a.decline(true) })
 	a.mu.Unlock()
@@ -297,15 +303,18 @@ func (a *arrival) complete() {
 		s.mu.Lock()
 		if s.state != socketPending { // the conn was closed this moment
 			s.mu.Unlock()
+			if v.kicked() {
+				c.srv.hub.Send(&c.fan, v.disconnect())
+			}
 			v.forget()
 			settling.down()
 			continue
 		}
 		s.state = socketConnected
-		s.mu.Unlock()
 		s.nsp.count.Add(1)
 		srv.m.Sockets.Inc()
-		s.post(task{run: func() { a.connected(i, settling.down) }})
+		s.post(task{run: func() { a.connected(i, settling.down) }}) // before it can leave
+		s.mu.Unlock()
 	}
 	a.h.feed(c)
 	settling.down()
@@ -315,11 +324,16 @@ func (a *arrival) complete() {
 func (a *arrival) dismiss() {
 	for _, v := range a.sockets {
 		if v.kicked() {
-			p := socketio.Packet{Type: socketio.Disconnect, Namespace: v.s.nsp.nameBytes}
-			a.h.write(newMessage(socketio.AppendPacket(nil, &p), nil).Frame)
+			a.h.write(v.disconnect().Frame)
 		}
 	}
 	a.h.write(websocket.AppendClose(nil, noCode, ""))
+}
+
+// disconnect is the packet that tells the client of it.
+func (v *arriving) disconnect() *fanout.Message {
+	p := socketio.Packet{Type: socketio.Disconnect, Namespace: v.s.nsp.nameBytes}
+	return newMessage(socketio.AppendPacket(nil, &p), nil)
 }
 
 // kicked reports whether the server disconnected the socket before it was connected.
@@ -329,15 +343,19 @@ func (v *arriving) kicked() bool {
 	return v.s.session.kicked
 }
 
-// connected runs the connection handlers of a socket, in its turn, and what became
-// due while it moved.
+// connected does what became due for a socket before the cut, unless something
+// later was done already, and runs its connection handlers, in its turn.
 func (a *arrival) connected(i int, settled func()) {
 	s := a.sockets[i].s
-	for _, f := range s.nsp.hooks().connection {
-		s.guard(func() { f(s) })
-	}
+	s.mu.Lock()
+	changed := s.session.changed
+	s.session.changed = nil
+	s.mu.Unlock()
 	for _, op := range a.ops {
 		if op.Socket != i {
+			continue
+		}
+		if _, later := changed[op.Room]; later {
 			continue
 		}
 		switch op.Op {
@@ -348,6 +366,9 @@ func (a *arrival) connected(i int, settled func()) {
 		case opData:
 			s.restoreData(op.Data)
 		}
+	}
+	for _, f := range s.nsp.hooks().connection {
+		s.guard(func() { f(s) })
 	}
 	if f := s.nsp.recoverer.Settle; f != nil {
 		s.guard(func() { f(s, settled) })

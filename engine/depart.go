@@ -86,7 +86,13 @@ type deferred struct {
 func (s *Socket) postpone(d deferred) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.session == nil || s.session.departure == nil || s.state != socketConnected {
+	if s.session == nil {
+		return false
+	}
+	if s.session.changed != nil && d.op.Op != "" {
+		s.session.changed[d.op.Room] = struct{}{} // what the other node postponed was before that
+	}
+	if s.session.departure == nil || s.state != socketConnected {
 		return false
 	}
 	s.session.departure.deferred = append(s.session.departure.deferred, d)

@@ -5,6 +5,8 @@ func Writable(s *Socket) bool { return s.conn.fan.Backlog() == 0 }
 
 // Kinds of messages between nodes, for tests that stop one.
 const (
+	MsgTake    = msgTake
+	MsgOutput  = msgOutput
 	MsgRelay   = msgRelay
 	MsgFreeze  = msgFreeze
 	MsgOffer   = msgOffer

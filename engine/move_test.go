@@ -10,6 +10,7 @@ import (
 
 	"github.com/stellara/edge/engine"
 	"github.com/stellara/edge/internal/wire"
+	"github.com/stellara/edge/socketio"
 )
 
 // movers is a pair whose conns move.
@@ -24,13 +25,19 @@ type movers struct {
 
 func newMovers(t *testing.T) *movers {
 	t.Helper()
+	return newMoversOf(t, engine.Config{})
+}
+
+func newMoversOf(t *testing.T, cfg engine.Config) *movers {
+	t.Helper()
 	m := &movers{
 		pair: &pair{mesh: newMesh()}, vault: newVault(),
 		first: make(chan *engine.Socket, 10), then: make(chan *engine.Socket, 10), handled: make(chan string, 10),
 	}
 	node := func(name string, connected chan *engine.Socket) (*server, *vaultNode) {
 		n := &vaultNode{v: m.vault, node: name}
-		s := newServer(t, engine.Config{Node: name, Peers: m.mesh, Recovery: &engine.Recovery{Sessions: n}}, func(s *engine.Server) {
+		cfg.Node, cfg.Peers, cfg.Recovery = name, m.mesh, &engine.Recovery{Sessions: n}
+		s := newServer(t, cfg, func(s *engine.Server) {
 			echo(s)
 			for _, ns := range []string{"/", "/chat"} {
 				s.Of(ns).OnConnection(func(so *engine.Socket) { connected <- so })
@@ -287,4 +294,134 @@ func TestMoveDeclinedTooLate(t *testing.T) {
 		t.Errorf("the client read %v, %v", f, err)
 	}
 	eventually(t, "the conn to end everywhere", func() bool { return p.owner.Conns()+p.other.Conns() == 0 })
+}
+
+// TestRoomsOfAnArrival: what is done to a socket after the cut counts, though the
+// node that has it now learns only then what was due before.
+func TestRoomsOfAnArrival(t *testing.T) {
+	m := newMovers(t)
+	c, so := m.opened()
+	g := m.mesh.stop(engine.MsgOffer)
+	end := m.mesh.stop(engine.MsgEnd)
+	ws := m.upgrade(c)
+	receive(t, "the offer", g.reached)
+	for _, room := range []string{"left", "joined"} {
+		so.Join(room, nil)
+	}
+	so.SetData(1)
+	close(g.open)
+	receive(t, "the end", end.reached)
+	id := so.ID()
+	eventually(t, "the cut", func() bool { return len(sockets(t, m.other, id)) == 1 })
+	m.other.Of("/").Local().To(id).SocketsLeave("left")
+	close(end.open)
+	so = receive(t, "a connection at the other node", m.then)
+	if so.In("left") || !so.In("joined") {
+		t.Errorf("rooms: %q", so.Rooms())
+	}
+	if data, ok := so.Data().(json.RawMessage); !ok || string(data) != "1" {
+		t.Errorf("data: %v", so.Data())
+	}
+	echoes(t, ws)
+	ws.Conn.Close()
+	m.ended(t)
+}
+
+// sockets are a node's sockets in a room.
+func sockets(t *testing.T, s *server, room string) []socketio.RemoteSocket {
+	t.Helper()
+	got := make(chan []socketio.RemoteSocket, 1)
+	s.LocalSockets("/", socketio.BroadcastOptions{Rooms: []string{room}}, func(all []socketio.RemoteSocket) { got <- all })
+	return receive(t, "the sockets", got)
+}
+
+// TestKickedOnArrival: a client that is disconnected from a namespace between the
+// cut and the end of the move is told.
+func TestKickedOnArrival(t *testing.T) {
+	m := newMovers(t)
+	c, so := m.opened()
+	end := m.mesh.stop(engine.MsgEnd)
+	ws := m.upgrade(c)
+	receive(t, "the end", end.reached)
+	eventually(t, "the cut", func() bool { return len(sockets(t, m.other, so.ID())) == 1 })
+	m.other.LocalDisconnect("/", socketio.BroadcastOptions{Rooms: []string{so.ID()}}, false)
+	eventually(t, "the socket to be disconnected", func() bool { return len(sockets(t, m.other, so.ID())) == 0 })
+	close(end.open)
+	if got := ws.Receive(); got != "41" {
+		t.Fatalf("received %q", got)
+	}
+	eventually(t, "the session to be deleted", func() bool { _, ok := m.vault.session(so.ID()); return !ok })
+	ws.Text("40")
+	receive(t, "another connection", m.then)
+	ws.Conn.Close()
+	m.ended(t)
+}
+
+// TestMoveInterrupted: whatever happens in whatever phase of a move, everything
+// ends soon, on both nodes.
+func TestMoveInterrupted(t *testing.T) {
+	phases := map[string]byte{
+		"offer": engine.MsgOffer, "end": engine.MsgEnd, "settled": engine.MsgSettled, "take": engine.MsgTake, "output": engine.MsgOutput,
+	}
+	events := map[string]func(m *movers, ws *wire.Client, so *engine.Socket){
+		"the trunk breaks":          func(m *movers, _ *wire.Client, _ *engine.Socket) { m.mesh.breakAll() },
+		"the client goes":           func(_ *movers, ws *wire.Client, _ *engine.Socket) { ws.Conn.Close() },
+		"the owner closes the conn": func(_ *movers, _ *wire.Client, so *engine.Socket) { so.Disconnect(true) },
+		"the other node closes it": func(m *movers, _ *wire.Client, so *engine.Socket) {
+			m.other.LocalDisconnect("/", socketio.BroadcastOptions{Rooms: []string{so.ID()}}, true)
+		},
+		"the owner missed messages":      func(m *movers, _ *wire.Client, _ *engine.Socket) { m.owner.Missed("") },
+		"the other node missed messages": func(m *movers, _ *wire.Client, _ *engine.Socket) { m.other.Missed("") },
+		"the owner shuts down":           func(m *movers, _ *wire.Client, _ *engine.Socket) { go m.owner.end() },
+		"the other node shuts down":      func(m *movers, _ *wire.Client, _ *engine.Socket) { go m.other.end() },
+		"another node takes the session": func(m *movers, _ *wire.Client, so *engine.Socket) {
+			m.owner.Replaced("/", so.ID(), 9)
+			m.other.Replaced("/", so.ID(), 9)
+		},
+	}
+	for phase, kind := range phases {
+		for event, f := range events {
+			t.Run(event+" at "+phase, func(t *testing.T) {
+				m := newMovers(t)
+				c, so := m.opened()
+				g := m.mesh.stop(kind)
+				ws := m.upgrade(c)
+				if kind == engine.MsgOutput {
+					_ = so.Emit("news", 1)
+				}
+				receive(t, "the gate", g.reached)
+				f(m, ws, so)
+				time.Sleep(5 * time.Millisecond) // so that much of it comes first
+				close(g.open)
+				go func() { // reads to the end, and closes
+					for f, err := ws.Next(); err == nil && f.Op != 8; f, err = ws.Next() {
+					}
+					ws.Conn.Close()
+				}()
+				time.AfterFunc(300*time.Millisecond, func() { ws.Conn.Close() })
+				start := time.Now()
+				m.ended(t)
+				if took := time.Since(start); took > 4*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if s, ok := m.vault.session(so.ID()); ok && !s.closed {
+					t.Errorf("a session is left open: %+v", s)
+				}
+			})
+		}
+	}
+}
+
+// TestPingAfterTheMove: the client counts from the owner's last ping, so the next one
+// comes sooner than after an interval.
+func TestPingAfterTheMove(t *testing.T) {
+	m := newMoversOf(t, engine.Config{PingInterval: time.Hour, PingTimeout: 2 * time.Second})
+	c, _ := m.opened()
+	ws := m.upgrade(c)
+	receive(t, "a connection at the other node", m.then)
+	if f, err := ws.Next(); err != nil || f.Data != "2" {
+		t.Errorf("received %v, %v", f, err)
+	}
+	ws.Conn.Close()
+	m.ended(t)
 }
