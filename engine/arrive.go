@@ -206,7 +206,7 @@ func (v *arriving) moved(m *socketio.MovedSession, err error) {
 		return
 	}
 	v.s.mu.Lock()
-	v.s.session.epoch = m.At.Epoch
+	v.s.session.epoch = a.srv.recovery.epochs.number(m.At.Epoch)
 	v.s.mu.Unlock()
 	a.step()
 }

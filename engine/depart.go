@@ -82,7 +82,8 @@ type deferred struct {
 }
 
 // postpone has something wait for the outcome of the socket's move. It reports
-// false if none is under way: it may be done at once.
+// false if none is under way: then it is to be done at once, and changed called
+// when it is. No move begins before that.
 func (s *Socket) postpone(d deferred) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,10 +94,21 @@ func (s *Socket) postpone(d deferred) bool {
 		s.session.changed[d.op.Room] = struct{}{} // what the other node postponed was before that
 	}
 	if s.session.departure == nil || s.state != socketConnected {
+		s.session.changing++
 		return false
 	}
 	s.session.departure.deferred = append(s.session.departure.deferred, d)
 	return true
+}
+
+// changed follows a postpone that reported false.
+func (s *Socket) changed() {
+	if s.session == nil {
+		return
+	}
+	s.mu.Lock()
+	s.session.changing--
+	s.mu.Unlock()
 }
 
 // endDeparture ends the move of a socket that ended.
@@ -120,7 +132,7 @@ func (s *Socket) endDeparture() {
 func (s *Socket) quiet() bool {
 	s.mu.Lock()
 	ready := s.state == socketConnected && s.session != nil && s.session.pid != "" &&
-		len(s.session.joins) == 0 && s.session.since == nil
+		s.session.changing == 0 && len(s.session.joins) == 0 && s.session.since == nil
 	s.mu.Unlock()
 	return ready && s.box.quiet() && !s.nsp.acks.waitsFor(s)
 }

@@ -20,6 +20,7 @@ func (s *Socket) Join(room string, done func(error)) {
 	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: room}, run: func() { s.join(room, done) }, done: done}) {
 		return
 	}
+	defer s.changed()
 	s.join(room, done)
 }
 
@@ -121,6 +122,7 @@ func (s *Socket) joinBehind(room string) {
 	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: room}, run: func() { s.joinInTurn(room) }}) {
 		return
 	}
+	defer s.changed()
 	s.joinInTurn(room)
 }
 
@@ -156,6 +158,7 @@ func (s *Socket) Leave(room string, done func(error)) {
 	if s.postpone(deferred{op: deferredOp{Op: opLeave, Room: room}, run: func() { s.quit(room, done) }, done: done}) {
 		return
 	}
+	defer s.changed()
 	s.quit(room, done)
 }
 
