@@ -20,7 +20,7 @@ const movesWithin = 30 * time.Second
 // moves connects everybody in the way of this run, and looks at what that took, and at what it left when
 // heartbeats have gone round.
 func (m *measurement) moves(ctx context.Context) error {
-	heapBefore, err := m.liveHeap(ctx)
+	heapBefore, err := m.liveHeaps(ctx)
 	if err != nil {
 		return err
 	}
@@ -50,18 +50,19 @@ func (m *measurement) moves(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	heap, err := m.liveHeap(ctx)
+	heap, err := m.liveHeaps(ctx)
 	if err != nil {
 		return err
 	}
 	f.Memory = report.MovesMemory{
-		RSSBefore: from.rss, RSS: end.rss, HeapBefore: heapBefore, Heap: heap,
+		RSSBefore: from.rss, RSS: end.rss, HeapBefore: heapBefore[movesHolder], Heap: heap[movesHolder],
+		LeftBefore: heapBefore[movesOwner], Left: heap[movesOwner],
 		RedisBefore: from.redis, Redis: end.redis,
 	}
 	f.RelayedWebSockets, f.Goroutines = end.relayedWebSockets, end.goroutines
 	m.sys.Moves = f
 	m.say("%.0f moved, %.0f WebSockets are relayed; %.0f bytes of RSS and %.0f of live heap per conn on their node",
-		f.Results["moved"], f.RelayedWebSockets, f.PerConn(f.Memory.RSSBefore, f.Memory.RSS), f.PerConn(heapBefore, heap))
+		f.Results["moved"], f.RelayedWebSockets, f.PerConn(f.Memory.RSSBefore, f.Memory.RSS), f.PerConn(f.Memory.HeapBefore, f.Memory.Heap))
 	return m.leave(ctx)
 }
 
@@ -169,11 +170,20 @@ func movesBetween(from, to movesLook, conns int) *report.Moves {
 	return f
 }
 
-// liveHeap returns the bytes of live objects on the node that holds the WebSockets, after a collection.
-func (m *measurement) liveHeap(ctx context.Context) (int64, error) {
+// liveHeaps returns the bytes of live objects on both nodes, after a collection.
+func (m *measurement) liveHeaps(ctx context.Context) (sizes [movesNodes]int64, err error) {
+	for i := range sizes {
+		if sizes[i], err = liveHeap(ctx, m.stack.admin[i]); err != nil {
+			return sizes, err
+		}
+	}
+	return sizes, nil
+}
+
+func liveHeap(ctx context.Context, admin string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	url := "http://" + m.stack.admin[movesHolder] + "/debug/pprof/heap?gc=1&debug=1"
+	url := "http://" + admin + "/debug/pprof/heap?gc=1&debug=1"
 	var text []byte
 	for range 2 { // what had a finalizer or was in a pool goes with the second one
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

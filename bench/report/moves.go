@@ -33,13 +33,15 @@ type Moves struct {
 	Memory            MovesMemory        `json:"memory"`
 }
 
-// MovesMemory is memory in bytes, without and with the connections: of the node with the WebSockets, and
-// what Redis says that it uses.
+// MovesMemory is memory in bytes, without and with the connections: of the node with the WebSockets, of
+// the other one, and what Redis says that it uses.
 type MovesMemory struct {
 	RSSBefore   int64 `json:"rss_before"`
 	RSS         int64 `json:"rss"`
 	HeapBefore  int64 `json:"heap_before"` // live objects, after a collection
 	Heap        int64 `json:"heap"`
+	LeftBefore  int64 `json:"left_before"` // live objects of the other node
+	Left        int64 `json:"left"`
 	RedisBefore int64 `json:"redis_before"`
 	Redis       int64 `json:"redis"`
 }
@@ -90,6 +92,7 @@ func movesRows(t *table) {
 	t.section("the node with the WebSockets, and Redis, per connection")
 	size("RSS", (*Moves).rss)
 	size("live heap", (*Moves).heap)
+	size("live heap left on the other node", func(m *Moves) float64 { return m.PerConn(m.Memory.LeftBefore, m.Memory.Left) })
 	size("memory used by Redis", func(m *Moves) float64 { return m.PerConn(m.Memory.RedisBefore, m.Memory.Redis) })
 	pair("goroutines, other node / this one", "%.0f", func(m *Moves) [2]float64 { return m.Goroutines })
 	t.section("getting there, per connection")
