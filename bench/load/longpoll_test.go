@@ -198,17 +198,20 @@ func TestFleetUpgrades(t *testing.T) {
 	for _, pings := range []bool{false, true} {
 		s := &upgradeServer{pings: pings, greeting: goodGreeting, probe: "3probe"}
 		c := s.connect(t)
+		s.mu.Lock()
+		upgraded, pongs := s.upgraded, s.pongs
+		s.mu.Unlock()
 		const all = 24
-		if c.Failed != 0 || c.Times.Count() != all || c.Answers.Count() != all || s.upgraded != all {
-			t.Errorf("%d failed, %d online, %d answered, %d upgraded: %v", c.Failed, c.Times.Count(), c.Answers.Count(), s.upgraded, c.Failures)
+		if c.Failed != 0 || c.Times.Count() != all || c.Answers.Count() != all || upgraded != all {
+			t.Errorf("%d failed, %d online, %d answered, %d upgraded: %v", c.Failed, c.Times.Count(), c.Answers.Count(), upgraded, c.Failures)
 		}
 		for i, sid := range c.SIDs {
 			if want := fmt.Sprintf("socket-of-u%d", i); sid != want {
 				t.Errorf("connection %d has socket id %q, want %q", i, sid, want)
 			}
 		}
-		if want := map[bool]int{true: all}[pings]; s.pongs != want {
-			t.Errorf("%d pongs, want %d", s.pongs, want)
+		if want := map[bool]int{true: all}[pings]; pongs != want {
+			t.Errorf("%d pongs, want %d", pongs, want)
 		}
 	}
 }
