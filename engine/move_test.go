@@ -319,6 +319,7 @@ func TestRoomsOfAnArrival(t *testing.T) {
 	id := so.ID()
 	eventually(t, "the cut", func() bool { return len(sockets(t, m.other, id)) == 1 })
 	m.other.Of("/").Local().To(id).SocketsLeave("left")
+	sockets(t, m.other, id) // its turn is after that
 	close(end.open)
 	so = receive(t, "a connection at the other node", m.then)
 	if so.In("left") || !so.In("joined") || !so.In("joined\xff") || !so.In("before\xff") {
