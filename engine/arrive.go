@@ -114,7 +114,11 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 			socket.guard(func() { socket.data = f(socket, so.Data) })
 		}
 		c.sockets = append(c.sockets, socket)
-		a.sockets = append(a.sockets, &arriving{a: a, s: socket, rooms: so.Rooms, generation: so.Generation + 1})
+		v := &arriving{a: a, s: socket, generation: so.Generation + 1}
+		for _, room := range so.Rooms {
+			v.rooms = append(v.rooms, string(room))
+		}
+		a.sockets = append(a.sockets, v)
 	}
 	return a
 }
@@ -355,14 +359,14 @@ func (a *arrival) connected(i int, settled func()) {
 		if op.Socket != i {
 			continue
 		}
-		if _, later := changed[op.Room]; later {
+		if _, later := changed[string(op.Room)]; later {
 			continue
 		}
 		switch op.Op {
 		case opJoin:
-			s.joinBehind(op.Room)
+			s.joinBehind(string(op.Room))
 		case opLeave:
-			s.Leave(op.Room, nil)
+			s.Leave(string(op.Room), nil)
 		case opData:
 			s.restoreData(op.Data)
 		}

@@ -301,11 +301,16 @@ func TestMoveDeclinedTooLate(t *testing.T) {
 func TestRoomsOfAnArrival(t *testing.T) {
 	m := newMovers(t)
 	c, so := m.opened()
+	joined := make(chan error, 1)
+	so.Join("before\xff", func(err error) { joined <- err }) // names are bytes
+	if err := receive(t, "the join", joined); err != nil {
+		t.Fatal(err)
+	}
 	g := m.mesh.stop(engine.MsgOffer)
 	end := m.mesh.stop(engine.MsgEnd)
 	ws := m.upgrade(c)
 	receive(t, "the offer", g.reached)
-	for _, room := range []string{"left", "joined"} {
+	for _, room := range []string{"left", "joined", "joined\xff"} {
 		so.Join(room, nil)
 	}
 	so.SetData(1)
@@ -314,9 +319,10 @@ func TestRoomsOfAnArrival(t *testing.T) {
 	id := so.ID()
 	eventually(t, "the cut", func() bool { return len(sockets(t, m.other, id)) == 1 })
 	m.other.Of("/").Local().To(id).SocketsLeave("left")
+	sockets(t, m.other, id) // its turn is after that
 	close(end.open)
 	so = receive(t, "a connection at the other node", m.then)
-	if so.In("left") || !so.In("joined") {
+	if so.In("left") || !so.In("joined") || !so.In("joined\xff") || !so.In("before\xff") {
 		t.Errorf("rooms: %q", so.Rooms())
 	}
 	if data, ok := so.Data().(json.RawMessage); !ok || string(data) != "1" {
