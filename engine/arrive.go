@@ -94,7 +94,6 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 	c := &conn{srv: s, sid: sid, nb: h.nb, onSocket: true, handshake: &handshake{
 		header: k.Header, time: k.Time, address: k.Address, path: k.Path, query: k.Query, xdomain: k.XDomain, secure: k.Secure,
 	}}
-	c.shared.Store(true)
 	c.polled.Store(true)
 	c.joined.Store(len(o.Sockets) > 0)
 	a := &arrival{srv: s, h: h, c: c, from: o.Owner, waiting: 2*len(o.Sockets) + 2}

@@ -391,10 +391,10 @@ func TestMoveInterrupted(t *testing.T) {
 				m := newMovers(t)
 				c, so := m.opened()
 				g := m.mesh.stop(kind)
-				ws := m.upgrade(c)
 				if kind == engine.MsgOutput {
-					_ = so.Emit("news", 1)
+					_ = so.Emit("news", 1) // nobody polls: it waits for the WebSocket
 				}
+				ws := m.upgrade(c)
 				receive(t, "the gate", g.reached)
 				f(m, ws, so)
 				time.Sleep(5 * time.Millisecond) // so that much of it comes first
