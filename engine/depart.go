@@ -96,7 +96,8 @@ type deferred struct {
 }
 
 // postpone has something wait for the outcome of the socket's move. It reports
-// false if none is under way: it may be done at once.
+// false if none is under way: it is to be done at once, then acted called. Until
+// then no move begins, which would not know of it.
 func (s *Socket) postpone(d deferred) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,10 +108,21 @@ func (s *Socket) postpone(d deferred) bool {
 		s.session.changed[string(d.op.Room)] = struct{}{} // what the other node postponed was before that
 	}
 	if s.session.departure == nil || s.state != socketConnected {
+		s.session.acting++
 		return false
 	}
 	s.session.departure.deferred = append(s.session.departure.deferred, d)
 	return true
+}
+
+// acted ends what postpone did not postpone.
+func (s *Socket) acted() {
+	if s.session == nil {
+		return
+	}
+	s.mu.Lock()
+	s.session.acting--
+	s.mu.Unlock()
 }
 
 // endDeparture ends the move of a socket that ended.
@@ -134,7 +146,7 @@ func (s *Socket) endDeparture() {
 func (s *Socket) quiet() bool {
 	s.mu.Lock()
 	ready := s.state == socketConnected && s.session != nil && s.session.pid != "" &&
-		len(s.session.joins) == 0 && s.session.since == nil
+		s.session.acting == 0 && len(s.session.joins) == 0 && s.session.since == nil
 	s.mu.Unlock()
 	return ready && s.box.quiet() && !s.nsp.acks.waitsFor(s)
 }

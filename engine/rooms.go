@@ -20,6 +20,7 @@ func (s *Socket) Join(room string, done func(error)) {
 	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: roomName(room)}, run: func() { s.join(room, done) }, done: done}) {
 		return
 	}
+	defer s.acted()
 	s.join(room, done)
 }
 
@@ -121,6 +122,7 @@ func (s *Socket) joinBehind(room string) {
 	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: roomName(room)}, run: func() { s.joinInTurn(room) }}) {
 		return
 	}
+	defer s.acted()
 	s.joinInTurn(room)
 }
 
@@ -156,6 +158,7 @@ func (s *Socket) Leave(room string, done func(error)) {
 	if s.postpone(deferred{op: deferredOp{Op: opLeave, Room: roomName(room)}, run: func() { s.quit(room, done) }, done: done}) {
 		return
 	}
+	defer s.acted()
 	s.quit(room, done)
 }
 
