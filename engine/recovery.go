@@ -103,7 +103,6 @@ type session struct {
 	since      sinceByRoom  // of the rooms joined, while the socket catches up; nil else
 	own        *fanout.Room // the subscription of the socket's own room, if another node made its id
 	departure  *departure   // the move to another node that is under way
-	acting     int          // calls under way that no move may overtake, see postpone
 	changed    changes      // since it was cut to come here, until its handlers run; nil else
 }
 
