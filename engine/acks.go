@@ -54,6 +54,7 @@ func newAckTable() *ackTable { return &ackTable{pending: make(map[uint64]*pendin
 // socket's handlers.
 func (t *ackTable) expect(timeout time.Duration, s *Socket, f func(*Ack, error)) uint64 {
 	p := &pendingAck{socket: s, one: f}
+	s.box.asks(1)
 	return t.add(timeout, p, func() {
 		s.post(task{run: func() { f(&Ack{}, ErrAckTimeout) }})
 	})
@@ -65,6 +66,7 @@ func (t *ackTable) expectEach(timeout time.Duration, sockets []*Socket, each fun
 	p := &pendingAck{waiting: make(map[*Socket]struct{}, len(sockets)), each: each}
 	for _, s := range sockets {
 		p.waiting[s] = struct{}{}
+		s.box.asks(1)
 	}
 	return t.add(timeout, p, nil)
 }
@@ -83,28 +85,24 @@ func (t *ackTable) add(timeout time.Duration, p *pendingAck, expired func()) uin
 	return id
 }
 
-// waitsFor reports whether an acknowledgement of the socket is awaited.
-func (t *ackTable) waitsFor(s *Socket) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, p := range t.pending {
-		if _, waits := p.waiting[s]; waits || p.socket == s {
-			return true
-		}
-	}
-	return false
-}
-
 // forget ends the wait and reports whether it was still on.
 func (t *ackTable) forget(id uint64) bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	p := t.pending[id]
+	if p != nil {
+		delete(t.pending, id)
+		p.timer.Stop()
+	}
+	t.mu.Unlock()
 	if p == nil {
 		return false
 	}
-	delete(t.pending, id)
-	p.timer.Stop()
+	if p.socket != nil {
+		p.socket.box.asks(-1)
+	}
+	for s := range p.waiting { // nobody else changes it any more
+		s.box.asks(-1)
+	}
 	return true
 }
 
@@ -125,6 +123,7 @@ func (t *ackTable) answer(s *Socket, id uint64, a *Ack) {
 		}
 		t.mu.Unlock()
 		if mine {
+			s.box.asks(-1)
 			p.one(a, nil)
 		}
 		return
@@ -137,6 +136,7 @@ func (t *ackTable) answer(s *Socket, id uint64, a *Ack) {
 	}
 	t.mu.Unlock()
 	if mine {
+		s.box.asks(-1)
 		p.each(a)
 	}
 }

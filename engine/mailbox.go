@@ -15,6 +15,7 @@ type mailbox struct {
 	bytes   int
 	holds   int32 // Event.Hold calls not released
 	owed    int32 // acknowledgements that the client waits for
+	asked   int32 // acknowledgements that the client is to give
 	running bool  // somebody runs the socket's handlers, or is about to
 	closed  bool  // nothing is accepted any more
 }
@@ -32,11 +33,19 @@ func (b *mailbox) owes(n int32) {
 	b.mu.Unlock()
 }
 
-// quiet reports whether nothing runs or waits, and nobody waits for an answer.
+// asks counts an acknowledgement that the client is asked for.
+func (b *mailbox) asks(n int32) {
+	b.mu.Lock()
+	b.asked += n
+	b.mu.Unlock()
+}
+
+// quiet reports whether nothing runs or waits, and nobody waits for an answer, on
+// either side.
 func (b *mailbox) quiet() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.running && b.holds == 0 && len(b.queue) == 0 && b.owed == 0 && !b.closed
+	return !b.running && b.holds == 0 && len(b.queue) == 0 && b.owed == 0 && b.asked == 0 && !b.closed
 }
 
 // begin reports whether the caller may run work at once, on its own goroutine;

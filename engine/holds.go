@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"context"
+	"net/http"
+	"sync"
+
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+	"github.com/stellara/edge/websocket"
+)
+
+// relayUpgrade opens a WebSocket for a session of another node, or refuses.
+func (s *Server) relayUpgrade(w http.ResponseWriter, r *http.Request, of *whose, u websocket.Upgrade) {
+	if !s.admit(w) {
+		return
+	}
+	s.m.RelayedRequests[metrics.RelayUpgrade].Inc()
+	h := &held{srv: s, of: of, seat: &seat{}, question: question{answered: make(chan answer, 1)}}
+	if a := s.refusal(h.open(r.Context())); a.status != http.StatusOK {
+		h.end(nil)
+		e := socketio.ErrBadRequest
+		if a.failed != nil {
+			e = *a.failed
+		}
+		if e == socketio.ErrBadRequest {
+			s.m.Refusals[metrics.RefusalBadRequest].Inc()
+		}
+		s.engineError(w, r, e, true)
+		return
+	}
+	nb, early, err := s.takeConn(w, websocket.AppendSwitchingProtocols(make([]byte, 0, 256), u, s.corsHeader(r)))
+	if err != nil {
+		h.end(err)
+		return
+	}
+	h.begin(nb, early)
+}
+
+// open asks the owner whether a WebSocket may probe.
+func (h *held) open(ctx context.Context) answer {
+	ctx, cancel := context.WithTimeout(ctx, peerTime)
+	defer cancel()
+	st, err := h.srv.cfg.Peers.Open(ctx, h.of.owner, h)
+	if err != nil {
+		return h.srv.noPeer(h.of, err)
+	}
+	h.st = st
+	if err := st.Send(msgUpgrade, []byte(h.of.sid)); err != nil {
+		return h.srv.noPeer(h.of, err)
+	}
+	select {
+	case a := <-h.answered:
+		if a.status == 0 {
+			return h.srv.noPeer(h.of, h.broken())
+		}
+		a.why = metrics.RefusalSessionUnknown
+		return a
+	case <-ctx.Done():
+		return h.srv.noPeer(h.of, ctx.Err())
+	}
+}
+
+// holds are the WebSockets that this node holds for others.
+type holds struct {
+	mu sync.Mutex // taken alone
+	m  map[*held]struct{}
+}
+
+func (l *holds) add(h *held) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.m == nil {
+		l.m = make(map[*held]struct{})
+	}
+	l.m[h] = struct{}{}
+}
+
+func (l *holds) remove(h *held) {
+	l.mu.Lock()
+	delete(l.m, h)
+	l.mu.Unlock()
+}
+
+// endAll tells all clients that the node is shutting down.
+func (l *holds) endAll() {
+	l.mu.Lock()
+	all := make([]*held, 0, len(l.m))
+	for h := range l.m {
+		all = append(all, h)
+	}
+	l.mu.Unlock()
+	for _, h := range all {
+		h.write(websocket.AppendClose(nil, websocket.CodeGoingAway, ""))
+		h.end(nil)
+	}
+}
