@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 
-import { Crowd, settled } from "../lib/crowd.mjs";
+import { Crowd, settled, sum } from "../lib/crowd.mjs";
 import { Nginx } from "../lib/nginx.mjs";
 import { Cluster, Edge } from "../lib/process.mjs";
 import { owner } from "../lib/session.mjs";
@@ -79,13 +79,14 @@ test("after kill -9 of a node its clients come back by themselves, recovered, an
 });
 
 test("clients that connect, upgrade and move while a node is killed with -9 miss nothing either", { skip }, async (t) => {
-  const doomed = await Edge.start({ ...cluster.env, LISTEN_ADDR: nodes[2].address }); // back where it was
+  const doomed = await Edge.start(cluster.env);
   t.after(() => doomed.stop());
+  const nginx = await Nginx.start([...alive, doomed].map(({ address }) => address));
+  t.after(() => nginx.stop());
   const crowd = await Crowd.gather(t, { nodes: alive, size: 150, perRoom: 15 });
   await narrates([crowd], async () => {
     const connecting = crowd.connect({ url: nginx.url, times: 2, rate: 300 });
-    await eventually("the node to have clients of both kinds", async () =>
-      (await doomed.metric('edge_conns{transport="websocket"}')) > 10 && (await doomed.metric('edge_conns{transport="polling"}')) > 0);
+    await eventually("the node to have some of them", async () => (await sum([doomed], "edge_conns")) >= 15);
     await doomed.stop();
     await connecting;
     await crowd.ask("until", {});
