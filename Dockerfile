@@ -17,7 +17,7 @@ USER 65532:65532
 # In a container, clients and the load balancer come from outside it. The operators' listener stays on loopback until
 # ADMIN_ADDR and ADMIN_TOKEN are given.
 ENV LISTEN_ADDR=:3000
-EXPOSE 3000 9464
+EXPOSE 3000 9464 9465
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=4s --start-period=5s --retries=3 CMD ["/edge", "-healthcheck"]
 ENTRYPOINT ["/edge"]

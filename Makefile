@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 
 # Packages whose tests also run under the race detector; the others start processes. Of ./test, only what runs the
 # edge inside the test does.
-RACE := ./websocket/... ./socketio/... ./fanout/... ./metrics/... ./engine/... ./state/...
+RACE := ./websocket/... ./socketio/... ./fanout/... ./metrics/... ./engine/... ./state/... ./trunk/...
 # Everything but the end-to-end tests, which have a step of their own.
 UNIT = $$($(GO) list ./... | grep -v '/test$$')
 SOURCES = $$(find . -name node_modules -prune -o -name '.?*' -prune -o -name '*.go' -print)

@@ -70,7 +70,7 @@ func startChaosStack(ctx context.Context, cfg config, system string) (s *chaosSt
 		}
 		s.nodes = append(s.nodes, n)
 		n.env = append([]string{
-			"LISTEN_ADDR=" + n.listen, "ADMIN_ADDR=" + n.admin, "REDIS_URL=redis://" + n.proxy.Addr(),
+			"LISTEN_ADDR=" + n.listen, "ADMIN_ADDR=" + n.admin, "PEER_ADDR=127.0.0.1:0", "REDIS_URL=redis://" + n.proxy.Addr(),
 			"AUTH=none", "LOG_LEVEL=warn", "NODE_ENV=production",
 		}, cfg.env...)
 		if err := s.launch(n); err != nil {

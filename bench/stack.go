@@ -108,7 +108,7 @@ func (s *stack) startNodes(ctx context.Context, cfg config, name string, ports [
 		listen := fmt.Sprintf("127.0.0.1:%d", ports[2*i])
 		admin := fmt.Sprintf("127.0.0.1:%d", ports[2*i+1])
 		env := append([]string{
-			"LISTEN_ADDR=" + listen, "ADMIN_ADDR=" + admin, "REDIS_URL=" + s.redisURL,
+			"LISTEN_ADDR=" + listen, "ADMIN_ADDR=" + admin, "PEER_ADDR=127.0.0.1:0", "REDIS_URL=" + s.redisURL,
 			"AUTH=none", "LOG_LEVEL=warn", "NODE_ENV=production",
 		}, cfg.env...)
 		p, err := start(fmt.Sprintf("%s-%d", name, i+1), s.dir, env, argv...)

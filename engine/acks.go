@@ -83,6 +83,18 @@ func (t *ackTable) add(timeout time.Duration, p *pendingAck, expired func()) uin
 	return id
 }
 
+// waitsFor reports whether an acknowledgement of the socket is awaited.
+func (t *ackTable) waitsFor(s *Socket) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.pending {
+		if _, waits := p.waiting[s]; waits || p.socket == s {
+			return true
+		}
+	}
+	return false
+}
+
 // forget ends the wait and reports whether it was still on.
 func (t *ackTable) forget(id uint64) bool {
 	t.mu.Lock()

@@ -59,6 +59,10 @@ type Config struct {
 	// answer of a polling session, for balancers that stick to cookies.
 	Cookie *http.Cookie
 
+	// Peers, if not nil, reaches the other nodes, so that a balancer may spread the
+	// requests of one client over all of them: no sticky sessions. It needs a Bus.
+	Peers Peers
+
 	// Recovery, if not nil, gives clients that lost their connection their sockets back.
 	Recovery *Recovery
 

@@ -43,7 +43,7 @@ func disconnectReason(c metrics.Close) string {
 		return ReasonForcedClose
 	case metrics.CloseShutdown:
 		return ReasonServerShuttingDown
-	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseOverloaded, metrics.CloseGap:
+	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap:
 		return ReasonForcedServerClose
 	default:
 		return ReasonTransportError
@@ -72,7 +72,7 @@ type conn struct {
 	poll      *polling // nil if the conn began on WebSocket
 
 	// Set before polled is, then read-only.
-	nb *nbio.Conn
+	nb *nbio.Conn // nil if another node holds the WebSocket: see poll.away
 
 	// Owned by the goroutine that reads: the front door, then the poller.
 	reader websocket.Reader
@@ -197,13 +197,30 @@ func (c *conn) Write(p []byte) error {
 	if !c.onSocket {
 		return c.poll.write(p)
 	}
+	if c.nb == nil {
+		return c.poll.away.write(p)
+	}
 	_, err := c.nb.Write(p)
 	return err
+}
+
+// closeTransport closes the WebSocket, wherever it is. It must be in epoll, if it
+// is here.
+func (c *conn) closeTransport() {
+	if c.nb == nil {
+		c.poll.away.end()
+		return
+	}
+	_ = c.nb.Close()
 }
 
 // Drained is called by the shard when the close frame is with the kernel. A
 // client that has not closed yet gets a little time to read it.
 func (c *conn) Drained(now fanout.Tick) fanout.Tick {
+	if c.onSocket && c.nb == nil && c.poll.away.drained() {
+		c.beat.closeBy = now + c.srv.ticks.drain
+		return c.beat.closeBy
+	}
 	if c.finished.Load() || !c.onSocket {
 		c.abort()
 	}
@@ -224,10 +241,10 @@ func (c *conn) Abort(reason metrics.Close) {
 func (c *conn) abort() {
 	c.aborted.Store(true)
 	if c.polled.Load() {
-		_ = c.nb.Close()
+		c.closeTransport()
 	}
-	if d := c.next.Load(); d != nil && d.polled.Load() {
-		_ = d.nb.Close() // took over, and the shard may not swap any more
+	if d := c.next.Load(); d != nil {
+		d.close() // took over, and the shard may not swap any more
 	}
 	if c.poll != nil && !c.poll.overtaken() {
 		c.poll.end(string(socketio.EngineClose))

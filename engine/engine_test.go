@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type server struct {
 	t    *testing.T
 	addr string
 	m    *metrics.Metrics
+	end  func() error // again is no change
 }
 
 // newServer starts a server that setup has prepared; it ends with the test, and
@@ -61,15 +63,18 @@ func start(t *testing.T, s *engine.Server, m *metrics.Metrics) *server {
 	}
 	front := &http.Server{Handler: s}
 	go func() { _ = front.Serve(l) }()
-	t.Cleanup(func() {
+	end := sync.OnceValue(func() error {
 		_ = front.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), wire.Timeout)
 		defer cancel()
-		if err := s.Shutdown(ctx); err != nil {
+		return s.Shutdown(ctx)
+	})
+	t.Cleanup(func() {
+		if err := end(); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
 	})
-	return &server{Server: s, t: t, addr: l.Addr().String(), m: m}
+	return &server{Server: s, t: t, addr: l.Addr().String(), m: m, end: end}
 }
 
 // dial opens a conn and reads the open packet.

@@ -102,7 +102,15 @@ func (e *Event) AckPayload(p *Payload) error {
 		return nil
 	}
 	s := e.socket
+	defer s.box.owes(-1)
 	return s.sendPacket(&socketio.Packet{Type: socketio.Ack, ID: e.ackID, HasID: true, Data: p.JSON}, p.Attachments, false)
+}
+
+// markAcked says that nobody will answer the client.
+func (e *Event) markAcked() {
+	if e.hasAck && e.acked.CompareAndSwap(false, true) {
+		e.socket.box.owes(-1)
+	}
 }
 
 // Hold makes the socket's later packets wait until the returned function is
@@ -140,5 +148,8 @@ func newEvent(s *Socket, p *socketio.Packet, binary [][]byte) *Event {
 		return nil
 	}
 	e.name, e.args = name, slices.Delete(args, 0, 1)
+	if e.hasAck {
+		s.box.owes(1)
+	}
 	return e
 }

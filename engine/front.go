@@ -39,22 +39,33 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.openWebSocket(w, r, nil)
 		return
 	}
-	c, e, why, ok := s.check(r, upgrade)
+	of, e, why, ok := s.check(r, upgrade)
 	switch {
 	case !ok:
 		s.m.Refusals[why].Inc()
 		s.engineError(w, r, e, upgrade)
 	case upgrade:
-		s.openWebSocket(w, r, c)
-	case c == nil:
+		s.openWebSocket(w, r, of)
+	case of == nil:
 		s.openPolling(w, r)
+	case r.Method == http.MethodGet && of.c != nil:
+		of.c.poll.get(w, r)
 	case r.Method == http.MethodGet:
-		c.poll.get(w, r)
+		s.relayPoll(w, r, of)
+	case r.Method == http.MethodPost && of.c != nil:
+		of.c.poll.serve(w, r)
 	case r.Method == http.MethodPost:
-		c.poll.post(w, r)
+		s.relayPost(w, r, of)
 	default:
 		w.WriteHeader(http.StatusInternalServerError) // as the reference implementation does
 	}
+}
+
+// whose says which session a request is for.
+type whose struct {
+	c     *conn  // the session, if it is of this node; else:
+	owner string // the node whose it is
+	sid   string
 }
 
 // boundBody keeps a request's body from doing harm before anybody reads it, or
@@ -78,26 +89,34 @@ func (s *Server) boundBody(w http.ResponseWriter, r *http.Request, upgrade bool)
 	return true
 }
 
-// check decides by the query, in Engine.IO's order. c is the session the request
+// check decides by the query, in Engine.IO's order. of is the session the request
 // is for, nil if it opens one.
-func (s *Server) check(r *http.Request, upgrade bool) (c *conn, e socketio.EngineError, why metrics.Refusal, ok bool) {
+func (s *Server) check(r *http.Request, upgrade bool) (of *whose, e socketio.EngineError, why metrics.Refusal, ok bool) {
 	q := r.URL.Query()
 	transport, sid, eio := last(q, "transport"), last(q, "sid"), last(q, "EIO")
-	badRequest := func() (*conn, socketio.EngineError, metrics.Refusal, bool) {
+	badRequest := func() (*whose, socketio.EngineError, metrics.Refusal, bool) {
 		return nil, socketio.ErrBadRequest, metrics.RefusalBadRequest, false
 	}
 	if transport != "websocket" && transport != "polling" || transport == "polling" && s.cfg.WebSocketOnly {
 		return nil, socketio.ErrTransportUnknown, metrics.RefusalTransportUnknown, false
 	}
 	if sid != "" {
-		c = s.sessions.get(sid)
-		switch {
-		case c == nil:
-			return nil, socketio.ErrSessionIDUnknown, metrics.RefusalSessionUnknown, false
-		case upgrade != (transport == "websocket") || eio != "4" || !upgrade && c.poll.overtaken():
-			return badRequest()
+		of = &whose{c: s.sessions.get(sid), sid: sid}
+		if of.c == nil {
+			of.owner = s.peerOf(sid)
 		}
-		return c, e, 0, true
+		wrong := upgrade != (transport == "websocket") || eio != "4" || !upgrade && of.c != nil && of.c.poll.overtaken()
+		switch {
+		case of.c == nil && of.owner == "":
+			return nil, socketio.ErrSessionIDUnknown, metrics.RefusalSessionUnknown, false
+		case !wrong:
+			return of, e, 0, true
+		case of.c == nil:
+			if a := s.ask(r.Context(), of, msgKnown, nil, peerTime); a.failed != nil {
+				return nil, *a.failed, a.why, false
+			}
+		}
+		return badRequest()
 	}
 	switch {
 	case r.Method != http.MethodGet:
@@ -128,8 +147,8 @@ func last(q url.Values, name string) string {
 }
 
 // openWebSocket turns a WebSocket handshake into a conn, or into a candidate for
-// the session c.
-func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request, c *conn) {
+// a session.
+func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request, of *whose) {
 	u, err := websocket.CheckUpgrade(r)
 	if err != nil {
 		s.m.Refusals[metrics.RefusalBadRequest].Inc()
@@ -143,12 +162,15 @@ func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request, c *conn) 
 		http.Error(w, err.Error(), status)
 		return
 	}
-	if c != nil {
-		s.upgrade(w, r, c, u)
-		return
-	}
-	if s.admit(w) {
-		s.open(w, r, u)
+	switch {
+	case of == nil:
+		if s.admit(w) {
+			s.open(w, r, u)
+		}
+	case of.c != nil:
+		s.upgrade(w, r, of.c, u)
+	default:
+		s.relayUpgrade(w, r, of, u)
 	}
 }
 
@@ -170,7 +192,7 @@ func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 	if !s.admit(w) {
 		return
 	}
-	c := &conn{srv: s, sid: newSessionID(), handshake: newHandshake(r, s.cfg.KeepHeaders)}
+	c := &conn{srv: s, sid: newSessionID(s.cfg.Node), handshake: newHandshake(r, s.cfg.KeepHeaders)}
 	c.poll = &polling{c: c}
 	s.m.Connects.Inc()
 	s.m.ConnsPolling.Inc()
@@ -184,7 +206,7 @@ func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 	body := append([]byte{byte(socketio.EngineOpen)}, s.openPacket(c)...)
 	s.m.FramesSent.Inc() // the shard counts what it sends itself
 	s.m.BytesSent.Add(float64(len(body)))
-	s.respondPoll(w, r, body)
+	s.respondPoll(w, r, answer{status: http.StatusOK, body: body})
 }
 
 // admission reserves a place for one conn.
@@ -203,7 +225,7 @@ func (s *Server) admission() (why metrics.Refusal, text string, ok bool) {
 // The order matters: nothing may be written to the connection before the loop
 // has it, and what the client sent early must be handled before what it sends next.
 func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrade) {
-	c := &conn{srv: s, sid: newSessionID(), handshake: newHandshake(r, s.cfg.KeepHeaders), onSocket: true}
+	c := &conn{srv: s, sid: newSessionID(s.cfg.Node), handshake: newHandshake(r, s.cfg.KeepHeaders), onSocket: true}
 	greeting := websocket.AppendSwitchingProtocols(make([]byte, 0, 512), u, s.corsHeader(r))
 	if s.plain == nil {
 		open := s.openPacket(c)

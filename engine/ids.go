@@ -40,8 +40,18 @@ func randomID(n int) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// newSessionID makes an Engine.IO session id: a secret of 120 random bits.
-func newSessionID() (i id) {
+// newSessionID makes an Engine.IO session id: the name of the node that owns it,
+// for the others, then a secret of 72 random bits.
+func newSessionID(node string) (i id) {
+	copy(i[:], node)
+	var b [9]byte
+	rand.Read(b[:])
+	base64.RawURLEncoding.Encode(i[nodeLen:], b[:])
+	return i
+}
+
+// newPID makes the name of a stored session: a secret of 120 random bits.
+func newPID() (i id) {
 	var b [15]byte
 	rand.Read(b[:])
 	base64.RawURLEncoding.Encode(i[:], b[:])

@@ -13,15 +13,30 @@ type mailbox struct {
 	mu      sync.Mutex // taken alone
 	queue   []task
 	bytes   int
-	holds   int  // Event.Hold calls not released
-	running bool // somebody runs the socket's handlers, or is about to
-	closed  bool // nothing is accepted any more
+	holds   int32 // Event.Hold calls not released
+	owed    int32 // acknowledgements that the client waits for
+	running bool  // somebody runs the socket's handlers, or is about to
+	closed  bool  // nothing is accepted any more
 }
 
 // task is one piece of a socket's work; bytes is what it keeps in memory.
 type task struct {
 	run   func()
 	bytes int
+}
+
+// owes counts an acknowledgement that the client asked for.
+func (b *mailbox) owes(n int32) {
+	b.mu.Lock()
+	b.owed += n
+	b.mu.Unlock()
+}
+
+// quiet reports whether nothing runs or waits, and nobody waits for an answer.
+func (b *mailbox) quiet() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.running && b.holds == 0 && len(b.queue) == 0 && b.owed == 0 && !b.closed
 }
 
 // begin reports whether the caller may run work at once, on its own goroutine;

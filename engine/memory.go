@@ -321,3 +321,17 @@ func (m *memory) Read(ns string, after socketio.Offset, done func([]socketio.Jou
 
 // Drop implements Sessions: the only node has dropped it itself.
 func (m *memory) Drop(string, string, string, uint64) {}
+
+// Owner implements Sessions.
+func (m *memory) Owner() string { return "memory" }
+
+// Fence implements Sessions.
+func (m *memory) Fence(done func(error)) { m.do(func() { done(nil) }) }
+
+// GivenAway implements Sessions.
+func (m *memory) GivenAway(socketio.SessionRef) {}
+
+// Move implements Sessions: there is no other node.
+func (m *memory) Move(_ socketio.SessionMove, done func(*socketio.MovedSession, error)) {
+	m.do(func() { done(nil, socketio.ErrNotOwner) })
+}

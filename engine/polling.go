@@ -2,13 +2,9 @@ package engine
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -22,20 +18,40 @@ import (
 // open should still get.
 const pollClose = 30 * time.Second
 
-// polling is the long-polling transport of a conn: net/http goroutines bring
-// packets in by POST and wait in GET for packets out. The conn is writable while
-// a GET is parked; whenever none is, one byte of backlog stands for it, so that
-// the shard's outbox is the buffer and its bounds and policies apply.
+// polling is the long-polling transport of a conn: POSTs bring packets in, and a
+// GET waits for packets out. They come from net/http here or on another node. The
+// conn is writable while a GET is parked; whenever none is, one byte of backlog
+// stands for it, so that the shard's outbox is the buffer and its bounds and
+// policies apply.
 type polling struct {
 	c *conn
 
-	mu        sync.Mutex  // may be held while taking a shard's lock
-	parked    chan []byte // body for the parked GET; nil when there is none
-	posting   bool        // a POST is being handled
-	closed    bool        // the session is over: for every request it is unknown
-	upgraded  bool        // the WebSocket has taken over
-	candidate *candidate  // a WebSocket that may take over
+	mu        sync.Mutex // may be held while taking a shard's lock
+	parked    *parked    // the GET that waits; nil when there is none
+	posting   bool       // a POST is being handled
+	closed    bool       // the session is over: for every request it is unknown
+	upgraded  bool       // the WebSocket has taken over
+	candidate *candidate // a WebSocket that may take over
+	away      *away      // the WebSocket that took over, if another node holds it; set before conn.next
 }
+
+// parked is a GET that waits. done is called once, from any goroutine, with no
+// lock held, and must not block.
+type parked struct{ done func(answer) }
+
+// answer is what a request of the session is answered with: a body, Engine.IO's
+// error, or else a bare status.
+type answer struct {
+	status int // http.StatusOK: there is a body
+	failed *socketio.EngineError
+	why    metrics.Refusal // with failed, of a session of another node
+	body   []byte
+}
+
+func failure(e socketio.EngineError) answer { return answer{status: e.Status, failed: &e} }
+
+// posted is the answer to a POST.
+var posted = answer{status: http.StatusOK, body: []byte("ok")}
 
 var errNoPoll = errors.New("engine: no poll to answer")
 
@@ -48,15 +64,15 @@ func (p *polling) write(frames []byte) error {
 	}
 	final := p.c.state.Load() != connOpen && p.isLast(body)
 	p.mu.Lock()
-	ch := p.parked
+	get := p.parked
 	p.parked = nil
 	p.closed = p.closed || final
 	p.mu.Unlock()
-	if ch == nil { // its client went away
+	if get == nil { // its client went away
 		p.c.abort()
 		return errNoPoll
 	}
-	ch <- body
+	get.done(answer{status: http.StatusOK, body: body})
 	if final {
 		p.c.fan.Wrote(len(frames))
 	} else {
@@ -108,135 +124,80 @@ func payloadOf(frames []byte) ([]byte, error) {
 	}
 }
 
-// get parks a GET until there is something to send.
-func (p *polling) get(w http.ResponseWriter, r *http.Request) {
+// park makes a GET wait until there is something to send: done is called with it,
+// possibly before park returns. The result names the GET for leave; nil if it was
+// answered at once.
+func (p *polling) park(done func(answer)) *parked {
 	p.mu.Lock()
 	switch {
 	case p.closed:
 		p.mu.Unlock()
-		p.c.srv.engineError(w, r, socketio.ErrSessionIDUnknown, false)
-		return
+		done(failure(socketio.ErrSessionIDUnknown))
+		return nil
 	case p.upgraded:
 		p.mu.Unlock()
-		p.c.srv.engineError(w, r, socketio.ErrBadRequest, false)
-		return
+		done(failure(socketio.ErrBadRequest))
+		return nil
 	case p.parked != nil:
 		p.mu.Unlock()
 		p.c.close(metrics.CloseTransportError, noCode) // the parked one is told
-		w.WriteHeader(http.StatusBadRequest)
-		return
+		done(answer{status: http.StatusBadRequest})
+		return nil
 	}
-	ch := make(chan []byte, 1)
-	p.parked = ch
+	get := &parked{done}
+	p.parked = get
 	p.mu.Unlock()
 	p.c.fan.Wrote(1)
-	select {
-	case body := <-ch:
-		p.c.srv.respondPoll(w, r, body)
-	case <-r.Context().Done():
-		p.mu.Lock()
-		waiting := p.parked == ch
-		if waiting {
-			p.parked = nil
-		}
-		p.mu.Unlock()
-		if waiting {
-			p.c.close(metrics.CloseTransportError, noCode)
-		}
+	return get
+}
+
+// leave says that the client of a parked GET went away. It does nothing if the
+// GET was answered.
+func (p *polling) leave(get *parked) {
+	p.mu.Lock()
+	waiting := get != nil && p.parked == get
+	if waiting {
+		p.parked = nil
+	}
+	p.mu.Unlock()
+	if waiting {
+		p.c.close(metrics.CloseTransportError, noCode)
 	}
 }
 
-// respondPoll answers a poll, compressed if that is on, worth it and welcome.
-func (s *Server) respondPoll(w http.ResponseWriter, r *http.Request, body []byte) {
-	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=UTF-8")
-	h.Set("Cache-Control", "no-store")
-	if s.cfg.GzipFrom > 0 && len(body) >= s.cfg.GzipFrom {
-		h.Add("Vary", "Accept-Encoding")
-		if acceptsGzip(r.Header) {
-			var z bytes.Buffer
-			zw := gzip.NewWriter(&z)
-			_, _ = zw.Write(body) // a Buffer takes everything
-			_ = zw.Close()
-			h.Set("Content-Encoding", "gzip")
-			body = z.Bytes()
-		}
-	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body)
-}
-
-// acceptsGzip reports whether gzip is among the accepted encodings and not
-// refused by a weight of 0 (RFC 9110 section 12.5.3).
-func acceptsGzip(h http.Header) bool {
-	for _, field := range strings.Split(strings.Join(h["Accept-Encoding"], ","), ",") {
-		name, weight, _ := strings.Cut(field, ";")
-		if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
-			continue
-		}
-		q, ok := strings.CutPrefix(strings.TrimSpace(weight), "q=")
-		v, err := strconv.ParseFloat(q, 64)
-		return !ok || err == nil && v > 0
-	}
-	return false
-}
-
-// post handles the packets of one POST.
-func (p *polling) post(w http.ResponseWriter, r *http.Request) {
+// beginPost says that a POST has begun, or answers it and reports false.
+func (p *polling) beginPost() (refused answer, ok bool) {
 	c := p.c
 	p.mu.Lock()
 	switch {
 	case p.closed || c.state.Load() != connOpen:
 		p.mu.Unlock()
-		c.srv.engineError(w, r, socketio.ErrSessionIDUnknown, false)
-		return
+		return failure(socketio.ErrSessionIDUnknown), false
 	case p.upgraded:
 		p.mu.Unlock()
-		c.srv.engineError(w, r, socketio.ErrBadRequest, false)
-		return
-	case p.posting || r.Header.Get("Content-Type") == "application/octet-stream":
+		return failure(socketio.ErrBadRequest), false
+	case p.posting:
 		p.mu.Unlock()
 		c.close(metrics.CloseTransportError, noCode)
-		w.WriteHeader(http.StatusBadRequest)
-		return
+		return answer{status: http.StatusBadRequest}, false
 	}
 	p.posting = true
 	p.mu.Unlock()
-	status := p.handlePost(w, r)
+	return answer{}, true
+}
+
+func (p *polling) endPost() {
 	p.mu.Lock()
 	p.posting = false
 	p.mu.Unlock()
-	if status != http.StatusOK {
-		w.WriteHeader(status)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html")
-	h.Set("Content-Length", "2")
-	h.Set("Cache-Control", "no-store")
-	_, _ = w.Write([]byte("ok"))
 }
 
-// handlePost reads and handles the body and returns the status to answer with.
-func (p *polling) handlePost(w http.ResponseWriter, r *http.Request) int {
+// post handles the packets of one POST, between beginPost and endPost.
+func (p *polling) post(body []byte) answer {
 	c := p.c
-	limit := int64(c.srv.cfg.MaxPayload)
-	if r.ContentLength > limit {
-		return http.StatusRequestEntityTooLarge // the session survives
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return http.StatusRequestEntityTooLarge
-	case err != nil:
-		c.close(metrics.CloseTransportError, noCode)
-		return http.StatusBadRequest
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // set by boundBody
-	if !utf8.Valid(body) {                                         // a WebSocket checks its text messages itself
+	if !utf8.Valid(body) { // a WebSocket checks its text messages itself
 		c.close(metrics.CloseParseError, noCode)
-		return http.StatusBadRequest
+		return answer{status: http.StatusBadRequest}
 	}
 	c.srv.m.BytesReceived.Add(float64(len(body)))
 	c.guard(func() {
@@ -248,9 +209,9 @@ func (p *polling) handlePost(w http.ResponseWriter, r *http.Request) int {
 		}
 	})
 	if c.state.Load() != connOpen && !c.finished.Load() {
-		return http.StatusBadRequest // a packet closed the session; the rest is not read
+		return answer{status: http.StatusBadRequest} // a packet closed the session; the rest is not read
 	}
-	return http.StatusOK
+	return posted
 }
 
 // close ends a session that still polls. When the application closes it, the
@@ -283,11 +244,11 @@ func (p *polling) overtaken() bool {
 func (p *polling) end(body string) {
 	p.mu.Lock()
 	p.closed = true
-	ch, cand := p.parked, p.candidate
+	get, cand := p.parked, p.candidate
 	p.parked, p.candidate = nil, nil
 	p.mu.Unlock()
-	if ch != nil {
-		ch <- []byte(body)
+	if get != nil {
+		get.done(answer{status: http.StatusOK, body: []byte(body)})
 	}
 	if cand != nil {
 		cand.drop()

@@ -56,6 +56,18 @@ type Sessions interface {
 	Read(ns string, after socketio.Offset, done func(entries []socketio.JournalEntry, end socketio.Offset, err error))
 	// Drop tells the node that owned a socket before that it moved.
 	Drop(owner, ns, sid string, generation uint64)
+
+	// Owner is this node's name to another one that is to Move sessions from it.
+	Owner() string
+	// Fence is done when all that was called before it is.
+	Fence(done func(error))
+	// GivenAway says that another node has moved a session to itself.
+	GivenAway(s socketio.SessionRef)
+	// Move takes the session of a socket that is open on another node over for this
+	// one. Server.Cut is called on both, at one place in the order of all deliveries. An
+	// error that is socketio.ErrNotOwner says that nothing has changed; after any other
+	// the session may have moved.
+	Move(m socketio.SessionMove, done func(moved *socketio.MovedSession, err error))
 }
 
 // Recoverer is what an application adds to the recovery of its sockets.
@@ -89,6 +101,7 @@ type session struct {
 	joins      []*joining   // not stored yet
 	since      sinceByRoom  // of the rooms joined, while the socket catches up; nil else
 	own        *fanout.Room // the subscription of the socket's own room, if another node made its id
+	departure  *departure   // the move to another node that is under way
 }
 
 // joining is a Join under way.
@@ -169,7 +182,7 @@ func (b *Broadcast) journals() bool {
 
 // create stores a session for a socket that was admitted, then welcomes it.
 func (r *recovery) create(s *Socket) {
-	pid := newSessionID().String()
+	pid := newPID().String()
 	var joined []socketio.SessionRoom // by middleware
 	for _, room := range s.Rooms()[1:] {
 		joined = append(joined, socketio.SessionRoom{Name: room})
@@ -214,6 +227,7 @@ type fate uint8
 const (
 	keepSession fate = iota // its client may come back
 	deleteSession
+	sessionMoved // another node has it
 )
 
 // fateOf says whether the client of a conn that closed for the reason may have
@@ -230,6 +244,8 @@ func fateOf(c metrics.Close) fate {
 func (r *recovery) end(s *Socket, f fate) {
 	switch ref := s.ref(); {
 	case ref.PID == "":
+	case f == sessionMoved:
+		r.GivenAway(ref)
 	case f == keepSession:
 		r.Close(ref, nil)
 	default:
@@ -261,11 +277,11 @@ func (s *Socket) ref() socketio.SessionRef {
 // asks for a socket id waits until the disconnect handlers have run.
 type endings struct {
 	mu sync.Mutex // taken within Socket.mu or alone
-	m  map[id]*ending
+	m  map[id]*leaving
 }
 
-// ending is what is known of a socket id of which sockets are ending.
-type ending struct {
+// leaving is what is known of a socket id of which sockets are ending.
+type leaving struct {
 	sockets int
 	waiting []func()
 }
@@ -275,10 +291,10 @@ func (e *endings) begin(i id) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.m == nil {
-		e.m = make(map[id]*ending)
+		e.m = make(map[id]*leaving)
 	}
 	if e.m[i] == nil {
-		e.m[i] = &ending{}
+		e.m[i] = &leaving{}
 	}
 	e.m[i].sockets++
 }

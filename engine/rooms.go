@@ -17,6 +17,9 @@ func (s *Socket) Join(room string, done func(error)) {
 		settled(done, nil)
 		return
 	}
+	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: room}, run: func() { s.Join(room, done) }, done: done}) {
+		return
+	}
 	if ref := s.ref(); ref.PID != "" && !s.member.In(s.nsp.key(room)) {
 		s.joinStored(ref, room, done)
 		return
@@ -107,6 +110,9 @@ func (s *Socket) forgetJoin(j *joining) {
 // from the bus: another node may emit to the room in the same breath. A room that
 // is heard has all that comes after what was delivered last.
 func (s *Socket) joinBehind(room string) {
+	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: room}, run: func() { s.joinBehind(room) }}) {
+		return
+	}
 	srv, key := s.conn.srv, s.nsp.key(room)
 	ref := s.ref()
 	if ref.PID == "" || room == "" || room == s.ID() || s.member.In(key) {
@@ -132,6 +138,9 @@ func (s *Socket) joinBehind(room string) {
 func (s *Socket) Leave(room string, done func(error)) {
 	if room == "" || room == s.ID() {
 		settled(done, nil)
+		return
+	}
+	if s.postpone(deferred{op: deferredOp{Op: opLeave, Room: room}, run: func() { s.Leave(room, done) }, done: done}) {
 		return
 	}
 	ref := s.ref()

@@ -69,12 +69,15 @@ type Server struct {
 	ticks     tickTable
 	ping      *fanout.Message
 	noop      *fanout.Message
+	probed    []byte // the frame that answers a probe
 	loop      *loop
 	plain     PlainHandler  // not nil: plain WebSocket, no Engine.IO
 	engine    EngineHandler // not nil: Engine.IO, no Socket.IO
 
 	conns    atomic.Int64
 	draining atomic.Bool
+	holds    holds     // WebSockets of other nodes' conns
+	arrivals arrivals  // sockets that move here
 	loopback *loopback // nil with a bus of the caller's
 	empty    chan struct{}
 
@@ -115,6 +118,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		maxPacket: cfg.OutboxBytes / 4,
 		ping:      engineMessage(string(socketio.EnginePing)),
 		noop:      engineMessage(string(socketio.EngineNoop)),
+		probed:    websocket.AppendFrame(nil, websocket.Text, []byte("3probe")),
 		empty:     make(chan struct{}, 1),
 
 		namespaces: make(map[string]*Namespace),
@@ -252,6 +256,11 @@ func (s *Server) gone(c *conn) {
 	} else {
 		s.m.ConnsWebSocket.Dec()
 	}
+	s.release()
+}
+
+// release gives back the place of one conn.
+func (s *Server) release() {
 	if s.conns.Add(-1) == 0 {
 		select {
 		case s.empty <- struct{}{}:
@@ -272,6 +281,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var err error
 	for err == nil && s.conns.Load() > 0 {
 		s.hub.VisitConns(closeAll)
+		s.holds.endAll()
 		select {
 		case <-s.empty:
 		case <-again.C:

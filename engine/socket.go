@@ -24,7 +24,7 @@ type Socket struct {
 	member fanout.Member
 	box    mailbox
 
-	mu       sync.Mutex // guards the fields below; taken alone
+	mu       sync.Mutex // guards the fields below; taken before a shard's lock
 	state    socketState
 	data     any
 	session  *session           // nil without recovery; the pointer is set with the fields above
@@ -36,6 +36,7 @@ type socketState uint8
 const (
 	socketPending      socketState = iota // middleware has not decided, its session is not stored, or it is on its way back
 	socketConnected                       // the client was told
+	socketMoved                           // it is another node's; its handlers here have not been told
 	socketDisconnected                    // for good
 )
 
@@ -70,6 +71,9 @@ func (s *Socket) Data() any {
 
 // SetData attaches a value to the socket. With recovery it is stored as JSON.
 func (s *Socket) SetData(v any) {
+	if s.postpone(deferred{op: deferredOp{Op: opData, Data: encodeData(v)}, run: func() { s.SetData(v) }}) {
+		return
+	}
 	s.mu.Lock()
 	s.data = v
 	s.mu.Unlock()
@@ -157,8 +161,20 @@ func (s *Socket) EmitWithAck(timeout time.Duration, ack func(a *Ack, err error),
 	if err != nil {
 		return err
 	}
+	fail := func(err error) { s.post(task{run: func() { ack(&Ack{}, err) }}) }
+	if s.postpone(deferred{done: fail, run: func() {
+		if err := s.emitWithAck(timeout, ack, p); err != nil {
+			fail(err) // the caller was told nothing
+		}
+	}}) {
+		return nil
+	}
+	return s.emitWithAck(timeout, ack, p)
+}
+
+func (s *Socket) emitWithAck(timeout time.Duration, ack func(*Ack, error), p *Payload) error {
 	id := s.nsp.acks.expect(timeout, s, ack)
-	err = s.sendPacket(&socketio.Packet{Type: socketio.Event, ID: id, HasID: true, Data: p.JSON}, p.Attachments, false)
+	err := s.sendPacket(&socketio.Packet{Type: socketio.Event, ID: id, HasID: true, Data: p.JSON}, p.Attachments, false)
 	if err != nil {
 		s.nsp.acks.forget(id)
 	}
@@ -199,14 +215,16 @@ func (s *Socket) sendPacket(p *socketio.Packet, attachments [][]byte, volatile b
 		}
 	}
 	p.Namespace = s.nsp.nameBytes
-	if !s.Connected() {
-		return ErrDisconnected
-	}
 	m := newMessage(socketio.AppendPacket(make([]byte, 0, len(p.Data)+32), p), attachments)
 	m.Volatile = volatile
 	m.Namespace, m.Stamp = s.nsp.number, s.session != nil && !p.HasID && p.Type != socketio.Connect && p.Type != socketio.Disconnect
 	if len(m.Frame) > s.conn.srv.maxPacket {
 		return ErrTooLarge
+	}
+	s.mu.Lock() // so that nothing follows the last that is sent before a move
+	defer s.mu.Unlock()
+	if s.state != socketConnected {
+		return ErrDisconnected
 	}
 	s.conn.srv.hub.SendMember(&s.member, m)
 	return nil
@@ -214,7 +232,8 @@ func (s *Socket) sendPacket(p *socketio.Packet, attachments [][]byte, volatile b
 
 // handle runs an event's handlers.
 func (s *Socket) handle(e *Event) {
-	for _, any := range s.nsp.hooks().any {
+	everything := s.nsp.hooks().any
+	for _, any := range everything {
 		s.guard(func() { any(s, e) })
 	}
 	s.mu.Lock()
@@ -223,8 +242,11 @@ func (s *Socket) handle(e *Event) {
 	if h == nil {
 		h = s.nsp.handler(e.name)
 	}
-	if h != nil {
+	switch {
+	case h != nil:
 		s.guard(func() { h(s, e) })
+	case len(everything) == 0: // nobody will
+		e.markAcked()
 	}
 }
 
@@ -259,10 +281,14 @@ func (s *Socket) leave(reason string, f fate) {
 	was := s.state
 	s.state = socketDisconnected
 	r := s.conn.srv.recovery
-	if was == socketConnected && r != nil {
+	if was == socketMoved || was == socketConnected && r != nil {
 		r.ending.begin(s.id)
 	}
+	leaving := was == socketConnected && s.session != nil && s.session.departure != nil
 	s.mu.Unlock()
+	if leaving {
+		s.conn.poll.away.over(f)
+	}
 	if was == socketDisconnected {
 		return
 	}
@@ -276,6 +302,9 @@ func (s *Socket) leave(reason string, f fate) {
 		return
 	}
 	if r != nil {
+		if was == socketMoved {
+			f = sessionMoved
+		}
 		r.end(s, f)
 		s.releaseOwn()
 	}

@@ -21,12 +21,14 @@ const (
 	noopInterval = 100 * time.Millisecond
 )
 
-// candidate is a WebSocket that was opened for a polling session. It takes over
-// after the probe: C→S "2probe", S→C "3probe", C→S "5". The client sends "5" only
-// when none of its HTTP requests is under way, which keeps the order.
+// candidate is a WebSocket that was opened for a polling session, here or on
+// another node. It takes over after the probe: C→S "2probe", S→C "3probe",
+// C→S "5". The client sends "5" only when none of its HTTP requests is under way,
+// which keeps the order.
 type candidate struct {
-	c  *conn
-	nb *nbio.Conn
+	c    *conn
+	nb   *nbio.Conn
+	away *away // in place of nb if another node holds it; it then is the one that reads
 
 	// Owned by the goroutine that reads.
 	reader websocket.Reader
@@ -44,16 +46,26 @@ type candidate struct {
 	out []byte     // guarded by mu: written before the event loop had the connection
 }
 
+// nominate makes d the candidate of its session; it reports false if there is
+// one, or the session is not one that polls.
+func (d *candidate) nominate() bool {
+	p := d.c.poll
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.upgraded || p.candidate != nil || d.c.state.Load() != connOpen {
+		return false
+	}
+	p.candidate = d
+	return true
+}
+
 // upgrade opens a candidate for the session, or refuses.
 func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *conn, u websocket.Upgrade) {
-	p, cand := c.poll, &candidate{c: c}
-	p.mu.Lock()
-	free := !p.closed && !p.upgraded && p.candidate == nil && c.state.Load() == connOpen
-	if free {
-		p.candidate = cand
-	}
-	p.mu.Unlock()
-	if !free {
+	cand := &candidate{c: c}
+	if !cand.nominate() {
 		s.m.Refusals[metrics.RefusalBadRequest].Inc()
 		s.engineError(w, r, socketio.ErrBadRequest, true)
 		return
@@ -121,7 +133,12 @@ func (d *candidate) onData(data []byte) {
 // polls.
 func (d *candidate) probed() {
 	d.probe = true
-	d.write(websocket.AppendFrame(nil, websocket.Text, []byte("3probe")))
+	d.write(d.c.srv.probed)
+	d.endPolls()
+}
+
+// endPolls answers the client's polls, so that it can end them.
+func (d *candidate) endPolls() {
 	deadline := time.Now().Add(upgradeTimeout)
 	var again *time.Timer
 	again = time.AfterFunc(time.Hour, func() { // started below, when again is set
@@ -179,6 +196,9 @@ func (d *candidate) takeOver() bool {
 	p.mu.Unlock()
 	if !ok {
 		d.drop()
+		if c.state.Load() != connOpen {
+			c.abort() // nobody polls any more for what it was to be told
+		}
 		return false
 	}
 	c.reader = d.reader
@@ -186,7 +206,7 @@ func (d *candidate) takeOver() bool {
 	if t := d.timer.Load(); t != nil {
 		t.Stop()
 	}
-	c.nb = d.nb
+	c.nb, p.away = d.nb, d.away
 	c.next.Store(d)
 	d.ready.Store(true)
 	if d.polled.Load() {
@@ -208,16 +228,16 @@ func (c *conn) takeOver() {
 	c.srv.m.ConnsWebSocket.Inc()
 	p := c.poll
 	p.mu.Lock()
-	ch := p.parked
+	get := p.parked
 	p.parked = nil
 	p.mu.Unlock()
-	if ch != nil {
-		ch <- []byte{byte(socketio.EngineClose)} // as the reference implementation ends it
+	if get != nil {
+		get.done(answer{status: http.StatusOK, body: []byte{byte(socketio.EngineClose)}}) // as the reference implementation ends it
 	} else {
 		c.fan.Wrote(1) // what stood for the missing GET
 	}
 	if c.aborted.Load() {
-		_ = c.nb.Close()
+		c.closeTransport()
 	}
 }
 
@@ -254,8 +274,21 @@ func (d *candidate) drop() {
 		p.candidate = nil
 	}
 	p.mu.Unlock()
-	if d.polled.Load() {
+	switch {
+	case d.away != nil:
+		d.away.end()
+	case d.polled.Load():
 		_, _ = d.nb.Write(websocket.AppendClose(nil, noCode, ""))
+		_ = d.nb.Close()
+	}
+}
+
+// close closes a candidate that took over.
+func (d *candidate) close() {
+	switch {
+	case d.away != nil:
+		d.away.end()
+	case d.polled.Load():
 		_ = d.nb.Close()
 	}
 }

@@ -83,6 +83,8 @@ type Metrics struct {
 	GapFailures       [gapFailureCount]prometheus.Counter
 	GapMessages       prometheus.Counter   // journalled messages delivered by gap repairs
 	GapRepair         prometheus.Histogram // seconds from the loss until everything missed was delivered
+
+	trunking
 }
 
 // latencyBuckets have an edge at 0.2 s, the objective, and resolve the range around it and below.
@@ -167,6 +169,8 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	fill(m.CacheReads[:], r.counterVec("edge_cache_reads_total", "Presence reads by how they were answered.", "result"), func(i int) string { return CacheResult(i).String() })
 
 	fill(m.Recoveries[:], r.counterVec("edge_recoveries_total", "Clients that asked for the socket they had before, by how it ended.", "result"), func(i int) string { return Recovery(i).String() })
+
+	m.catalogueTrunk(r)
 
 	r.gaugeVec("edge_build_info", "Always 1; version and Go version as labels.", "version", "goversion").
 		WithLabelValues(version, runtime.Version()).Set(1)

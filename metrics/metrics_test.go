@@ -52,9 +52,10 @@ func TestCatalogue(t *testing.T) {
 		"edge_closes_total": int(closeCount), "edge_drops_total": int(dropCount), "edge_refusals_total": int(refusalCount),
 		"edge_presence_operation_seconds": int(presenceOpCount), "edge_cache_reads_total": int(cacheResultCount), "edge_conns": 2,
 		"edge_presence_drift_total": int(driftCount), "edge_presence_batch_size": 7,
+		"edge_trunk_dials_total": int(trunkDialCount), "edge_trunk_refusals_total": int(trunkRefusalCount),
 		"edge_journal_operation_seconds": int(journalOpCount), "edge_gap_repairs_total": int(gapCount),
 		"edge_gap_repair_failures_total": int(gapFailureCount),
-		"edge_relayed_requests_total": int(relayCount), "edge_moves_total": int(moveCount),
+		"edge_relayed_requests_total":    int(relayCount), "edge_moves_total": int(moveCount),
 	} {
 		if series[name] != want {
 			t.Errorf("%s has %d series from the start, want %d", name, series[name], want)
@@ -89,6 +90,8 @@ func TestReasonNames(t *testing.T) {
 	check("presence op", int(presenceOpCount), func(i int) string { return PresenceOp(i).String() })
 	check("drift", int(driftCount), func(i int) string { return Drift(i).String() })
 	check("journal op", int(journalOpCount), func(i int) string { return JournalOp(i).String() })
+	check("trunk dial", int(trunkDialCount), func(i int) string { return TrunkDial(i).String() })
+	check("trunk refusal", int(trunkRefusalCount), func(i int) string { return TrunkRefusal(i).String() })
 	check("gap", int(gapCount), func(i int) string { return Gap(i).String() })
 	check("gap failure", int(gapFailureCount), func(i int) string { return GapFailure(i).String() })
 	check("cache result", int(cacheResultCount), func(i int) string { return CacheResult(i).String() })

@@ -162,12 +162,13 @@ const (
 	JournalSessionSave
 	JournalSessionClose
 	JournalSessionClaim
+	JournalSessionMove
 	JournalRead    // a page of a stream
 	journalOpCount // of which those before JournalRead are scripts
 )
 
 var journalOpNames = [journalOpCount]string{
-	"publish", "bind", "trim", "probe", "session_save", "session_close", "session_claim", "read",
+	"publish", "bind", "trim", "probe", "session_save", "session_close", "session_claim", "session_move", "read",
 }
 
 // String is the label value.

@@ -8,6 +8,10 @@ var (
 	ErrTrimmed = errors.New("socketio: the journal does not reach back so far")
 )
 
+// ErrNotOwner says that a session is not, or no more, that of the node that would
+// give it away: nothing has changed.
+var ErrNotOwner = errors.New("socketio: the session is not the node's that gives it away")
+
 // Session is what is stored of a socket so that its client gets it back on any node: Socket.IO's connection state
 // recovery. It is named by PID, the private session id that only the client is told.
 type Session struct {
@@ -48,6 +52,20 @@ type ClaimedSession struct {
 	Session
 	After Offset // the client has everything up to here
 	Owner string // the node's owner name that still has the socket open, "" if it was closed
+}
+
+// SessionMove is a session whose conn another node takes over without a break.
+type SessionMove struct {
+	SessionRef        // PID and the generation that the session has at the node that gives it away
+	SID        string // the socket's id
+	Namespace  string
+	From       string // that node's owner name
+}
+
+// MovedSession is what came of a move.
+type MovedSession struct {
+	Generation uint64 // that the session has now
+	At         Offset // where the namespace's journal was at the cut
 }
 
 // JournalEntry is one journalled message.

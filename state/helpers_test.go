@@ -56,6 +56,14 @@ type node struct {
 // delivery is one recorded Deliver.
 type delivery struct{ ns, room, payload string }
 
+// heardCut is one recorded Cut, and how much had been delivered before it.
+type heardCut struct {
+	sid        string
+	generation uint64
+	at         socketio.Offset
+	before     int
+}
+
 // recorder is a Deliverer and Responder that remembers.
 type recorder struct {
 	mu         sync.Mutex
@@ -64,6 +72,7 @@ type recorder struct {
 	unheard    int
 	advanced   []socketio.Offset
 	missed     []int // how much had been delivered when Missed was called
+	cuts       []heardCut
 	calls      []string
 	sockets    []socketio.RemoteSocket
 	rooms      []string
@@ -98,6 +107,13 @@ func (r *recorder) Missed(string) {
 
 func (r *recorder) Replaced(ns, sid string, generation uint64) {
 	r.called("replaced %s %s %d", ns, sid, generation)
+}
+
+func (r *recorder) Cut(ns, sid string, generation uint64, at socketio.Offset) {
+	r.called("cut %s %s %d %s", ns, sid, generation, at)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cuts = append(r.cuts, heardCut{sid, generation, at, len(r.deliveries)})
 }
 
 func (r *recorder) delivered() []delivery {

@@ -118,6 +118,8 @@ func (b *Bus) receiveControl(text string) {
 			return
 		}
 		b.metrics.Drops[metrics.DropMalformed].Inc()
+	case "cut": // <generation> <sid> <epoch> <id> <namespace>
+		b.receiveCut(rest)
 	default:
 		b.metrics.Drops[metrics.DropMalformed].Inc()
 	}

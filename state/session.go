@@ -48,8 +48,8 @@ const (
 //
 // Methods may be called from any goroutine and never block. Operations are
 // carried out in the order of the calls, each once as far as can be seen, again
-// after a lost connection, and wait while Redis is away; Create, Claim and Read
-// do so for 5 s only. Each done is called exactly once, on a goroutine of the
+// after a lost connection, and wait while Redis is away; Create, Claim, Move, Fence
+// and Read do so for 5 s only. Each done is called exactly once, on a goroutine of the
 // Sessions, never from inside the call, must return at once, and may be nil; with
 // ErrClosed after the end of State.Run, and with ErrQueueFull when a million
 // operations wait.
@@ -216,7 +216,9 @@ func errorOf(done func(error)) func(sessionResult) {
 
 // add queues an operation.
 func (s *Sessions) add(o *sessionOp) {
-	o.called = time.Now()
+	if o.called.IsZero() {
+		o.called = time.Now()
+	}
 	if err := s.enqueue(o); err != nil {
 		if o.done != nil {
 			go o.done(sessionResult{err: err}) // that of the sessions may be gone
@@ -233,7 +235,7 @@ func (s *Sessions) enqueue(o *sessionOp) error {
 		return ErrClosed
 	}
 	switch before := s.data[o.ref.PID]; o.kind {
-	case opClose, opDelete, opCaughtUp, opFlush:
+	case opClose, opDelete, opGivenAway, opCaughtUp, opFlush:
 	case opData:
 		if before != nil && before.ref == o.ref {
 			before.text = o.text

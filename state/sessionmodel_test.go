@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ type sessionModel struct {
 	gen    uint64
 	open   bool  // the conn is
 	deaf   int64 // when the client stopped to receive; 0 while it does
+	silent int64 // from when on the lag counts after which that is noticed
 	sent   int   // how many of all were sent on the present conn, or received before
 	behind bool  // CaughtUp was not called yet
 	signed int64 // sign of the owner
@@ -71,7 +73,8 @@ func (m *sessionModel) create() {
 	res := m.run(sessionCreate, &sessionOp{kind: opCreate}, []string{j.hashKey(), j.streamKey("/")},
 		m.owner, m.epoch, "86400000", testSID, "/", "ann", "")
 	m.all, m.got, m.sent, m.after = nil, 0, 0, socketio.Offset{}
-	m.open, m.deaf, m.behind = true, 0, false
+	m.open, m.behind = true, false
+	m.hears()
 	m.sign()
 	m.note("created at %v by %s", res.at, m.owner)
 }
@@ -101,6 +104,36 @@ func (m *sessionModel) receive() {
 	if m.deaf == 0 && m.got < m.sent {
 		m.got = m.sent
 		m.after = m.all[m.got-1]
+	}
+}
+
+func (m *sessionModel) hears() { m.deaf, m.silent = 0, 0 }
+
+func (m *sessionModel) goesDeaf(how string) {
+	m.deaf, m.silent = m.now, m.now
+	m.note("deaf%s", how)
+}
+
+// move has the conn go to another node, which signs, too. A client that is deaf
+// stays so, but the other node has heard of it just before, and notices it anew.
+func (m *sessionModel) move() {
+	j := m.s.journal
+	from, _, _ := strings.Cut(m.owner, ".")
+	owner := fmt.Sprintf("node%d.1", m.r.IntN(1_000_000))
+	o := &sessionOp{kind: opMove, ref: socketio.SessionRef{PID: testPID, Generation: m.gen + 1}}
+	res := m.run(sessionMove, o, []string{j.hashKey(), j.nodesKey(), j.streamKey("/")},
+		owner, "move"+decimal(m.now)+owner, "/", testSID, from, decimal(m.gen), decimal(modelLag), "86400000", "from", "to")
+	if res.moved == nil {
+		m.t.Fatalf("not moved: %v", res.refused)
+	}
+	m.owner, m.gen = owner, res.moved.Generation
+	m.signed = m.now - int64(m.r.IntN(2000))
+	m.b.do(m.t, "HSET", j.nodesKey(), "@"+owner, decimal(m.signed))
+	m.note("moved to %s at %v", owner, res.moved.At)
+	if m.deaf > 0 {
+		m.silent = m.now - 1
+	} else if m.r.IntN(3) == 0 {
+		m.goesDeaf(" as it moves")
 	}
 }
 
@@ -155,11 +188,11 @@ func (m *sessionModel) claim() bool {
 			m.t.Fatalf("a hole: entry %v was not received and cannot be read", at)
 		}
 	}
-	m.owner, m.gen, m.open, m.deaf = owner, res.claimed.Generation, true, 0
+	m.owner, m.gen, m.open = owner, res.claimed.Generation, true
+	m.hears()
 	m.sign()
 	if m.r.IntN(2) == 0 {
-		m.deaf = m.now
-		m.note("deaf at once")
+		m.goesDeaf(" at once")
 	}
 	m.sent = len(m.all)
 	m.receive()
@@ -171,7 +204,7 @@ func (m *sessionModel) claim() bool {
 func (m *sessionModel) trim() {
 	j := m.s.journal
 	m.cut = max(m.cut, m.now-modelRetention)
-	if m.r.IntN(8) == 0 {
+	if m.r.IntN(4) == 0 {
 		m.cut = max(m.cut, m.now-m.r.Int64N(2*modelLag))
 	}
 	cut := m.cut
@@ -182,25 +215,27 @@ func (m *sessionModel) trim() {
 // step lets some time go by, and then something happen.
 func (m *sessionModel) step(results map[string]int) {
 	m.set(m.now + 1 + int64(m.r.IntN([]int{5, 2_000, 30_000, 120_000}[m.r.IntN(4)])))
-	if m.open && m.deaf > 0 && m.now >= m.deaf+modelLag { // noticed at the latest then
-		m.set(m.deaf + modelLag)
+	if m.open && m.deaf > 0 && m.now >= m.silent+modelLag { // noticed at the latest then
+		m.set(m.silent + modelLag)
 		m.end()
 	}
 	if m.open && m.r.IntN(3) > 0 {
 		m.sign()
 	}
 	m.trim()
-	switch k := m.r.IntN(10); {
+	switch k := m.r.IntN(13); {
 	case k < 4:
 		m.publish()
 	case k < 5 && m.open && m.behind:
 		m.caughtUp()
 	case k < 6 && m.open && m.deaf == 0:
-		m.deaf = m.now
-		m.note("deaf")
+		m.goesDeaf("")
 	case k < 7 && m.open:
 		m.end()
-	case k >= 8 && (!m.open || m.deaf > 0):
+	case k < 10 && m.open:
+		m.move()
+		results["moved"]++
+	case k >= 11 && (!m.open || m.deaf > 0):
 		if m.behind = m.claim(); m.behind {
 			results["complete"]++
 			return
@@ -241,7 +276,7 @@ func TestSessionModel(t *testing.T) {
 			m.step(results)
 		}
 	}
-	if results["complete"] < 200 || results["refused"] < 50 {
+	if results["complete"] < 200 || results["refused"] < 50 || results["moved"] < 200 {
 		t.Errorf("the model shows little: %v", results)
 	}
 	t.Log(results)

@@ -25,7 +25,10 @@ const (
 	opClose
 	opDelete
 	opClaim
-	opFlush // does nothing, in its turn
+	opMove
+	opFlush     // does nothing, in its turn
+	opFence     // the same, and no more than to say so
+	opGivenAway // takes note that another node has it
 )
 
 // op is the name of the script that carries it out.
@@ -35,6 +38,8 @@ func (k sessionKind) op() metrics.JournalOp {
 		return metrics.JournalSessionClose
 	case opClaim:
 		return metrics.JournalSessionClaim
+	case opMove:
+		return metrics.JournalSessionMove
 	}
 	return metrics.JournalSessionSave
 }
@@ -50,7 +55,8 @@ type sessionOp struct {
 	ref       socketio.SessionRef
 	session   *socketio.Session     // opCreate
 	claim     socketio.SessionClaim // opClaim
-	nonce     string                // opClaim
+	move      socketio.SessionMove  // opMove
+	nonce     string                // opClaim, opMove
 	text      string                // the room, or the data
 	since     socketio.Offset       // opJoin
 	impatient bool                  // it does not wait for Redis for ever
@@ -67,9 +73,11 @@ type sessionOp struct {
 // sessionResult is the outcome of an operation.
 type sessionResult struct {
 	err      error
+	refused  error // opMove: what it came to, if it is not moved
 	gone     bool
 	at       socketio.Offset // opCreate: start; opJoin: since
 	claimed  *socketio.ClaimedSession
+	moved    *socketio.MovedSession
 	recovery metrics.Recovery
 	proved   uint64 // opClaim: everything older was received, ms
 }
@@ -78,11 +86,16 @@ type sessionResult struct {
 // this node does not have the session open. What follows in the same flight sees
 // the session as it will be.
 func (s *Sessions) assign(o *sessionOp, stint uint64) bool {
-	if s.beat.struck && (o.kind == opCreate || o.kind == opClaim) {
+	if s.beat.struck && (o.kind == opCreate || o.kind == opClaim || o.kind == opMove) {
 		s.beat.struck = false
 	}
 	switch o.kind {
-	case opFlush:
+	case opGivenAway:
+		if held := s.open[o.ref.PID]; held.generation == o.ref.Generation {
+			delete(s.open, o.ref.PID)
+		}
+		return false
+	case opFlush, opFence:
 		return false
 	case opCreate:
 		o.stint = stint
@@ -90,6 +103,11 @@ func (s *Sessions) assign(o *sessionOp, stint uint64) bool {
 		return true
 	case opClaim:
 		o.stint = stint
+		return true
+	case opMove:
+		if !o.sent { // once it may have been carried out, what was missed since may be missing
+			o.stint = stint
+		}
 		return true
 	}
 	if o.stint == 0 {
@@ -135,6 +153,8 @@ func (s *Sessions) command(c *clients, o *sessionOp, epoch string) rueidis.Compl
 			owner, o.nonce, o.claim.Namespace, o.claim.User, o.claim.Offset.Epoch, id,
 			milliseconds(s.window), milliseconds(s.lag), ttl,
 		})
+	case opMove:
+		return s.moveCommand(c, o)
 	}
 	args := []string{owner, generation, ttl, changes[o.kind], o.text}
 	if o.kind == opJoin {
@@ -169,6 +189,8 @@ func (o *sessionOp) read(r rueidis.RedisResult, epoch string) (res sessionResult
 	switch {
 	case o.kind == opClaim:
 		return o.readClaim(words)
+	case o.kind == opMove:
+		return o.readMove(words)
 	case words[0] == "GONE":
 		return sessionResult{gone: true}
 	case words[0] == "EPOCH":

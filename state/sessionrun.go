@@ -136,7 +136,7 @@ func (s *Sessions) fly(ctx context.Context, c *clients) error {
 		}
 	}
 	for i, o := range s.flight {
-		res := sessionResult{gone: o.kind != opFlush}
+		res := sessionResult{gone: o.kind != opFlush && o.kind != opFence}
 		if at[i] >= 0 {
 			res = o.read(results[at[i]], epoch)
 			if res.err != nil && (errors.Is(res.err, errSessionEpoch) || passing(res.err)) {
@@ -183,7 +183,9 @@ func (s *Sessions) settle(ctx context.Context, c *clients, o *sessionOp, res ses
 	case o.kind == opClaim && res.claimed != nil:
 		s.open[o.ref.PID] = openSession{generation: res.claimed.Generation, stint: o.stint, ns: o.claim.Namespace}
 		s.tails.vouch(o.claim.Namespace, res.claimed.After, res.proved)
-	case o.kind == opClaim:
+	case o.kind == opMove && (res.moved != nil || errors.Is(res.refused, ErrUnknown)):
+		s.open[o.ref.PID] = openSession{generation: o.ref.Generation, stint: o.stint, ns: o.move.Namespace}
+	case o.kind == opClaim, o.kind == opMove:
 	case (res.gone || o.kind == opCreate && res.err != nil) && ok && held.generation == o.ref.Generation:
 		delete(s.open, o.ref.PID)
 	}
@@ -217,11 +219,14 @@ func (s *Sessions) expire(now time.Time) {
 	s.sent = len(s.flight)
 	s.mu.Unlock()
 	for _, o := range failed {
-		if o.kind == opCreate {
+		switch {
+		case o.kind == opCreate:
 			delete(s.open, o.ref.PID)
 			if o.sent { // it may be stored
 				s.add(&sessionOp{kind: opDelete, ref: o.ref, stint: o.stint})
 			}
+		case o.kind == opMove && o.sent: // it may be here: its client shall get it back
+			s.add(&sessionOp{kind: opClose, ref: o.ref, stint: o.stint, called: o.called})
 		}
 		if o.done != nil {
 			o.done(sessionResult{err: ErrUnavailable})

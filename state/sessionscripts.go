@@ -20,6 +20,8 @@ var (
 	sessionCloseLua string
 	//go:embed scripts/session_claim.lua
 	sessionClaimLua string
+	//go:embed scripts/session_move.lua
+	sessionMoveLua string
 )
 
 const (
@@ -27,6 +29,7 @@ const (
 	sessionSave
 	sessionClose
 	sessionClaim
+	sessionMove
 	sessionScriptCount
 )
 
@@ -38,6 +41,7 @@ func newSessionScripts() sessionScripts {
 		sessionSave:   newScript(tailLua, sessionCommonLua, sessionSaveLua),
 		sessionClose:  newScript(tailLua, sessionCommonLua, sessionCloseLua),
 		sessionClaim:  newScript(tailLua, sessionCommonLua, sessionClaimLua),
+		sessionMove:   newScript(tailLua, sessionCommonLua, sessionMoveLua),
 	}
 }
 

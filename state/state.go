@@ -27,11 +27,13 @@ import (
 // Errors that callers tell apart.
 var (
 	ErrUnknown     = errors.New("state: it is not known whether redis took the message")
-	ErrQueueFull   = errors.New("state: publish queue is full")
+	ErrQueueFull   = errors.New("state: queue is full")
 	ErrUnavailable = errors.New("state: redis is not reachable")
 	ErrClosed      = errors.New("state: closed")
 	ErrReleased    = errors.New("state: released before it was stored")
 	ErrNoSocket    = errors.New("state: socket is not connected here")
+	ErrNotOwner    = socketio.ErrNotOwner
+	ErrEpoch       = errors.New("state: the session is of an epoch of the journal that is over")
 
 	ErrTooManyRequests = errors.New("state: too many requests wait for answers")
 	ErrAnswersTooLarge = errors.New("state: the answers to requests exceed 64 MiB")
@@ -108,6 +110,13 @@ type Deliverer interface {
 	// Replaced says that the socket has moved to another node, as the
 	// generation-th that has it.
 	Replaced(ns, sid string, generation uint64)
+	// Cut says that the socket moved from one node to another, as the generation-th
+	// that has it: what was delivered before is for the one, what comes after for the
+	// other. Both are told, at the same place in the order. at is where the journal
+	// was; it is zero if this node has not delivered everything before it, or something
+	// behind it already: then it must not be relied on. A node whose Pub/Sub connection
+	// was lost then is not told at all.
+	Cut(ns, sid string, generation uint64, at socketio.Offset)
 }
 
 // State owns the Redis clients of a node.
@@ -118,11 +127,15 @@ type State struct {
 	journal  *journal
 	presence *Presence
 	sessions *Sessions
+	peers    *Peers
 
 	mu      sync.Mutex // guards running, closed
 	running bool
 	closed  bool
 }
+
+// nodeLen is the length of a node's name.
+const nodeLen = 8
 
 // nodeForm and uidForm are the alphabets of socket ids and adapter uids (base64url).
 var (
@@ -217,6 +230,7 @@ func assemble(cfg Config, o redisOptions, m *metrics.Metrics) *State {
 		journal:  j,
 		presence: newPresence(cfg, l, incarnation, b.updates, m),
 		sessions: sessions,
+		peers:    newPeers(cfg, l),
 	}
 }
 
@@ -228,6 +242,9 @@ func (s *State) Presence() *Presence { return s.presence }
 
 // Sessions is the node's side of connection state recovery.
 func (s *State) Sessions() *Sessions { return s.sessions }
+
+// Peers is where this node and the others find each other.
+func (s *State) Peers() *Peers { return s.peers }
 
 // Run connects to Redis, and connects again whenever the connection is lost,
 // until ctx ends; it then fails what is still queued and returns ctx's error.
@@ -259,6 +276,8 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	wg.Go(func() { s.presence.janitorLoop(ctx) })
 	wg.Go(func() { s.presence.scrubLoop(ctx) })
 	wg.Go(func() { s.presence.refreshLoop(ctx) })
+	wg.Go(func() { s.peers.announceLoop(ctx) })
+	wg.Go(func() { s.peers.lookupLoop(ctx) })
 	if s.journal.on {
 		wg.Go(func() { s.sessions.run(ctx) })
 		wg.Go(func() { s.sessions.tails.run(ctx) })
@@ -284,6 +303,7 @@ func (s *State) Close(ctx context.Context) error {
 	s.bus.requester.end()
 	s.presence.close()
 	s.sessions.close()
+	s.peers.end()
 	err := s.link.close(ctx)
 	if s.embedded != nil {
 		s.embedded.stop()

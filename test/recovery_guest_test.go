@@ -156,20 +156,35 @@ func opened(t transport) (*line, error) {
 	return &line{transport: t, sid: open.SID, guests: map[string]*guest{}}, nil
 }
 
-// upgrade goes on over a WebSocket.
+// upgrade goes on over a WebSocket, to this node.
 func (n *recoveryNode) upgrade(t *testing.T, l *line) {
 	t.Helper()
+	if err := n.tryUpgrade(t, l); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tryUpgrade is upgrade for other goroutines than the test's.
+func (n *recoveryNode) tryUpgrade(t *testing.T, l *line) error {
 	for polled := l.transport.(*pollTransport); len(polled.packets) > 0; {
 		if err := l.read(); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
-	c := wire.Dial(t, n.addr, "/socket.io/?EIO=4&transport=websocket&sid="+l.sid, nil)
+	c, err := wire.TryDial(t, n.addr, "/socket.io/?EIO=4&transport=websocket&sid="+l.sid, nil)
+	if err != nil {
+		return err
+	}
 	c.Pong = true
-	c.Text("2probe")
-	c.Expect("3probe")
-	c.Text("5")
-	l.transport = socketTransport{c}
+	w := socketTransport{c}
+	if err := w.send("2probe"); err != nil {
+		return err
+	}
+	if text, _, err := w.next(); err != nil || text != "3probe" {
+		return fmt.Errorf("probe: %q, %w", text, err)
+	}
+	l.transport = w
+	return w.send("5")
 }
 
 // read takes one packet and hands it to the socket it is for.

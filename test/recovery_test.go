@@ -28,6 +28,7 @@ import (
 type scenario struct {
 	config engine.Config
 	setup  func(*engine.Server) // in addition to serveRooms
+	peers  *peering             // nil: none
 	run    func(t *testing.T, n *recoveryNode)
 }
 
@@ -89,6 +90,8 @@ type recoveryNode struct {
 	addr string
 	end  func() error // in order, as cmd/edge does; again is no change
 
+	breakTrunks func() // with peers
+
 	begun chan string // ids of sockets, by their connection handlers
 	ended chan string // reasons, by their disconnect handlers
 }
@@ -104,6 +107,9 @@ func startRecovery(t *testing.T, s scenario, open stateOf, key string) *recovery
 		recovery = *cfg.Recovery
 	}
 	cfg.Recovery = &recovery
+	if s.peers != nil {
+		cfg.Peers = s.peers.of(cfg.Node)
+	}
 	var st *state.State
 	var bus engine.Bus
 	if open != nil {
@@ -124,6 +130,9 @@ func startRecovery(t *testing.T, s scenario, open stateOf, key string) *recovery
 		s.setup(srv)
 	}
 	n.serve(t, st)
+	if s.peers != nil {
+		s.peers.serve(t, cfg.Node, n)
+	}
 	return n
 }
 

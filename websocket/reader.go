@@ -120,6 +120,12 @@ func (r *Reader) Next(in []byte, lim *Limits) (m Message, rest []byte, ok bool, 
 	return Message{}, nil, false, nil
 }
 
+// Idle reports whether the Reader is between two messages: it has nothing of the
+// next one, and another Reader could go on.
+func (r *Reader) Idle() bool {
+	return r.failure == nil && r.flags == 0 && r.headSize == 0 && r.fragments == 0 && len(r.buf) == 0
+}
+
 // Buffered returns the number of bytes the Reader holds for an incomplete
 // message, as allocated: 0 for an idle connection.
 func (r *Reader) Buffered() int { return cap(r.buf) }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -30,6 +31,10 @@ type Config struct {
 	AdapterKey        string        `env:"ADAPTER_KEY" envDefault:"socket.io" help:"channel prefix, as the key option of @socket.io/redis-adapter"`
 	SpecificResponses bool          `env:"SPECIFIC_RESPONSES" envDefault:"false" help:"answer requests of other nodes on the asker's own channel, as publishOnSpecificResponseChannel of @socket.io/redis-adapter; all nodes must be version 8 of it, or edges"`
 	Subscriptions     subscriptions `env:"SUBSCRIPTIONS" envDefault:"exact" help:"exact: one channel per room with local members; pattern: all rooms' messages, for fleets whose Node.js servers move sockets into rooms"`
+
+	PeerAddr      string `env:"PEER_ADDR" shown:":9465, or off without REDIS_URL" help:"address for the other nodes, which pass on what concerns sessions of this one; off: nothing is passed on, and long-polling needs sticky sessions"`
+	PeerAdvertise string `env:"PEER_ADVERTISE" shown:"PEER_ADDR's address, or the one from which this node reaches Redis" help:"host or host:port under which the other nodes reach PEER_ADDR"`
+	PeerSecret    secret `env:"PEER_SECRET" help:"what nodes prove to each other that they know, at least 32 bytes, the same on all; empty: a random one that they share through Redis"`
 
 	Auth           authMode `env:"AUTH" shown:"jwt, or none without REDIS_URL" help:"jwt: auth.token names the user in sub; none: auth.userId names the user, unchecked"`
 	AuthJWTSecret  secret   `env:"AUTH_JWT_SECRET" help:"HS256 key of at least 32 bytes; required when AUTH=jwt"`
@@ -109,8 +114,12 @@ func (s secret) GoString() string { return s.String() }
 // MarshalText hides the value from encoding/json and slog's handlers.
 func (s secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// minSecret is the shortest HS256 key taken, in bytes: the size of the hash, as RFC 7518 section 3.2 demands.
+// minSecret is the shortest HS256 key taken, in bytes: the size of the hash, as RFC 7518 section 3.2 demands. What
+// peers prove with the same hash is as long.
 const minSecret = 32
+
+// peersOff is the PEER_ADDR of a node without peers.
+const peersOff = "off"
 
 // Bounds of numbers and times. They exclude mistakes (a missing unit, a stray digit), not choices.
 const (
@@ -149,7 +158,14 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 			cfg.ListenAddr = "127.0.0.1:3000"
 		}
 	}
+	if cfg.PeerAddr == "" {
+		cfg.PeerAddr = ":9465"
+		if cfg.RedisURL == "" {
+			cfg.PeerAddr = peersOff
+		}
+	}
 	cfg.checkListeners(&p)
+	cfg.checkPeers(&p)
 	cfg.checkRedis(&p)
 	cfg.checkAuth(&p)
 	cfg.checkNumbers(&p)
@@ -167,6 +183,22 @@ func (c *Config) checkListeners(p *problems) {
 	}
 	if c.AdminToken == "" && !p.has("ADMIN_ADDR") && !isLoopback(c.AdminAddr) {
 		p.add("ADMIN_TOKEN", "is required because ADMIN_ADDR=%s is not a loopback address", c.AdminAddr)
+	}
+}
+
+func (c *Config) checkPeers(p *problems) {
+	if c.PeerAddr != peersOff {
+		if err := checkAddr(c.PeerAddr); err != nil {
+			p.add("PEER_ADDR", "%v, and not off", err)
+		}
+	}
+	if c.PeerAdvertise != "" {
+		if _, _, err := splitAdvertise(c.PeerAdvertise); err != nil {
+			p.add("PEER_ADVERTISE", "%v", err)
+		}
+	}
+	if c.PeerSecret != "" && len(c.PeerSecret) < minSecret {
+		p.add("PEER_SECRET", "has %d bytes; at least %d are required", len(c.PeerSecret), minSecret)
 	}
 }
 
@@ -326,6 +358,15 @@ func (c *Config) redisName() string {
 		return "invalid"
 	}
 	return u.Scheme + "://" + u.Host + u.Path
+}
+
+// redisAddr is Redis's host:port, "" with the in-process one.
+func (c *Config) redisAddr() string {
+	u, err := url.Parse(c.RedisURL)
+	if c.RedisURL == "" || err != nil {
+		return ""
+	}
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "6379"))
 }
 
 // subscriptionsInUse is how the node subscribes: the in-process Redis knows

@@ -11,7 +11,10 @@ import (
 	"time"
 )
 
-const testSecret = "0123456789abcdef0123456789abcdef"
+const (
+	testSecret = "0123456789abcdef0123456789abcdef"
+	peerSecret = "what the nodes of a test share, long enough"
+)
 
 // production is an environment that starts.
 func production(more ...string) map[string]string {
@@ -29,7 +32,7 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	want := Config{
 		ListenAddr: "127.0.0.1:3000", AdminAddr: "127.0.0.1:9464", RedisCache: true, AdapterKey: "socket.io",
-		Subscriptions: subscribeExact, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
+		Subscriptions: subscribeExact, PeerAddr: peersOff, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
 		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, PresenceWindow: 250 * time.Millisecond,
 		PresenceGrace: 5 * time.Second, PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
@@ -42,8 +45,8 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fleet.ListenAddr != ":3000" || fleet.Auth != authJWT {
-		t.Errorf("with REDIS_URL: LISTEN_ADDR %q, AUTH %q; want :3000, jwt", fleet.ListenAddr, fleet.Auth)
+	if fleet.ListenAddr != ":3000" || fleet.PeerAddr != ":9465" || fleet.Auth != authJWT {
+		t.Errorf("with REDIS_URL: LISTEN_ADDR %q, PEER_ADDR %q, AUTH %q; want :3000, :9465, jwt", fleet.ListenAddr, fleet.PeerAddr, fleet.Auth)
 	}
 }
 
@@ -61,6 +64,9 @@ func TestConfigAccepts(t *testing.T) {
 		production("PRESENCE_GRACE", "1m"),
 		production("RECOVERY", "off"),
 		production("RECOVERY", "on,typing:=off,typing:big:=on"),
+		production("PEER_ADDR", "off", "PEER_ADVERTISE", "edge-1.internal", "PEER_SECRET", testSecret),
+		production("PEER_ADDR", "10.0.0.7:0", "PEER_ADVERTISE", "[2001:db8::7]:9465"),
+		{"PEER_ADDR": "127.0.0.1:0"},
 		production("LOG_LEVEL", "debug", "LOG_FORMAT", "json", "REDIS_CACHE", "false", "ADAPTER_KEY", "myapp"),
 	} {
 		if _, err := LoadConfig(environ); err != nil {
@@ -90,6 +96,13 @@ func TestConfigRefuses(t *testing.T) {
 		{"ADAPTER_KEY", production("ADAPTER_KEY", "a\nb"), "control characters"},
 		{"ADAPTER_KEY", production("ADAPTER_KEY", "a\xffb"), "UTF-8"},
 		{"ADAPTER_KEY", production("ADAPTER_KEY", strings.Repeat("k", 201)), "200"},
+		{"PEER_ADDR", production("PEER_ADDR", "on"), "not off"},
+		{"PEER_ADDR", production("PEER_ADDR", "9465"), "host:port"},
+		{"PEER_ADVERTISE", production("PEER_ADVERTISE", ":9465"), "host or host:port"},
+		{"PEER_ADVERTISE", production("PEER_ADVERTISE", "edge-1:0"), "host or host:port"},
+		{"PEER_ADVERTISE", production("PEER_ADVERTISE", "http://edge-1"), "host or host:port"},
+		{"PEER_ADVERTISE", production("PEER_ADVERTISE", "0.0.0.0"), "that others can connect to"},
+		{"PEER_SECRET", production("PEER_SECRET", testSecret[1:]), "31 bytes; at least 32"},
 		{"SUBSCRIPTIONS", production("SUBSCRIPTIONS", "all"), "exact, pattern"},
 		{"AUTH", production("AUTH", "basic"), "jwt, none"},
 		{"AUTH", map[string]string{"AUTH": "none", "LISTEN_ADDR": ":3000"}, "AUTH_NONE_PUBLIC=true"},
@@ -220,7 +233,7 @@ func TestRunFlags(t *testing.T) {
 }
 
 func TestSecretsDoNotShow(t *testing.T) {
-	cfg, err := LoadConfig(production("ADMIN_TOKEN", "admin-token-value"))
+	cfg, err := LoadConfig(production("ADMIN_TOKEN", "admin-token-value", "PEER_SECRET", peerSecret))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +245,7 @@ func TestSecretsDoNotShow(t *testing.T) {
 	if err := json.NewEncoder(&out).Encode(cfg); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []string{testSecret, "admin-token-value"} {
+	for _, s := range []string{testSecret, "admin-token-value", peerSecret} {
 		if strings.Contains(out.String(), s) {
 			t.Errorf("the secret %q shows in %s", s, out.String())
 		}
@@ -247,6 +260,19 @@ func TestRedisNameHidesCredentials(t *testing.T) {
 	} {
 		if got := (&Config{RedisURL: url}).redisName(); got != want {
 			t.Errorf("redisName(%q) = %q, want %q", url, got, want)
+		}
+	}
+}
+
+func TestRedisAddr(t *testing.T) {
+	for url, want := range map[string]string{
+		"":                              "",
+		"redis://localhost":             "localhost:6379",
+		"rediss://u:hunter2@redis:6380": "redis:6380",
+		"redis://[::1]/2":               "[::1]:6379",
+	} {
+		if got := (&Config{RedisURL: url}).redisAddr(); got != want {
+			t.Errorf("redisAddr(%q) = %q, want %q", url, got, want)
 		}
 	}
 }

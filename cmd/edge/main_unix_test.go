@@ -42,7 +42,7 @@ func startProcess(t *testing.T, environ ...string) *process {
 		t.Fatal(err)
 	}
 	p := &process{t: t, cmd: exec.Command(exe), log: &logBuffer{}, ended: make(chan error, 1)}
-	p.cmd.Env = append(environ, asCommand+"=1", "LISTEN_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "AUTH=none")
+	p.cmd.Env = append(environ, asCommand+"=1", "LISTEN_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "PEER_ADDR=127.0.0.1:0", "AUTH=none")
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -29,9 +30,12 @@ type node struct {
 	engine  *engine.Server
 	app     *app
 	ready   *readiness
+	peers   *peers // nil with PEER_ADDR=off
 
 	public, admin                 *http.Server
 	publicListener, adminListener net.Listener
+	peerListener                  net.Listener // nil with PEER_ADDR=off
+	advertised                    string       // where other nodes reach it; "" while that is not known
 }
 
 // newNode wires a node and opens its listeners. Redis need not be reachable yet.
@@ -65,7 +69,16 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	if cfg.Recovery.enabled() {
 		settings.Recovery = &engine.Recovery{Sessions: st.Sessions(), Journal: cfg.Recovery.journal}
 	}
-	srv, err := engine.New(settings, st.Bus(), m)
+	var srv *engine.Server
+	var between *peers
+	if cfg.PeerAddr != peersOff {
+		// Streams come when the node serves, and srv is there.
+		between = newPeers(name, cfg.PeerSecret, st.Peers(), func(s engine.Stream, kind byte, payload []byte) engine.Receiver {
+			return srv.Accept(s, kind, payload)
+		}, log, m)
+		settings.Peers = between
+	}
+	srv, err = engine.New(settings, st.Bus(), m)
 	if err != nil {
 		return nil, errors.Join(err, st.Close(context.Background()))
 	}
@@ -76,24 +89,36 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	ready := &readiness{state: st.Ready}
 
 	n := &node{
-		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready,
+		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, peers: between,
 		public: newPublicServer(publicHandler(srv, ready), log),
 		admin:  newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
 	}
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
-	log.Info("starting", "version", edgeVersion(), "go", runtime.Version(), "node", name,
-		"listen", n.publicListener.Addr().String(), "admin", n.adminListener.Addr().String(),
-		"redis", cfg.redisName(), "subscriptions", cfg.subscriptionsInUse(), "recovery", cfg.Recovery.String(), "auth", string(cfg.Auth), "max_conns", maxConns)
+	n.logStart(name, maxConns)
 	n.warn(maxConns, files)
 	return n, nil
+}
+
+// logStart says what the node is, for the log.
+func (n *node) logStart(name string, maxConns int) {
+	others := peersOff
+	if n.peers != nil {
+		others = cmp.Or(n.advertised, "unknown")
+	}
+	n.log.Info("starting", "version", edgeVersion(), "go", runtime.Version(), "node", name,
+		"listen", n.publicListener.Addr().String(), "admin", n.adminListener.Addr().String(), "peers", others,
+		"redis", n.cfg.redisName(), "subscriptions", n.cfg.subscriptionsInUse(), "recovery", n.cfg.Recovery.String(), "auth", string(n.cfg.Auth), "max_conns", maxConns)
 }
 
 // warn says what works but may not be meant.
 func (n *node) warn(maxConns, files int) {
 	if n.cfg.Auth == authNone && n.cfg.AuthJWTSecret != "" {
 		n.log.Warn("AUTH_JWT_SECRET is set but not used, because AUTH is none: clients say who they are, unchecked")
+	}
+	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
+		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
 	}
 	if maxConns > files-spareFiles {
 		n.log.Warn("MAX_CONNS leaves too few files for other uses", "max_conns", maxConns, "open_file_limit", files)
@@ -107,7 +132,7 @@ func (n *node) abandon() error {
 	return errors.Join(n.engine.Shutdown(ctx), n.state.Close(ctx))
 }
 
-// listen opens both listeners, or none.
+// listen opens the listeners, or none.
 func (n *node) listen() (err error) {
 	if n.publicListener, err = listen(context.Background(), n.cfg.ListenAddr); err != nil {
 		return fmt.Errorf("LISTEN_ADDR: %w", err)
@@ -115,21 +140,45 @@ func (n *node) listen() (err error) {
 	if n.adminListener, err = listen(context.Background(), n.cfg.AdminAddr); err != nil {
 		return errors.Join(fmt.Errorf("ADMIN_ADDR: %w", err), n.publicListener.Close())
 	}
+	if n.peers == nil {
+		return nil
+	}
+	if n.peerListener, err = listen(context.Background(), n.cfg.PeerAddr); err != nil {
+		return errors.Join(fmt.Errorf("PEER_ADDR: %w", err), n.publicListener.Close(), n.adminListener.Close())
+	}
+	if n.advertised, err = n.findAddress(context.Background()); err != nil {
+		n.log.Warn("other nodes cannot reach this one yet: its address is not known; PEER_ADVERTISE may say it", "error", err)
+	}
 	return nil
+}
+
+// findAddress returns where other nodes reach this one.
+func (n *node) findAddress(ctx context.Context) (string, error) {
+	return advertised(ctx, n.cfg.PeerAdvertise, n.peerListener.Addr(), n.cfg.redisAddr())
+}
+
+// closeListeners closes what listen opened, for a node that does not serve.
+func (n *node) closeListeners() error {
+	err := errors.Join(n.publicListener.Close(), n.adminListener.Close())
+	if n.peerListener != nil {
+		err = errors.Join(err, n.peerListener.Close())
+	}
+	return err
 }
 
 // run serves until ctx ends or a part fails, then shuts down within
 // SHUTDOWN_GRACE. The error is nil if the node ended in order.
 func (n *node) run(ctx context.Context) error {
 	if err := n.engine.Start(); err != nil {
-		return errors.Join(err, n.publicListener.Close(), n.adminListener.Close(), n.abandon())
+		return errors.Join(err, n.closeListeners(), n.abandon())
 	}
 	// Redis is needed until presence has been released, so its context is not ctx.
 	running, stop := context.WithCancel(context.Background())
 	defer stop()
-	failed := make(chan error, 3) // one slot per goroutine that may fail: none blocks
+	failed := make(chan error, 4) // one slot per goroutine that may fail: none blocks
 	go func() { failed <- serving("LISTEN_ADDR", n.public.Serve(n.publicListener)) }()
 	go func() { failed <- serving("ADMIN_ADDR", n.admin.Serve(n.adminListener)) }()
+	n.meet(running, failed)
 	stateEnded := make(chan struct{})
 	go func() {
 		defer close(stateEnded)
@@ -150,6 +199,23 @@ func (n *node) run(ctx context.Context) error {
 		<-stateEnded
 	})
 	return errors.Join(cause, err)
+}
+
+// meet lets the other nodes reach this one, until ctx ends or peers are closed.
+func (n *node) meet(ctx context.Context, failed chan<- error) {
+	if n.peers == nil {
+		return
+	}
+	go func() {
+		if err := n.peers.trunks.Serve(n.peerListener); err != nil {
+			failed <- serving("PEER_ADDR", err)
+		}
+	}()
+	if n.advertised != "" {
+		n.peers.directory.Announce(n.advertised)
+		return
+	}
+	go n.peers.announce(ctx, n.findAddress)
 }
 
 // serving names the listener in the error of an http.Server.
@@ -187,6 +253,7 @@ func (n *node) shutdown(stopState func()) error {
 
 func (n *node) end(ctx context.Context, stopState func()) error {
 	_ = n.publicListener.Close() // refuses new clients while those that are here are sent away
+	withdrawn := n.withdraw(ctx)
 
 	// Clients get half of the time at most: releasing presence matters more than their close frames.
 	clients, cancel := context.WithTimeout(ctx, n.cfg.ShutdownGrace/2)
@@ -199,13 +266,28 @@ func (n *node) end(ctx context.Context, stopState func()) error {
 	if errHTTP = named("end HTTP requests", errHTTP); errHTTP != nil {
 		_ = n.public.Close()
 	}
+	// Not before: the close frames of clients whose WebSocket is on another node go through a trunk.
+	errPeers := named("end connections to other nodes", n.peers.close(ctx))
+	errWithdrawn := named("withdraw the address", <-withdrawn)
 	// Clients are on their way to other nodes, which want to find their sessions closed.
 	errSessions := named("store sessions", n.state.Sessions().Flush(ctx))
 	errPresence := named("release presence", n.state.Presence().Flush(ctx))
 	stopState()
 	errState := named("close Redis", n.state.Close(ctx))
 	_ = n.admin.Close() // last, so that metrics can be read until the end
-	return errors.Join(errClients, errHTTP, errSessions, errPresence, errState)
+	return errors.Join(errClients, errHTTP, errPeers, errWithdrawn, errSessions, errPresence, errState)
+}
+
+// withdraw takes the node out of the directory, so that no peer dials it from
+// now on. Nobody waits for Redis meanwhile: the channel gets the result.
+func (n *node) withdraw(ctx context.Context) <-chan error {
+	result := make(chan error, 1)
+	if n.peers == nil {
+		result <- nil
+		return result
+	}
+	go func() { result <- n.peers.directory.Withdraw(ctx) }()
+	return result
 }
 
 func named(step string, err error) error {

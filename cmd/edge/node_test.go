@@ -47,7 +47,7 @@ func (l *logBuffer) String() string {
 func startNode(t *testing.T, more ...string) *testNode {
 	t.Helper()
 	leak.Check(t)
-	environ := map[string]string{"LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "PRESENCE_WINDOW": "20ms"}
+	environ := map[string]string{"LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "PEER_ADDR": "127.0.0.1:0", "PRESENCE_WINDOW": "20ms"}
 	for i := 0; i < len(more); i += 2 {
 		environ[more[i]] = more[i+1]
 	}
@@ -270,9 +270,21 @@ func TestNodeShutdown(t *testing.T) {
 	if n.status(addr, "/healthz") != 0 {
 		t.Error("the listener is still open")
 	}
-	for _, line := range []string{"msg=starting", "msg=ready", "msg=stopped"} {
+	for _, line := range []string{"msg=starting", "peers=" + n.peerListener.Addr().String(), "msg=ready", "msg=stopped"} {
 		if got := strings.Count(n.log.String(), line); got != 1 {
 			t.Errorf("%q logged %d times:\n%s", line, got, n.log)
+		}
+	}
+}
+
+func TestNodeWithoutPeers(t *testing.T) {
+	n := startNode(t, "PEER_ADDR", "off", "PEER_SECRET", peerSecret)
+	if n.peers != nil || n.peerListener != nil {
+		t.Error("it has peers")
+	}
+	for _, part := range []string{" peers=off ", "PEER_SECRET are not used"} {
+		if !strings.Contains(n.log.String(), part) {
+			t.Errorf("the log has no %q:\n%s", part, n.log)
 		}
 	}
 }
@@ -282,6 +294,7 @@ func TestNodeListenersFail(t *testing.T) {
 	for name, environ := range map[string]map[string]string{
 		"LISTEN_ADDR": {"LISTEN_ADDR": n.publicListener.Addr().String(), "ADMIN_ADDR": "127.0.0.1:0"},
 		"ADMIN_ADDR":  {"LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": n.adminListener.Addr().String()},
+		"PEER_ADDR":   {"LISTEN_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "PEER_ADDR": n.peerListener.Addr().String()},
 	} {
 		cfg, err := LoadConfig(environ)
 		if err != nil {

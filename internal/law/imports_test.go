@@ -24,9 +24,10 @@ var allowed = map[string][]string{
 	"fanout":           {"metrics"},
 	"engine":           {"websocket", "socketio", "fanout", "metrics"},
 	"state":            {"socketio", "metrics"},
-	"cmd":              {"websocket", "socketio", "metrics", "fanout", "engine", "state", "cmd"},
+	"trunk":            {"metrics"},
+	"cmd":              {"websocket", "socketio", "metrics", "fanout", "engine", "state", "trunk", "cmd"},
 	"bench":            {"websocket", "socketio", "bench"},
-	"test":             {"engine", "state", "socketio", "websocket", "metrics"}, // a node of its own in mixed fleets
+	"test":             {"engine", "state", "trunk", "socketio", "websocket", "metrics"}, // a node of its own in mixed fleets
 	"test/conformance": {"engine", "websocket", "metrics", "test/conformance"},  // engine.New takes the metrics
 	"internal":         {"websocket", "socketio"},                               // the tiny test client speaks both
 }
@@ -38,7 +39,7 @@ var confined = map[string][]string{
 	"github.com/alicebob/miniredis":   {"state", "bench"},
 	"github.com/caarlos0/env":         {"cmd"},
 	"github.com/golang-jwt/jwt":       {"cmd"},
-	"github.com/prometheus":           {"metrics", "cmd", "engine", "fanout", "state", "test"},
+	"github.com/prometheus":           {"metrics", "cmd", "engine", "fanout", "state", "test", "trunk"},
 	"net/http/pprof":                  {"cmd", "bench"},
 	"github.com/lesismal/nbio/nbhttp": nil, // RFC 6455 and HTTP are not nbio's here
 }
@@ -213,6 +214,10 @@ func TestJudge(t *testing.T) {
 		{code("engine"), module + "/state", true},
 		{code("state"), module + "/engine", true},
 		{code("state"), module + "/socketio", false},
+		{code("engine"), module + "/trunk", true},
+		{code("trunk"), module + "/metrics", false},
+		{code("trunk"), module + "/engine", true},
+		{code("cmd/edge"), module + "/trunk", false},
 		{code("fanout"), module + "/metrics", false},
 		{code("fanout"), module + "/socketio", true},
 		{code("websocket"), module + "/socketio", true},

@@ -8,10 +8,10 @@
 --   c          when its conn ended; absent while it is open
 --   s          with c: everything for it that is older was received
 --   b          everything up to this entry was received; nothing younger is proved. Present while its
---              client catches up and until it is proved that it has caught up
---   u          when everything that was missed had been sent; only with b
---   n          "<nonce> <after> <owner before>": the last claim, and what it was answered
---   x          nonce of the claim before that one
+--              client catches up, or has moved, and until it is proved that it has caught up
+--   u          when everything that was missed had been sent, or it moved; only with b
+--   n          "<nonce> <after> <owner before>": the last claim or move, and what it was answered
+--   x          nonce of the one before that
 -- Times are milliseconds of Redis's clock.
 
 -- parts are the two numbers of an entry's id.

@@ -138,6 +138,7 @@ export class Edge {
     edge.env = {
       LISTEN_ADDR: `127.0.0.1:${await freePort()}`,
       ADMIN_ADDR: `127.0.0.1:${await freePort()}`,
+      PEER_ADDR: "127.0.0.1:0", // nodes of one host must not want the same port
       ...env,
     };
     for (const [name, value] of Object.entries(edge.env)) if (value === undefined) delete edge.env[name];

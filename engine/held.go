@@ -1,0 +1,486 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lesismal/nbio"
+
+	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/socketio"
+	"github.com/stellara/edge/websocket"
+)
+
+// held is a WebSocket on this node of a session that another node owns. It probes
+// like a candidate; then its bytes are relayed to the owner, until the conn moves
+// here.
+type held struct {
+	srv *Server
+	of  *whose
+
+	// Set before the event loop has the connection, then read-only.
+	st Stream
+	nb *nbio.Conn
+
+	// Owned by the goroutine that reads.
+	reader websocket.Reader
+	probed bool
+
+	// Shared.
+	question                      // whether it may probe
+	shared   atomic.Bool          // as conn.shared
+	moved    atomic.Pointer[conn] // the conn that it is the transport of now
+	reads    atomic.Bool          // that conn has all that came before
+
+	// Guarded by mu, which is taken before nbio's lock, the arrival's and what fan-out takes.
+	mu      sync.Mutex
+	phase   heldPhase
+	lost    bool   // the owner is gone, or has let go
+	polled  bool   // in epoll: only from now on may nb be written to and closed
+	out     []byte // written before
+	kept    []byte // from the client, while they can go nowhere
+	timer   *time.Timer
+	arrival *arrival // the conn's, while it moves here
+
+	// Guarded by writing, which is taken within every other lock but the shards'.
+	writing   sync.Mutex
+	unwritten int  // bytes of nb that are not with the kernel yet
+	counts    bool // they are the conn's now
+}
+
+type heldPhase uint8
+
+const (
+	heldProbing heldPhase = iota
+	heldKeeping           // the client's bytes are kept: the owner has not said where to
+	heldRelaying
+	heldMoved // its conn is here; what was kept may not have been read
+	heldOver
+)
+
+// relayUpgrade opens a WebSocket for a session of another node, or refuses.
+func (s *Server) relayUpgrade(w http.ResponseWriter, r *http.Request, of *whose, u websocket.Upgrade) {
+	if !s.admit(w) {
+		return
+	}
+	s.m.RelayedRequests[metrics.RelayUpgrade].Inc()
+	h := &held{srv: s, of: of, question: question{answered: make(chan answer, 1)}}
+	if a := s.refusal(h.open(r.Context())); a.status != http.StatusOK {
+		h.end(nil)
+		e := socketio.ErrBadRequest
+		if a.failed != nil {
+			e = *a.failed
+		}
+		if e == socketio.ErrBadRequest {
+			s.m.Refusals[metrics.RefusalBadRequest].Inc()
+		}
+		s.engineError(w, r, e, true)
+		return
+	}
+	nb, early, err := s.takeConn(w, websocket.AppendSwitchingProtocols(make([]byte, 0, 256), u, s.corsHeader(r)))
+	if err != nil {
+		h.end(err)
+		return
+	}
+	h.begin(nb, early)
+}
+
+// open asks the owner whether a WebSocket may probe.
+func (h *held) open(ctx context.Context) answer {
+	ctx, cancel := context.WithTimeout(ctx, peerTime)
+	defer cancel()
+	st, err := h.srv.cfg.Peers.Open(ctx, h.of.owner, h)
+	if err != nil {
+		return h.srv.noPeer(h.of, err)
+	}
+	h.st = st
+	if err := st.Send(msgUpgrade, []byte(h.of.sid)); err != nil {
+		return h.srv.noPeer(h.of, err)
+	}
+	select {
+	case a := <-h.answered:
+		if a.status == 0 {
+			return h.srv.noPeer(h.of, h.broken())
+		}
+		a.why = metrics.RefusalSessionUnknown
+		return a
+	case <-ctx.Done():
+		return h.srv.noPeer(h.of, ctx.Err())
+	}
+}
+
+// begin gives the connection to the event loop, in the order that Server.open explains.
+func (h *held) begin(nb *nbio.Conn, early []byte) {
+	s := h.srv
+	h.mu.Lock()
+	h.nb = nb
+	h.timer = time.AfterFunc(upgradeTimeout, func() {
+		h.mu.Lock()
+		late := h.phase == heldProbing
+		h.mu.Unlock()
+		if late {
+			h.end(nil)
+		}
+	})
+	h.mu.Unlock()
+	s.holds.add(h)
+	nb.SetSession(h)
+	h.shared.Store(true)
+	if len(early) > 0 {
+		h.onData(early)
+	}
+	if err := s.loop.add(nb); err != nil {
+		h.onClosed(err)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.polled = true
+	if len(h.out) > 0 {
+		_, _ = nb.Write(h.out)
+		h.out = nil
+	}
+	if h.phase == heldOver || h.lost || s.draining.Load() {
+		_ = nb.Close()
+	}
+}
+
+// ordered, onData, onWritten and onClosed are called by the event loop.
+func (h *held) ordered() bool { return h.shared.Load() }
+
+func (h *held) onData(data []byte) {
+	if h.reads.Load() {
+		h.moved.Load().onData(data)
+		return
+	}
+	h.mu.Lock()
+	switch h.phase {
+	case heldProbing:
+		h.mu.Unlock()
+		h.onProbe(data)
+		return
+	case heldMoved, heldKeeping:
+		if h.reads.Load() { // while the lock was waited for
+			h.mu.Unlock()
+			h.moved.Load().onData(data)
+			return
+		}
+		if len(h.kept)+len(data) <= h.srv.cfg.InboundBytes {
+			h.kept = append(h.kept, data...)
+			break
+		}
+		h.mu.Unlock()
+		h.srv.m.Closes[metrics.CloseInboundOverflow].Inc()
+		_ = h.nb.Close()
+		return
+	case heldRelaying:
+		h.relay(data)
+	}
+	h.mu.Unlock()
+}
+
+// tell sends a message to the owner; if that is not possible, the WebSocket is of
+// no use. Locks may be held.
+func (h *held) tell(kind byte, payload []byte) {
+	if err := h.st.Send(kind, payload); err != nil {
+		go h.end(err)
+	}
+}
+
+// relay sends the client's bytes to the owner. The caller holds mu.
+func (h *held) relay(data []byte) {
+	h.srv.m.RelayedFrames.Inc()
+	h.tell(msgFrames, data)
+}
+
+// onProbe reads what a candidate may send.
+func (h *held) onProbe(data []byte) {
+	for {
+		m, rest, ok, err := h.reader.Next(data, h.srv.limits)
+		if err != nil {
+			h.end(err)
+			return
+		}
+		if !ok {
+			return
+		}
+		data = rest
+		switch {
+		case m.Op == websocket.Text && string(m.Data) == "2probe" && !h.probed:
+			h.probed = true
+			h.write(h.srv.probed)
+			h.tell(msgProbed, nil)
+		case m.Op == websocket.Text && len(m.Data) == 1 && m.Data[0] == byte(socketio.EngineUpgrade):
+			h.take(data)
+			return
+		case m.Op == websocket.Ping || m.Op == websocket.Pong:
+		default:
+			h.end(nil)
+			return
+		}
+	}
+}
+
+// take tells the owner that the client has ended its polls. Its bytes wait for the
+// owner's word.
+func (h *held) take(rest []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.phase != heldProbing {
+		return
+	}
+	h.phase = heldKeeping
+	h.kept = append(h.kept, rest...)
+	h.reader = websocket.Reader{} // another one reads on
+	h.timer.Stop()
+	h.srv.m.RelayedWebSockets.Inc()
+	h.tell(msgTake, nil)
+}
+
+// write sends bytes to the client.
+func (h *held) write(b []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.phase == heldOver || h.phase == heldMoved {
+		return
+	}
+	h.writing.Lock()
+	h.unwritten += len(b)
+	h.writing.Unlock()
+	if !h.polled {
+		h.out = append(h.out, b...)
+		return
+	}
+	_, _ = h.nb.Write(b) // an error closes nb, and onClosed follows
+}
+
+func (h *held) onWritten(n int) {
+	h.writing.Lock()
+	counts := h.counts
+	if counts {
+		h.moved.Load().fan.Wrote(n)
+	} else {
+		h.unwritten -= n
+	}
+	h.writing.Unlock()
+	if !counts {
+		h.tell(msgWritten, binary.AppendUvarint(nil, uint64(n)))
+	}
+}
+
+func (h *held) onClosed(err error) {
+	h.end(err)
+	if c := h.moved.Load(); c != nil { // perhaps since a moment ago
+		c.transportClosed(err)
+	}
+}
+
+// Receive takes a message of the owner.
+func (h *held) Receive(kind byte, payload []byte) {
+	switch kind {
+	case msgAnswer:
+		h.question.Receive(kind, payload)
+	case msgRelay:
+		h.mu.Lock()
+		if h.phase == heldKeeping && h.arrival == nil {
+			h.phase = heldRelaying
+			if len(h.kept) > 0 {
+				h.relay(h.kept)
+			}
+			h.kept = nil
+		}
+		h.mu.Unlock()
+	case msgFreeze:
+		h.mu.Lock()
+		if h.phase == heldRelaying {
+			h.phase = heldKeeping
+			h.tell(msgFrozen, nil)
+		}
+		h.mu.Unlock()
+	case msgOutput:
+		h.srv.m.RelayedFrames.Inc()
+		h.write(payload)
+	case msgOffer:
+		h.offered(payload)
+	case msgEnd:
+		h.mu.Lock()
+		a := h.arrival
+		h.mu.Unlock()
+		var e ending
+		if a != nil && json.Unmarshal(payload, &e) == nil {
+			a.finish(e.Ops)
+		}
+	case msgOver:
+		h.mu.Lock()
+		a := h.arrival
+		if a != nil && len(payload) == 1 {
+			a.fate = fate(payload[0])
+		}
+		h.mu.Unlock()
+		if a != nil && a.abandon(true) { // the conn ends where it was
+			h.srv.m.Moves[metrics.MoveFailed].Inc()
+		}
+	}
+}
+
+// Broken says that the owner ended the conn, or is gone.
+func (h *held) Broken(err error) {
+	h.question.Broken(err)
+	h.mu.Lock()
+	h.lost = true
+	begun := h.polled
+	h.mu.Unlock()
+	if begun {
+		h.end(nil)
+	}
+}
+
+// offered begins the move of the conn to this node, or declines it.
+func (h *held) offered(text []byte) {
+	var o offer
+	var a *arrival
+	if err := json.Unmarshal(text, &o); err == nil {
+		a = h.srv.newArrival(h, &o)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.phase != heldKeeping || h.arrival != nil:
+	case a == nil:
+		h.srv.m.Moves[metrics.MoveDeclined].Inc()
+		h.tell(msgDeclined, nil)
+	default:
+		h.arrival = a
+		go a.begin() // what it calls takes locks of the bus
+	}
+}
+
+// declined ends an arrival that has changed nothing; the bytes are relayed again.
+func (h *held) declined(a *arrival) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.arrival != a || h.phase != heldKeeping {
+		return
+	}
+	h.arrival = nil
+	h.srv.m.Moves[metrics.MoveDeclined].Inc()
+	h.tell(msgDeclined, nil)
+}
+
+// become makes the WebSocket the transport of the conn that moved here; the
+// client's bytes are still kept. It reports false if the WebSocket is gone.
+func (h *held) become(c *conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.phase != heldKeeping {
+		return false
+	}
+	h.srv.m.RelayedWebSockets.Dec()
+	h.srv.holds.remove(h)
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	h.counts = true
+	h.phase, h.arrival = heldMoved, nil
+	h.moved.Store(c)
+	c.fan.Wrote(1 - h.unwritten) // it is open, and so much is not with the kernel
+	return true
+}
+
+// feed gives the conn what the client sent meanwhile, and then all that comes.
+func (h *held) feed(c *conn) {
+	for {
+		h.mu.Lock()
+		kept := h.kept
+		h.kept = nil
+		if len(kept) == 0 {
+			h.reads.Store(true)
+			h.mu.Unlock()
+			return
+		}
+		h.mu.Unlock()
+		c.onData(kept)
+	}
+}
+
+// end gives the WebSocket up. The owner is told; an arrival ends.
+func (h *held) end(err error) {
+	h.mu.Lock()
+	if h.phase == heldOver || h.phase == heldMoved {
+		h.mu.Unlock()
+		return
+	}
+	taken := h.phase != heldProbing
+	h.phase = heldOver
+	arrival := h.arrival
+	h.kept, h.arrival = nil, nil
+	if h.timer != nil {
+		h.timer.Stop()
+	}
+	if taken {
+		h.srv.m.RelayedWebSockets.Dec()
+	}
+	h.mu.Unlock()
+	if arrival != nil && arrival.abandon(true) {
+		h.srv.m.Moves[metrics.MoveFailed].Inc()
+	}
+	if h.st != nil {
+		orderly := byte(0)
+		if err != nil && !errors.Is(err, io.EOF) {
+			orderly = 1
+		}
+		_ = h.st.Send(msgLost, []byte{orderly})
+		h.st.Close()
+	}
+	h.srv.holds.remove(h)
+	h.srv.release()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.polled {
+		if !taken {
+			_, _ = h.nb.Write(websocket.AppendClose(nil, noCode, ""))
+		}
+		_ = h.nb.Close()
+	}
+}
+
+// holds are the WebSockets that this node holds for others.
+type holds struct {
+	mu sync.Mutex // taken alone
+	m  map[*held]struct{}
+}
+
+func (l *holds) add(h *held) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.m == nil {
+		l.m = make(map[*held]struct{})
+	}
+	l.m[h] = struct{}{}
+}
+
+func (l *holds) remove(h *held) {
+	l.mu.Lock()
+	delete(l.m, h)
+	l.mu.Unlock()
+}
+
+// endAll tells all clients that the node is shutting down.
+func (l *holds) endAll() {
+	l.mu.Lock()
+	all := make([]*held, 0, len(l.m))
+	for h := range l.m {
+		all = append(all, h)
+	}
+	l.mu.Unlock()
+	for _, h := range all {
+		h.write(websocket.AppendClose(nil, websocket.CodeGoingAway, ""))
+		h.end(nil)
+	}
+}
