@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -32,15 +33,12 @@ type arrival struct {
 	from    string // Sessions.Owner of the node that gives it away
 	sockets []*arriving
 
-	fate fate // guarded by held.mu: what the owner says shall become of the sessions
-
-	mu       sync.Mutex // guards the rest; taken within held.mu or alone
-	waiting  int        // sessions, cuts, and the owner's end, that have not come
-	attached bool       // the conn is the hub's
-	moving   bool       // sessions were asked for: it cannot be declined any more
-	ops      []deferredOp
-	over     bool
-	timer    *time.Timer
+	mu      sync.Mutex // guards the rest; taken within held.mu or alone
+	waiting int        // sessions, cuts, and the owner's end, that have not come
+	moving  bool       // sessions were asked for: it cannot be declined any more
+	ops     []deferredOp
+	over    bool
+	timer   *time.Timer
 }
 
 // arriving is one socket of an arrival.
@@ -53,8 +51,8 @@ type arriving struct {
 	// Guarded by arrival.mu.
 	reserved []*fanout.Room // heard for it
 	own      *fanout.Room   // its own, if another node's name is in its id
-	claimed  bool           // its session is this node's
 	wasCut   bool
+	fate     fate // what the owner says shall become of its session if the move fails
 }
 
 // arrivals finds arriving sockets by their ids.
@@ -111,7 +109,7 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 			socket.data = so.Data
 		}
 		socket.member.Init(&c.fan, socket)
-		socket.session = &session{pid: so.PID, user: so.User, generation: so.Generation + 1, recovered: true}
+		socket.session = &session{pid: so.PID, user: so.User, generation: so.Generation + 1, recovered: true, changed: make(changes)}
 		if f := n.recoverer.Restore; f != nil {
 			socket.guard(func() { socket.data = f(socket, so.Data) })
 		}
@@ -121,20 +119,24 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 	return a
 }
 
+// attach gives the conn an outbox; nothing is written until it is opened. It must
+// return before anything else is done with the arrival.
+func (a *arrival) attach() {
+	hub := a.srv.hub
+	now, timeout, b := hub.Now(), a.srv.ticks.timeout, &a.c.beat
+	deadline := a.c.startHeartbeat(now)
+	// The client counts from the owner's last ping, which may be an interval old. The
+	// move itself is over before.
+	b.pingAt = min(b.pingAt, now+timeout/2+rand.N(timeout/4+1))
+	hub.Attach(&a.c.fan, a.c, min(deadline, b.pingAt))
+	a.mu.Lock()
+	a.timer = time.AfterFunc(listenTime, func() { a.decline(true) })
+	a.mu.Unlock()
+}
+
 // begin has the bus hear the sockets' rooms.
 func (a *arrival) begin() {
 	srv := a.srv
-	srv.hub.Attach(&a.c.fan, a.c, a.c.startHeartbeat(srv.hub.Now())) // nothing is written until it is opened
-	a.mu.Lock()
-	a.attached = !a.over
-	if a.attached {
-		a.timer = time.AfterFunc(listenTime, a.late)
-	}
-	a.mu.Unlock()
-	if !a.attached { // the client went away before
-		srv.hub.Detach(&a.c.fan)
-		return
-	}
 	n := 1
 	for _, v := range a.sockets {
 		n += len(v.rooms) + 1
@@ -161,7 +163,7 @@ func (a *arrival) begin() {
 	a.mu.Unlock()
 	if over { // while it reserved
 		for _, v := range a.sockets {
-			a.release(v)
+			v.release()
 		}
 	}
 	heard.down()
@@ -169,18 +171,21 @@ func (a *arrival) begin() {
 
 // claim takes the sessions over: all that is published from then on is heard.
 func (a *arrival) claim() {
+	for _, v := range a.sockets {
+		a.srv.arrivals.put(v)
+	}
 	a.mu.Lock()
 	if a.over {
 		a.mu.Unlock()
+		for _, v := range a.sockets {
+			a.srv.arrivals.remove(v)
+		}
 		return
 	}
 	a.moving = true
 	a.timer.Stop()
 	a.timer = time.AfterFunc(moveTime, func() { a.fail(errMoveLate) })
 	a.mu.Unlock()
-	for _, v := range a.sockets {
-		a.srv.arrivals.put(v)
-	}
 	for _, v := range a.sockets {
 		ref := socketio.SessionRef{PID: v.s.session.pid, Generation: v.generation - 1}
 		a.srv.recovery.Move(socketio.SessionMove{SessionRef: ref, SID: v.s.ID(), Namespace: v.s.nsp.name, From: a.from}, v.moved)
@@ -193,24 +198,16 @@ func (v *arriving) moved(m *socketio.MovedSession, err error) {
 	a := v.a
 	if err != nil {
 		if errors.Is(err, socketio.ErrNotOwner) && len(a.sockets) == 1 {
-			a.decline()
+			a.decline(false)
 			return
 		}
-		a.srv.recovery.Close(v.s.ref(), nil) // in case that it is here
+		v.endSession() // in case that it is here
 		a.fail(err)
 		return
 	}
 	v.s.mu.Lock()
 	v.s.session.epoch = m.At.Epoch
 	v.s.mu.Unlock()
-	a.mu.Lock()
-	v.claimed = true
-	over := a.over
-	a.mu.Unlock()
-	if over {
-		v.endSession(a.fated())
-		return
-	}
 	a.step()
 }
 
@@ -229,24 +226,35 @@ func (v *arriving) cut(at socketio.Offset) {
 		return
 	}
 	v.wasCut = true
-	reserved, own := v.reserved, v.own
-	v.reserved, v.own = nil, nil
 	a.mu.Unlock()
 	srv.arrivals.remove(v)
-	since := srv.recovery.epochs.id(at)
-	srv.hub.SetFloor(&s.member, since)
+	old, ok := srv.sockets.takeOver(s)
+	if !ok { // its client came back here meanwhile
+		a.fail(errReplaced)
+		return
+	}
+	srv.hub.SetFloor(&s.member, srv.recovery.epochs.id(at))
 	srv.hub.Join(&s.member, s.nsp.key(""), fanout.ID{}, nil)
 	for _, room := range v.rooms {
 		srv.hub.Join(&s.member, s.nsp.key(room), fanout.ID{}, nil)
 	}
-	for _, r := range reserved {
-		srv.hub.Release(r)
-	}
+	a.mu.Lock()
+	own := v.own
+	v.own = nil
+	a.mu.Unlock()
 	s.mu.Lock()
 	s.session.own = own // its subscription lasts as long as the socket
 	s.mu.Unlock()
-	if old, ok := srv.sockets.takeOver(s); ok && old != nil {
+	v.release()
+	if old != nil {
 		old.conn.close(metrics.CloseReplaced, noCode)
+	}
+	a.mu.Lock()
+	over := a.over
+	a.mu.Unlock()
+	if over { // abandoned while it was cut
+		v.forget()
+		return
 	}
 	a.step()
 }
@@ -280,7 +288,7 @@ func (a *arrival) complete() {
 	}
 	if c.state.Load() != connOpen || !a.h.become(c) {
 		srv.m.Moves[metrics.MoveFailed].Inc()
-		a.abandon(false)
+		a.undo()
 		a.h.end(errMoveUncertain)
 		return
 	}
@@ -295,15 +303,18 @@ func (a *arrival) complete() {
 		s.mu.Lock()
 		if s.state != socketPending { // the conn was closed this moment
 			s.mu.Unlock()
-			v.forget(keepSession)
+			if v.kicked() {
+				c.srv.hub.Send(&c.fan, v.disconnect())
+			}
+			v.forget()
 			settling.down()
 			continue
 		}
 		s.state = socketConnected
-		s.mu.Unlock()
 		s.nsp.count.Add(1)
 		srv.m.Sockets.Inc()
-		s.post(task{run: func() { a.connected(i, settling.down) }})
+		s.post(task{run: func() { a.connected(i, settling.down) }}) // before it can leave
+		s.mu.Unlock()
 	}
 	a.h.feed(c)
 	settling.down()
@@ -313,11 +324,16 @@ func (a *arrival) complete() {
 func (a *arrival) dismiss() {
 	for _, v := range a.sockets {
 		if v.kicked() {
-			p := socketio.Packet{Type: socketio.Disconnect, Namespace: v.s.nsp.nameBytes}
-			a.h.write(newMessage(socketio.AppendPacket(nil, &p), nil).Frame)
+			a.h.write(v.disconnect().Frame)
 		}
 	}
 	a.h.write(websocket.AppendClose(nil, noCode, ""))
+}
+
+// disconnect is the packet that tells the client of it.
+func (v *arriving) disconnect() *fanout.Message {
+	p := socketio.Packet{Type: socketio.Disconnect, Namespace: v.s.nsp.nameBytes}
+	return newMessage(socketio.AppendPacket(nil, &p), nil)
 }
 
 // kicked reports whether the server disconnected the socket before it was connected.
@@ -327,15 +343,19 @@ func (v *arriving) kicked() bool {
 	return v.s.session.kicked
 }
 
-// connected runs the connection handlers of a socket, in its turn, and what became
-// due while it moved.
+// connected does what became due for a socket before the cut, unless something
+// later was done already, and runs its connection handlers, in its turn.
 func (a *arrival) connected(i int, settled func()) {
 	s := a.sockets[i].s
-	for _, f := range s.nsp.hooks().connection {
-		s.guard(func() { f(s) })
-	}
+	s.mu.Lock()
+	changed := s.session.changed
+	s.session.changed = nil
+	s.mu.Unlock()
 	for _, op := range a.ops {
 		if op.Socket != i {
+			continue
+		}
+		if _, later := changed[op.Room]; later {
 			continue
 		}
 		switch op.Op {
@@ -346,6 +366,9 @@ func (a *arrival) connected(i int, settled func()) {
 		case opData:
 			s.restoreData(op.Data)
 		}
+	}
+	for _, f := range s.nsp.hooks().connection {
+		s.guard(func() { f(s) })
 	}
 	if f := s.nsp.recoverer.Settle; f != nil {
 		s.guard(func() { f(s, settled) })
@@ -363,20 +386,33 @@ func (s *Socket) restoreData(data json.RawMessage) {
 	s.SetData(data)
 }
 
-// late declines an arrival whose rooms cannot be heard.
-func (a *arrival) late() {
-	a.mu.Lock()
-	moving := a.moving
-	a.mu.Unlock()
-	if !moving {
-		a.decline()
+// decline ends an arrival that has changed nothing; with early only if no session
+// was asked for. It reports whether it did.
+func (a *arrival) decline(early bool) bool {
+	if !a.abandon(early) {
+		return false
 	}
+	a.h.declined(a)
+	return true
 }
 
-// decline ends an arrival that has changed nothing.
-func (a *arrival) decline() {
-	if a.abandon(true) {
-		a.h.declined(a)
+// ended says that a socket ended at the owner while its move was under way.
+func (a *arrival) ended(sid string, f fate) {
+	for _, v := range a.sockets {
+		if v.s.ID() != sid {
+			continue
+		}
+		a.mu.Lock()
+		v.fate = f
+		a.mu.Unlock()
+		switch {
+		case a.decline(true):
+		case a.abandon(false):
+			a.srv.m.Moves[metrics.MoveFailed].Inc()
+			a.h.tell(msgDeclined, []byte{1})
+		case f == deleteSession: // it was closed with the arrival
+			v.endSession()
+		}
 	}
 }
 
@@ -393,42 +429,38 @@ func (a *arrival) fail(err error) {
 	go a.h.end(err) // locks of the bus may be held
 }
 
-// abandon undoes what was done of an arrival. With check it does nothing, and
-// reports false, if the arrival is over.
-func (a *arrival) abandon(check bool) bool {
-	f := a.fated()
+// abandon ends an arrival and undoes what was done of it. It does nothing, and
+// reports false, if the arrival is over or, with early, sessions were asked for.
+func (a *arrival) abandon(early bool) bool {
 	a.mu.Lock()
-	if check && a.over {
+	if a.over || early && a.moving {
 		a.mu.Unlock()
 		return false
 	}
 	a.over = true
-	if a.timer != nil {
-		a.timer.Stop()
-	}
-	attached := a.attached
+	a.timer.Stop()
 	a.mu.Unlock()
-	if attached { // before it, nothing was done
-		for _, v := range a.sockets {
-			v.forget(f)
-		}
-		a.srv.hub.Detach(&a.c.fan)
-	}
+	a.undo()
 	return true
 }
 
+// undo takes back what was done of an arrival that is over.
+func (a *arrival) undo() {
+	for _, v := range a.sockets {
+		v.forget()
+	}
+	a.srv.hub.Detach(&a.c.fan)
+}
+
 // forget takes back what was done for one socket.
-func (v *arriving) forget(f fate) {
+func (v *arriving) forget() {
 	a, s := v.a, v.s
 	a.srv.arrivals.remove(v)
 	a.mu.Lock()
 	moving := a.moving
 	a.mu.Unlock()
-	if v.kicked() {
-		f = deleteSession
-	}
 	if moving {
-		v.endSession(f) // if it is not here yet, moved does it again
+		v.endSession()
 	}
 	s.mu.Lock()
 	if s.state == socketPending {
@@ -438,27 +470,25 @@ func (v *arriving) forget(f fate) {
 	a.srv.hub.CloseMember(&s.member)
 	a.srv.sockets.remove(s)
 	s.releaseOwn()
-	a.release(v)
+	v.release()
 }
 
-// endSession ends the session that the socket has here, if it does.
-func (v *arriving) endSession(f fate) {
-	if f == deleteSession {
+// endSession ends the session that the socket has here, if it does; one that is
+// asked for, too, because the calls are carried out in order.
+func (v *arriving) endSession() {
+	v.a.mu.Lock()
+	f := v.fate
+	v.a.mu.Unlock()
+	if f == deleteSession || v.kicked() {
 		v.a.srv.recovery.Delete(v.s.ref(), nil)
 		return
 	}
 	v.a.srv.recovery.Close(v.s.ref(), nil)
 }
 
-// fated is what shall become of the sessions if the move fails.
-func (a *arrival) fated() fate {
-	a.h.mu.Lock()
-	defer a.h.mu.Unlock()
-	return a.fate
-}
-
 // release gives up the subscriptions that only the arrival kept.
-func (a *arrival) release(v *arriving) {
+func (v *arriving) release() {
+	a := v.a
 	a.mu.Lock()
 	reserved := v.reserved
 	if v.own != nil {

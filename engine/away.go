@@ -75,7 +75,10 @@ func (a *away) Receive(kind byte, payload []byte) {
 	case msgTake:
 		a.take()
 	case msgFrames:
-		if a.is(awayRelaying) || a.is(awayFreezing) {
+		a.mu.Lock()
+		ours := a.phase >= awayRelaying && a.phase <= awayOffered // what was kept comes at the end
+		a.mu.Unlock()
+		if ours {
 			a.c.onData(payload)
 		}
 	case msgWritten:
@@ -87,7 +90,7 @@ func (a *away) Receive(kind byte, payload []byte) {
 			a.move()
 		}
 	case msgDeclined:
-		a.relay(awayOffered)
+		a.declined(len(payload) > 0)
 	case msgSettled:
 		a.finish(nil)
 	case msgLost:
@@ -225,9 +228,9 @@ func (a *away) finish(err error) {
 }
 
 // over tells the other node that a socket ended while its move was under way, and
-// what shall become of its session if it is there. It may be called with any of the
+// what shall become of its session if it is there. It answers with msgDeclined. It may be called with any of the
 // conn's locks held.
-func (a *away) over(f fate) { _ = a.st.Send(msgOver, []byte{byte(f)}) } // an error means that the other node knows
+func (a *away) over(sid id, f fate) { _ = a.st.Send(msgOver, append([]byte{byte(f)}, sid[:]...)) } // an error means that the other node knows
 
 // stopTimer is called with mu held.
 func (a *away) stopTimer() {

@@ -77,7 +77,7 @@ type departure struct{ deferred []deferred }
 // deferred is something that waits for the outcome of a move.
 type deferred struct {
 	op   deferredOp        // without one it is for this node alone
-	run  func()            // does it here: the socket stays
+	run  func()            // does it here, though the move is not quite over: the socket stays
 	done func(moved error) // nil, or the socket has moved: with nil if op is done there
 }
 
@@ -86,7 +86,13 @@ type deferred struct {
 func (s *Socket) postpone(d deferred) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.session == nil || s.session.departure == nil || s.state != socketConnected {
+	if s.session == nil {
+		return false
+	}
+	if s.session.changed != nil && d.op.Op != "" {
+		s.session.changed[d.op.Room] = struct{}{} // what the other node postponed was before that
+	}
+	if s.session.departure == nil || s.state != socketConnected {
 		return false
 	}
 	s.session.departure.deferred = append(s.session.departure.deferred, d)
@@ -242,14 +248,32 @@ func (a *away) relay(instead awayPhase) {
 	sockets := a.leaving
 	a.phase, a.leaving = awayRelaying, nil
 	a.stopTimer()
-	if a.c.srv.recovery != nil {
-		a.timer = time.AfterFunc(retryAfter(a.tries), a.again)
-	}
 	a.mu.Unlock()
 	for _, s := range sockets {
 		s.resume()
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.phase != awayRelaying { // the conn ended
+		return
+	}
 	a.tell(msgRelay, nil)
+	if a.c.srv.recovery != nil { // not before: msgFreeze must not come first
+		a.timer = time.AfterFunc(retryAfter(a.tries), a.again)
+	}
+}
+
+// declined takes the other node's word that it does not take the conn. Where
+// sessions may have moved, the conn ends, and its client comes back.
+func (a *away) declined(moved bool) {
+	switch {
+	case moved:
+		a.c.close(metrics.CloseReplaced, noCode)
+	case a.is(awayCut): // a conn without sockets, which was given away unasked
+		a.finish(errMoveUncertain)
+	default:
+		a.relay(awayOffered)
+	}
 }
 
 // retryAfter is how long to wait after so many tries.

@@ -43,6 +43,9 @@ type held struct {
 	mu      sync.Mutex
 	phase   heldPhase
 	lost    bool   // the owner is gone, or has let go
+	gone    bool   // the client is
+	why     error  // how, for the conn that has not read what was kept
+	ended   bool   // a socket ended before its move was offered
 	polled  bool   // in epoll: only from now on may nb be written to and closed
 	out     []byte // written before
 	kept    []byte // from the client, while they can go nowhere
@@ -276,8 +279,14 @@ func (h *held) onWritten(n int) {
 }
 
 func (h *held) onClosed(err error) {
-	h.end(err)
-	if c := h.moved.Load(); c != nil { // perhaps since a moment ago
+	h.mu.Lock()
+	c, read := h.moved.Load(), h.reads.Load()
+	h.gone, h.why = true, err
+	h.mu.Unlock()
+	switch {
+	case c == nil:
+		h.end(err)
+	case read: // else feed says so, after what the client sent before
 		c.transportClosed(err)
 	}
 }
@@ -294,7 +303,7 @@ func (h *held) Receive(kind byte, payload []byte) {
 			if len(h.kept) > 0 {
 				h.relay(h.kept)
 			}
-			h.kept = nil
+			h.kept, h.ended = nil, false
 		}
 		h.mu.Unlock()
 	case msgFreeze:
@@ -318,15 +327,20 @@ func (h *held) Receive(kind byte, payload []byte) {
 			a.finish(e.Ops)
 		}
 	case msgOver:
-		h.mu.Lock()
-		a := h.arrival
-		if a != nil && len(payload) == 1 {
-			a.fate = fate(payload[0])
+		if len(payload) == 1+idLen {
+			h.over(string(payload[1:]), fate(payload[0]))
 		}
-		h.mu.Unlock()
-		if a != nil && a.abandon(true) { // the conn ends where it was
-			h.srv.m.Moves[metrics.MoveFailed].Inc()
-		}
+	}
+}
+
+// over takes the owner's word that a socket ended while its move is under way.
+func (h *held) over(sid string, f fate) {
+	h.mu.Lock()
+	a := h.arrival
+	h.ended = a == nil && h.phase == heldKeeping // it will be in the offer, perhaps
+	h.mu.Unlock()
+	if a != nil {
+		a.ended(sid, f)
 	}
 }
 
@@ -353,10 +367,12 @@ func (h *held) offered(text []byte) {
 	defer h.mu.Unlock()
 	switch {
 	case h.phase != heldKeeping || h.arrival != nil:
-	case a == nil:
+	case a == nil || h.ended:
+		h.ended = false
 		h.srv.m.Moves[metrics.MoveDeclined].Inc()
 		h.tell(msgDeclined, nil)
 	default:
+		a.attach()
 		h.arrival = a
 		go a.begin() // what it calls takes locks of the bus
 	}
@@ -379,7 +395,7 @@ func (h *held) declined(a *arrival) {
 func (h *held) become(c *conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.phase != heldKeeping {
+	if h.phase != heldKeeping || h.gone || !h.polled {
 		return false
 	}
 	h.srv.m.RelayedWebSockets.Dec()
@@ -393,7 +409,8 @@ func (h *held) become(c *conn) bool {
 	return true
 }
 
-// feed gives the conn what the client sent meanwhile, and then all that comes.
+// feed gives the conn what the client sent meanwhile, and then all that comes, or
+// the news that it is gone.
 func (h *held) feed(c *conn) {
 	for {
 		h.mu.Lock()
@@ -401,7 +418,11 @@ func (h *held) feed(c *conn) {
 		h.kept = nil
 		if len(kept) == 0 {
 			h.reads.Store(true)
+			gone, why := h.gone, h.why
 			h.mu.Unlock()
+			if gone {
+				c.transportClosed(why)
+			}
 			return
 		}
 		h.mu.Unlock()
@@ -418,7 +439,7 @@ func (h *held) end(err error) {
 	}
 	taken := h.phase != heldProbing
 	h.phase = heldOver
-	arrival := h.arrival
+	arrival, kept := h.arrival, h.kept
 	h.kept, h.arrival = nil, nil
 	if h.timer != nil {
 		h.timer.Stop()
@@ -427,13 +448,16 @@ func (h *held) end(err error) {
 		h.srv.m.RelayedWebSockets.Dec()
 	}
 	h.mu.Unlock()
-	if arrival != nil && arrival.abandon(true) {
+	if arrival != nil && arrival.abandon(false) {
 		h.srv.m.Moves[metrics.MoveFailed].Inc()
 	}
 	if h.st != nil {
 		orderly := byte(0)
 		if err != nil && !errors.Is(err, io.EOF) {
 			orderly = 1
+		}
+		if len(kept) > 0 { // the last that the client said
+			_ = h.st.Send(msgFrames, kept)
 		}
 		_ = h.st.Send(msgLost, []byte{orderly})
 		h.st.Close()

@@ -10,7 +10,7 @@ import (
 // run now waits in it, bounded in bytes; packets that need no handler (Engine.IO
 // pongs) never come here.
 type mailbox struct {
-	mu      sync.Mutex // taken alone
+	mu      sync.Mutex // taken within Socket.mu or alone
 	queue   []task
 	bytes   int
 	holds   int32 // Event.Hold calls not released

@@ -14,13 +14,20 @@ type mesh struct {
 	mu    sync.Mutex // guards nodes, cut; taken alone
 	nodes map[string]*engine.Server
 	cut   map[string]error // what Open fails with, by node
+	gates map[byte]*gate   // by the kind of message
 	ends  []*end
+}
+
+// gate stops the first message of a kind, and what follows it on its stream.
+type gate struct {
+	reached chan struct{} // closed when the message is there
+	open    chan struct{} // close it to let the message go on
 }
 
 var errCut = errors.New("mesh: cut")
 
 func newMesh() *mesh {
-	return &mesh{nodes: make(map[string]*engine.Server), cut: make(map[string]error)}
+	return &mesh{nodes: make(map[string]*engine.Server), cut: make(map[string]error), gates: make(map[byte]*gate)}
 }
 
 func (m *mesh) add(name string, s *engine.Server) {
@@ -34,6 +41,27 @@ func (m *mesh) fail(node string, err error) {
 	m.mu.Lock()
 	m.cut[node] = err
 	m.mu.Unlock()
+}
+
+// stop has the next message of a kind wait.
+func (m *mesh) stop(kind byte) *gate {
+	g := &gate{reached: make(chan struct{}), open: make(chan struct{})}
+	m.mu.Lock()
+	m.gates[kind] = g
+	m.mu.Unlock()
+	return g
+}
+
+// pass waits at the gate for messages of a kind, if there is one.
+func (m *mesh) pass(kind byte) {
+	m.mu.Lock()
+	g := m.gates[kind]
+	delete(m.gates, kind)
+	m.mu.Unlock()
+	if g != nil {
+		close(g.reached)
+		<-g.open
+	}
 }
 
 // breakAll breaks every stream, as a network that is cut.
@@ -58,7 +86,7 @@ func (m *mesh) Open(_ context.Context, node string, r engine.Receiver) (engine.S
 	if s == nil {
 		return nil, engine.ErrNoPeer
 	}
-	near, far := newEnd(), newEnd()
+	near, far := newEnd(m), newEnd(m)
 	near.other, far.other = far, near
 	near.to = r
 	far.accept = func(kind byte, payload []byte) engine.Receiver { return s.Accept(far, kind, payload) }
@@ -70,6 +98,7 @@ func (m *mesh) Open(_ context.Context, node string, r engine.Receiver) (engine.S
 
 // end is one side of a stream.
 type end struct {
+	mesh   *mesh
 	other  *end
 	accept func(kind byte, payload []byte) engine.Receiver // until the first message
 	to     engine.Receiver
@@ -87,8 +116,8 @@ type sent struct {
 	broken  error
 }
 
-func newEnd() *end {
-	e := &end{}
+func newEnd(m *mesh) *end {
+	e := &end{mesh: m}
 	e.some.L = &e.mu
 	return e
 }
@@ -143,6 +172,9 @@ func (e *end) run() {
 		e.queue = e.queue[1:]
 		e.over = s.broken != nil
 		e.mu.Unlock()
+		if s.broken == nil {
+			e.mesh.pass(s.kind)
+		}
 		switch {
 		case s.broken != nil:
 			if e.to != nil {

@@ -57,7 +57,7 @@ const (
 	msgFrames   byte = 6  // bytes from the client, as they come
 	msgWritten  byte = 7  // uvarint: so many bytes of msgOutput are with the kernel
 	msgFrozen   byte = 8  // the answer to msgFreeze: from here on the client's bytes are kept
-	msgDeclined byte = 9  // the answer to msgOffer: the move is off
+	msgDeclined byte = 9  // the answer to msgOffer: the move is off. 1 byte: a socket of it ended too late, and the others may have moved
 	msgSettled  byte = 10 // the conn has moved, and what named its old node names the new one
 	msgLost     byte = 11 // the client's connection ended: 1 byte, 0 for an end in order
 
@@ -68,7 +68,7 @@ const (
 	msgFreeze byte = 23 // keep the client's bytes
 	msgOffer  byte = 24 // an offer in JSON: take the conn over
 	msgEnd    byte = 25 // an ending in JSON: all that was for the client before the cut has been sent
-	msgOver   byte = 26 // a socket ended while it moved; 1 byte: what becomes of its session, a fate
+	msgOver   byte = 26 // a socket ended while it moved: what becomes of its session, a fate, 1 byte; its id
 )
 
 // peerOf is the node that owns a session of that id, "" if that is not another

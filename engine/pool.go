@@ -8,7 +8,7 @@ import "sync"
 type pool struct {
 	max int
 
-	mu      sync.Mutex // taken alone
+	mu      sync.Mutex // taken within Socket.mu or alone
 	queue   []*Socket
 	running int
 	idle    sync.Cond // running fell to 0

@@ -102,6 +102,7 @@ type session struct {
 	since      sinceByRoom  // of the rooms joined, while the socket catches up; nil else
 	own        *fanout.Room // the subscription of the socket's own room, if another node made its id
 	departure  *departure   // the move to another node that is under way
+	changed    changes      // since it was cut to come here, until its handlers run; nil else
 }
 
 // joining is a Join under way.
@@ -109,6 +110,9 @@ type joining struct {
 	room string
 	void bool // Leave came first
 }
+
+// changes are the rooms that were joined or left, and "" if the data was set.
+type changes map[string]struct{}
 
 type sinceByRoom map[string]fanout.ID
 

@@ -17,9 +17,14 @@ func (s *Socket) Join(room string, done func(error)) {
 		settled(done, nil)
 		return
 	}
-	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: room}, run: func() { s.Join(room, done) }, done: done}) {
+	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: room}, run: func() { s.join(room, done) }, done: done}) {
 		return
 	}
+	s.join(room, done)
+}
+
+// join is Join, whether or not a move is under way.
+func (s *Socket) join(room string, done func(error)) {
 	if ref := s.ref(); ref.PID != "" && !s.member.In(s.nsp.key(room)) {
 		s.joinStored(ref, room, done)
 		return
@@ -110,13 +115,21 @@ func (s *Socket) forgetJoin(j *joining) {
 // from the bus: another node may emit to the room in the same breath. A room that
 // is heard has all that comes after what was delivered last.
 func (s *Socket) joinBehind(room string) {
-	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: room}, run: func() { s.joinBehind(room) }}) {
+	if room == "" || room == s.ID() {
 		return
 	}
+	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: room}, run: func() { s.joinInTurn(room) }}) {
+		return
+	}
+	s.joinInTurn(room)
+}
+
+// joinInTurn is joinBehind, whether or not a move is under way.
+func (s *Socket) joinInTurn(room string) {
 	srv, key := s.conn.srv, s.nsp.key(room)
 	ref := s.ref()
-	if ref.PID == "" || room == "" || room == s.ID() || s.member.In(key) {
-		s.Join(room, nil)
+	if ref.PID == "" || s.member.In(key) {
+		s.join(room, nil)
 		return
 	}
 	var since socketio.Offset
@@ -140,9 +153,14 @@ func (s *Socket) Leave(room string, done func(error)) {
 		settled(done, nil)
 		return
 	}
-	if s.postpone(deferred{op: deferredOp{Op: opLeave, Room: room}, run: func() { s.Leave(room, done) }, done: done}) {
+	if s.postpone(deferred{op: deferredOp{Op: opLeave, Room: room}, run: func() { s.quit(room, done) }, done: done}) {
 		return
 	}
+	s.quit(room, done)
+}
+
+// quit is Leave, whether or not a move is under way.
+func (s *Socket) quit(room string, done func(error)) {
 	ref := s.ref()
 	if ref.PID != "" {
 		s.mu.Lock()

@@ -71,9 +71,14 @@ func (s *Socket) Data() any {
 
 // SetData attaches a value to the socket. With recovery it is stored as JSON.
 func (s *Socket) SetData(v any) {
-	if s.postpone(deferred{op: deferredOp{Op: opData, Data: encodeData(v)}, run: func() { s.SetData(v) }}) {
+	if s.postpone(deferred{op: deferredOp{Op: opData, Data: encodeData(v)}, run: func() { s.setData(v) }}) {
 		return
 	}
+	s.setData(v)
+}
+
+// setData is SetData, whether or not a move is under way.
+func (s *Socket) setData(v any) {
 	s.mu.Lock()
 	s.data = v
 	s.mu.Unlock()
@@ -287,7 +292,7 @@ func (s *Socket) leave(reason string, f fate) {
 	leaving := was == socketConnected && s.session != nil && s.session.departure != nil
 	s.mu.Unlock()
 	if leaving {
-		s.conn.poll.away.over(f)
+		s.conn.poll.away.over(s.id, f)
 	}
 	if was == socketDisconnected {
 		return

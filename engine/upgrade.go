@@ -209,6 +209,9 @@ func (d *candidate) takeOver() bool {
 	c.nb, p.away = d.nb, d.away
 	c.next.Store(d)
 	d.ready.Store(true)
+	if c.aborted.Load() { // by who did not find d
+		d.close()
+	}
 	if d.polled.Load() {
 		c.srv.hub.Wake(&c.fan)
 	}

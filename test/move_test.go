@@ -264,14 +264,19 @@ func roomsChangeMeanwhile(t *testing.T, first, second *recoveryNode) {
 		}
 		slices.Sort(want)
 		var rooms []string
-		until(t, "all rooms to be joined", yes(func() bool {
+		until(t, "all rooms to be joined", func() error {
 			var who []json.RawMessage
-			if json.Unmarshal([]byte(g.call(t, "whoami")), &who) != nil || len(who) != 3 || json.Unmarshal(who[2], &rooms) != nil {
-				return false
+			if err := json.Unmarshal([]byte(g.call(t, "whoami")), &who); err != nil {
+				return err
 			}
-			slices.Sort(rooms)
-			return slices.Equal(rooms, want)
-		}))
+			if err := json.Unmarshal(who[2], &rooms); err != nil {
+				return err
+			}
+			if slices.Sort(rooms); !slices.Equal(rooms, want) {
+				return fmt.Errorf("they are %v, want %v", rooms, want)
+			}
+			return nil
+		})
 		g.away(t, second)
 		g.back(t, first.dial(t)) // with the rooms it had
 		var who []json.RawMessage

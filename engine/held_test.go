@@ -1,0 +1,77 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/stellara/edge/internal/leak"
+	"github.com/stellara/edge/metrics"
+)
+
+// closing is a stream that counts how often it is closed.
+type closing struct{ times int }
+
+func (*closing) Send(byte, []byte) error { return nil }
+func (s *closing) Close()                { s.times++ }
+
+// A conn that is given up while a WebSocket takes it over closes that.
+func TestAbortedWhileTakenOver(t *testing.T) {
+	leak.Check(t)
+	s, err := New(Config{}, nil, metrics.New(prometheus.NewRegistry(), "test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		s.hub.Close()
+		s.loopback.close()
+	}()
+	c := &conn{srv: s}
+	c.poll = &polling{c: c}
+	s.conns.Add(1)
+	s.sessions.m[c.sid] = c
+	s.hub.Attach(&c.fan, c, never)
+	st := &closing{}
+	if s.serveUpgrade(st, c) == nil {
+		t.Fatal("no candidate")
+	}
+	a := c.poll.candidate.away
+	c.aborted.Store(true) // as abort does, which then finds no transport
+	a.take()
+	if st.times != 1 || s.Conns() != 0 {
+		t.Errorf("closed %d times, %d conns", st.times, s.Conns())
+	}
+}
+
+// A client that goes away at the moment its conn has moved ends the conn.
+func TestGoneWhileMoved(t *testing.T) {
+	leak.Check(t)
+	s, err := New(Config{}, nil, metrics.New(prometheus.NewRegistry(), "test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		s.hub.Close()
+		s.loopback.close()
+	}()
+	c := &conn{srv: s, onSocket: true}
+	s.conns.Add(1)
+	s.hub.Attach(&c.fan, c, never)
+	h := &held{srv: s}
+	closed := make(chan struct{})
+	h.mu.Lock()
+	go func() {
+		h.onClosed(nil)
+		close(closed)
+	}()
+	time.Sleep(20 * time.Millisecond) // so that it waits for the lock, as it does while the conn becomes this node's
+	h.phase = heldMoved
+	h.moved.Store(c)
+	h.mu.Unlock()
+	<-closed
+	h.feed(c)
+	if c.state.Load() != connClosed || s.Conns() != 0 {
+		t.Error("the conn is left without a transport")
+	}
+}
