@@ -132,6 +132,10 @@ bench-recovery: ## 5,000 clients lose their node and come back at once: how many
 bench-journal: ## two rates with RECOVERY=on and with RECOVERY=off, side by side: what the journal costs (6 minutes)
 	$(GO) run ./bench -scenario journal
 
+.PHONY: bench-moves
+bench-moves: ## 4,000 clients that poll at one node and upgrade at another, beside others: memory of moved conns, price of a move
+	$(GO) run ./bench -scenario moves
+
 ##@ Keep house
 .PHONY: tools
 tools: programs test/node_modules/.package-lock.json ## install what the tests need and this machine lacks

@@ -47,6 +47,7 @@ var scenarios = map[string]map[string]string{
 	scenarioChaos:     {"rooms": "60", "churn": "40"},
 	scenarioRecovery:  {"conns": "500", "duration": "15s"},
 	scenarioJournal:   {"rates": "100,400"},
+	scenarioMoves:     {"conns": "4000", "nodes": "2", "rooms": "0"},
 	scenarioDelivery:  {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
 }
 
@@ -81,6 +82,7 @@ type config struct {
 	chaos     chaosFlags
 	delivery  deliveryFlags
 	recovery  recoveryFlags
+	moves     movesConfig
 }
 
 // listFlag is a flag with commas.
@@ -98,12 +100,12 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	var rates, targets, env, headers string
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), loss (nodes are killed), recovery (a node is killed, its clients come back), journal (messages with and without recovery), "+
+	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), loss (nodes are killed), recovery (a node is killed, its clients come back), journal (messages with and without recovery), moves (conns that go to another node), "+
 		"heartbeat (traffic of the leases), chaos-presence or chaos-delivery (faults, one after the other)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
-	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery: 500, chaos-delivery: 1000")
-	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle and heartbeat: 1, loss: 6")
-	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle: 0, which joins none; loss: 1000, chaos-presence: 60, chaos-delivery: 20")
+	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery: 500, chaos-delivery: 1000, moves: 4000")
+	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle and heartbeat: 1, loss: 6, moves: 2")
+	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle, moves: 0, which joins none; loss: 1000, chaos-presence: 60, chaos-delivery: 20")
 	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
 	fs.IntVar(&c.payload, "payload", 128, "bytes of a message")
 	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together; chaos-delivery: 200")
@@ -111,7 +113,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss, recovery: before the kill, 20s and 15s; heartbeat: counted time")
 	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured; heartbeat: 20s")
 	fs.DurationVar(&c.settle, "settle", 10*time.Second, "how long to wait for deliveries after a rate's last message")
-	fs.IntVar(&c.heartbeats, "heartbeats", 2, "idle: heartbeats of every connection before memory is read")
+	fs.IntVar(&c.heartbeats, "heartbeats", 2, "idle, moves: heartbeats of every connection before memory is read")
 	fs.StringVar(&headers, "headers", "browser", "size of the opening request: browser or plain")
 	fs.IntVar(&c.dialing, "dialing", 256, "handshakes, and joins, under way at once")
 	fs.IntVar(&c.processes, "procs", 0, "client processes; 0: as many as the open-file limit needs")
@@ -196,7 +198,7 @@ func (c *config) validate() error {
 			return fmt.Errorf("-rate: %v messages per second", r)
 		}
 	}
-	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c)); err != nil {
+	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c), c.moves.validate(c)); err != nil {
 		return err
 	}
 	if c.scenario == scenarioHeartbeat {
@@ -224,18 +226,22 @@ func (c *config) checkFiles() error {
 		return fmt.Errorf("reading the open-file limit: %w", err)
 	}
 	have := int(min(limit.Max, 1<<30))
-	nodes := c.nodes
-	if c.scenario == scenarioLoss {
+	nodes, spare := c.nodes, spareClient
+	switch c.scenario {
+	case scenarioLoss:
 		nodes = c.loss.victims // the others hold few
+	case scenarioMoves:
+		nodes = 1
+		spare += c.dialing // a client that upgrades has two
 	}
 	if need := (c.conns+nodes-1)/nodes + spareServer; need > have && len(c.targets) == 0 {
 		return fmt.Errorf("the open-file limit is %d, but each of %d nodes needs %d for its connections: "+
 			"raise it (ulimit -Hn %d) or use more -nodes", have, nodes, need, need)
 	}
 	if c.processes == 0 {
-		c.processes = (c.conns + have - spareClient - 1) / (have - spareClient)
+		c.processes = (c.conns + have - spare - 1) / (have - spare)
 	}
-	if need := (c.conns+c.processes-1)/c.processes + spareClient; need > have {
+	if need := (c.conns+c.processes-1)/c.processes + spare; need > have {
 		return fmt.Errorf("the open-file limit is %d, but each of %d client processes needs %d: "+
 			"raise it (ulimit -Hn %d) or use more -procs", have, c.processes, need, need)
 	}
@@ -253,6 +259,8 @@ func (c *config) plan(targets []string) load.Plan {
 		c.loss.shape(&p)
 	case scenarioRecovery:
 		c.recovery.shape(&p)
+	case scenarioMoves:
+		c.moves.shape(&p)
 	}
 	if len(c.targets) > 0 {
 		p.Prefix = fmt.Sprintf("bench%06x-", rand.Uint32N(1<<24))
@@ -294,6 +302,9 @@ func (c *config) parts() (parts []part) {
 			parts = append(parts, part{with, systemEdge, setting})
 		}
 		return parts
+	}
+	if c.scenario == scenarioMoves {
+		return c.moves.parts(c)
 	}
 	for _, system := range c.systems() {
 		parts = append(parts, part{*c, system, ""})

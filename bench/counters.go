@@ -18,7 +18,7 @@ import (
 // askTimeout is how long Redis or a node may take to tell its counters.
 const askTimeout = 10 * time.Second
 
-// redisInfo asks for the sections of INFO that count commands and bytes, over a connection of its own
+// redisInfo asks for the sections of INFO that count commands and bytes, and that about memory, over a connection of its own
 // that sends nothing else, so that the question is the only thing it adds.
 func redisInfo(ctx context.Context, redisURL string) (string, error) {
 	u, err := url.Parse(redisURL)
@@ -33,7 +33,7 @@ func redisInfo(ctx context.Context, redisURL string) (string, error) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if _, err := io.WriteString(conn, "INFO stats commandstats\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "INFO memory stats commandstats\r\n"); err != nil {
 		return "", fmt.Errorf("redis INFO: %w", err)
 	}
 	in := bufio.NewReader(conn)

@@ -11,6 +11,7 @@
 //	go run ./bench -scenario chaos-delivery   faults of clients, nodes and Redis: messages
 //	go run ./bench -scenario recovery     clients that all lose their node and come back at once
 //	go run ./bench -scenario journal      what the journal costs
+//	go run ./bench -scenario moves        memory and price of conns that went to another node
 //	go run ./bench -target HOST:PORT,...  servers that run already
 //
 // It prints a table and writes bench-*.json and bench-*.html to the directory of -out.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -81,9 +82,7 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		rep.Systems = append(rep.Systems, *sys)
 	}
 	// The edge, or what is larger, first: ratios are of the first column to the second.
-	if len(rep.Systems) == 2 {
-		rep.Systems[0], rep.Systems[1] = rep.Systems[1], rep.Systems[0]
-	}
+	slices.Reverse(rep.Systems)
 	rep.Verdicts = report.Judge(rep)
 	fmt.Fprint(out, report.Text(rep))
 	jsonPath, htmlPath, err := rep.Write(cfg.out, cfg.name())

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stellara/edge/bench/delivery"
+	"github.com/stellara/edge/bench/hist"
 	"github.com/stellara/edge/bench/load"
 	"github.com/stellara/edge/bench/report"
 )
@@ -26,7 +27,8 @@ type measurement struct {
 	sys      *report.System
 	out      io.Writer
 	sids     []string
-	before   snapshot // ready, no connections
+	before   snapshot       // ready, no connections
+	answers  hist.Histogram // moves only: of first events
 }
 
 // measure starts a system, leads the scenario through it and ends it.
@@ -87,13 +89,16 @@ func (s *stack) died() error {
 // scenario is what is done to every system, in order.
 func (m *measurement) scenario(ctx context.Context) error {
 	settle := time.Second // for what servers do after they are ready
-	if m.cfg.scenario == scenarioIdle {
+	if m.cfg.scenario == scenarioIdle || m.cfg.scenario == scenarioMoves {
 		settle = 5 * time.Second // memory is the subject here
 	}
 	if err := pause(ctx, settle); err != nil {
 		return err
 	}
 	m.before = m.stack.snapshot(m.clock)
+	if m.cfg.scenario == scenarioMoves {
+		return m.moves(ctx)
+	}
 	if err := m.connect(ctx); err != nil {
 		return err
 	}
@@ -145,7 +150,7 @@ func (m *measurement) connect(ctx context.Context) error {
 	if err := pause(ctx, 500*time.Millisecond); err != nil {
 		return err
 	}
-	m.sids, m.sys.Failures = c.SIDs, c.Failures
+	m.sids, m.answers, m.sys.Failures = c.SIDs, c.Answers, c.Failures
 	m.sys.Connect = m.phase(m.cfg.conns-c.Failed, c.First, c.Last, from)
 	m.sys.Connect.P50MS = float64(c.Times.Quantile(0.5)) / 1e6
 	m.sys.Connect.P99MS = float64(c.Times.Quantile(0.99)) / 1e6

@@ -94,7 +94,6 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 	c := &conn{srv: s, sid: sid, nb: h.nb, onSocket: true, handshake: &handshake{
 		header: k.Header, time: k.Time, address: k.Address, path: k.Path, query: k.Query, xdomain: k.XDomain, secure: k.Secure,
 	}}
-	c.shared.Store(true)
 	c.polled.Store(true)
 	c.joined.Store(len(o.Sockets) > 0)
 	a := &arrival{srv: s, h: h, c: c, from: o.Owner, waiting: 2*len(o.Sockets) + 2}
@@ -114,7 +113,11 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 			socket.guard(func() { socket.data = f(socket, so.Data) })
 		}
 		c.sockets = append(c.sockets, socket)
-		a.sockets = append(a.sockets, &arriving{a: a, s: socket, rooms: so.Rooms, generation: so.Generation + 1})
+		v := &arriving{a: a, s: socket, generation: so.Generation + 1}
+		for _, room := range so.Rooms {
+			v.rooms = append(v.rooms, string(room))
+		}
+		a.sockets = append(a.sockets, v)
 	}
 	return a
 }
@@ -206,7 +209,7 @@ func (v *arriving) moved(m *socketio.MovedSession, err error) {
 		return
 	}
 	v.s.mu.Lock()
-	v.s.session.epoch = m.At.Epoch
+	v.s.session.epoch = a.srv.recovery.epochs.number(m.At.Epoch)
 	v.s.mu.Unlock()
 	a.step()
 }
@@ -355,14 +358,14 @@ func (a *arrival) connected(i int, settled func()) {
 		if op.Socket != i {
 			continue
 		}
-		if _, later := changed[op.Room]; later {
+		if _, later := changed[string(op.Room)]; later {
 			continue
 		}
 		switch op.Op {
 		case opJoin:
-			s.joinBehind(op.Room)
+			s.joinBehind(string(op.Room))
 		case opLeave:
-			s.Leave(op.Room, nil)
+			s.Leave(string(op.Room), nil)
 		case opData:
 			s.restoreData(op.Data)
 		}

@@ -50,7 +50,6 @@ func (s *Server) serveUpgrade(st Stream, c *conn) Receiver {
 		a := &away{c: c, st: st}
 		a.d = &candidate{c: c, away: a}
 		a.d.polled.Store(true)
-		a.d.shared.Store(true)
 		if a.d.nominate() {
 			a.d.timer.Store(time.AfterFunc(upgradeTimeout, a.d.drop))
 			st.Send(msgAnswer, appendAnswer(nil, answer{status: http.StatusOK}))

@@ -47,13 +47,27 @@ type offeredSocket struct {
 	User       string          `json:"user,omitempty"`
 	Auth       json.RawMessage `json:"auth,omitempty"`
 	Data       json.RawMessage `json:"data,omitempty"`
-	Rooms      []string        `json:"rooms,omitempty"`
+	Rooms      []roomName      `json:"rooms,omitempty"`
 }
 
 // ending is what became due for the conn's sockets between the offer and the cut,
 // in order: the node that has them now does it.
 type ending struct {
 	Ops []deferredOp `json:"ops,omitempty"`
+}
+
+// roomName is a room's name, in base64 as JSON: it may be any bytes.
+type roomName string
+
+// MarshalJSON implements json.Marshaler.
+func (n roomName) MarshalJSON() ([]byte, error) { return json.Marshal([]byte(n)) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *roomName) UnmarshalJSON(b []byte) error {
+	var raw []byte
+	err := json.Unmarshal(b, &raw)
+	*n = roomName(raw)
+	return err
 }
 
 // What a deferredOp does.
@@ -67,7 +81,7 @@ const (
 type deferredOp struct {
 	Socket int             `json:"socket"` // its number in the offer
 	Op     string          `json:"op"`     // join, leave or data
-	Room   string          `json:"room,omitempty"`
+	Room   roomName        `json:"room,omitempty"`
 	Data   json.RawMessage `json:"data,omitempty"`
 }
 
@@ -82,7 +96,8 @@ type deferred struct {
 }
 
 // postpone has something wait for the outcome of the socket's move. It reports
-// false if none is under way: it may be done at once.
+// false if none is under way: then it is to be done at once, and changed called
+// when it is. No move begins before that.
 func (s *Socket) postpone(d deferred) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,13 +105,24 @@ func (s *Socket) postpone(d deferred) bool {
 		return false
 	}
 	if s.session.changed != nil && d.op.Op != "" {
-		s.session.changed[d.op.Room] = struct{}{} // what the other node postponed was before that
+		s.session.changed[string(d.op.Room)] = struct{}{} // what the other node postponed was before that
 	}
 	if s.session.departure == nil || s.state != socketConnected {
+		s.session.changing++
 		return false
 	}
 	s.session.departure.deferred = append(s.session.departure.deferred, d)
 	return true
+}
+
+// changed follows a postpone that reported false.
+func (s *Socket) changed() {
+	if s.session == nil {
+		return
+	}
+	s.mu.Lock()
+	s.session.changing--
+	s.mu.Unlock()
 }
 
 // endDeparture ends the move of a socket that ended.
@@ -120,7 +146,7 @@ func (s *Socket) endDeparture() {
 func (s *Socket) quiet() bool {
 	s.mu.Lock()
 	ready := s.state == socketConnected && s.session != nil && s.session.pid != "" &&
-		len(s.session.joins) == 0 && s.session.since == nil
+		s.session.changing == 0 && len(s.session.joins) == 0 && s.session.since == nil
 	s.mu.Unlock()
 	return ready && s.box.quiet() && !s.nsp.acks.waitsFor(s)
 }
@@ -216,7 +242,10 @@ func (a *away) offer(try int, sockets []*Socket) {
 }
 
 func (s *Socket) offered() offeredSocket {
-	rooms := s.Rooms()[1:]
+	var rooms []roomName
+	for _, room := range s.Rooms()[1:] {
+		rooms = append(rooms, roomName(room))
+	}
 	data := encodeData(s.Data())
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -39,10 +39,11 @@ func (s *Server) Missed(save string) {
 
 // missed is Missed in its turn.
 func (s *Server) missed(save string) {
+	began := s.recovery.epochs.number(save)
 	var conns []*conn
 	known := make(map[*conn]bool)
 	s.sockets.each(func(so *Socket) {
-		if save != "" && so.epoch() == save {
+		if began != 0 && so.epoch() == began {
 			return
 		}
 		s.hub.Stop(&so.member)

@@ -26,8 +26,9 @@ type held struct {
 	of  *whose
 
 	// Set before the event loop has the connection, then read-only.
-	st Stream
-	nb *nbio.Conn
+	st   Stream
+	nb   *nbio.Conn
+	seat *seat // nb's
 
 	// Owned by the goroutine that reads.
 	reader websocket.Reader
@@ -35,7 +36,6 @@ type held struct {
 
 	// Shared.
 	question                      // whether it may probe
-	shared   atomic.Bool          // as conn.shared
 	moved    atomic.Pointer[conn] // the conn that it is the transport of now
 	reads    atomic.Bool          // that conn has all that came before
 
@@ -74,7 +74,7 @@ func (s *Server) relayUpgrade(w http.ResponseWriter, r *http.Request, of *whose,
 		return
 	}
 	s.m.RelayedRequests[metrics.RelayUpgrade].Inc()
-	h := &held{srv: s, of: of, question: question{answered: make(chan answer, 1)}}
+	h := &held{srv: s, of: of, seat: &seat{}, question: question{answered: make(chan answer, 1)}}
 	if a := s.refusal(h.open(r.Context())); a.status != http.StatusOK {
 		h.end(nil)
 		e := socketio.ErrBadRequest
@@ -134,8 +134,8 @@ func (h *held) begin(nb *nbio.Conn, early []byte) {
 	})
 	h.mu.Unlock()
 	s.holds.add(h)
-	nb.SetSession(h)
-	h.shared.Store(true)
+	nb.SetSession(h.seat)
+	h.seat.give(h)
 	if len(early) > 0 {
 		h.onData(early)
 	}
@@ -156,8 +156,6 @@ func (h *held) begin(nb *nbio.Conn, early []byte) {
 }
 
 // ordered, onData, onWritten and onClosed are called by the event loop.
-func (h *held) ordered() bool { return h.shared.Load() }
-
 func (h *held) onData(data []byte) {
 	if h.reads.Load() {
 		h.moved.Load().onData(data)
@@ -418,6 +416,7 @@ func (h *held) feed(c *conn) {
 		h.kept = nil
 		if len(kept) == 0 {
 			h.reads.Store(true)
+			h.seat.give(c) // and h is of no more use
 			gone, why := h.gone, h.why
 			h.mu.Unlock()
 			if gone {

@@ -58,7 +58,7 @@ func TestGoneWhileMoved(t *testing.T) {
 	c := &conn{srv: s, onSocket: true}
 	s.conns.Add(1)
 	s.hub.Attach(&c.fan, c, never)
-	h := &held{srv: s}
+	h := &held{seat: &seat{}, srv: s}
 	closed := make(chan struct{})
 	h.mu.Lock()
 	go func() {

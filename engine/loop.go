@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/lesismal/nbio"
 	"github.com/lesismal/nbio/logging"
@@ -68,17 +69,31 @@ type listener interface {
 	onData(data []byte) // one goroutine at a time; data is scratch space
 	onWritten(n int)    // n bytes are with the kernel
 	onClosed(err error)
-	ordered() bool
 }
 
 // listenerOf returns the session of a connection. epoll orders what the front
 // door did before what the pollers do; ordered says so in Go's memory model, too.
 func listenerOf(nb *nbio.Conn) listener {
-	if l, ok := nb.Session().(listener); ok && l.ordered() {
+	if l, ok := nb.Session().(interface {
+		listener
+		ordered() bool
+	}); ok && l.ordered() {
 		return l
 	}
 	return nil
 }
+
+// seat is nbio's session of a connection that changes hands: nbio's own field must
+// not change while it is read. It keeps nothing of who had it before.
+type seat struct{ at atomic.Pointer[listener] }
+
+// give makes l the one that is told. It may be called by any goroutine.
+func (s *seat) give(l listener) { s.at.Store(&l) }
+
+func (s *seat) ordered() bool      { return s.at.Load() != nil }
+func (s *seat) onData(data []byte) { (*s.at.Load()).onData(data) }
+func (s *seat) onWritten(n int)    { (*s.at.Load()).onWritten(n) }
+func (s *seat) onClosed(err error) { (*s.at.Load()).onClosed(err) }
 
 // add puts the connection into epoll.
 func (l *loop) add(nb *nbio.Conn) error {

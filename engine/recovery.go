@@ -92,9 +92,10 @@ func (n *Namespace) Recover(r Recoverer) { n.recoverer = r }
 // session is a socket's side of its stored session.
 type session struct {
 	pid        string // "" while there is none
-	epoch      string // of the journal, in which it began
 	user       string
 	generation uint64 // how many nodes have had the socket
+	epoch      uint32 // number of the journal's, in which it began
+	changing   int16  // calls under way that change what moves with it
 	recovered  bool
 	kicked     bool         // disconnected by the server while it was on its way back
 	previous   string       // the owner that has it open still, until it was told
@@ -102,6 +103,7 @@ type session struct {
 	since      sinceByRoom  // of the rooms joined, while the socket catches up; nil else
 	own        *fanout.Room // the subscription of the socket's own room, if another node made its id
 	departure  *departure   // the move to another node that is under way
+	acting     int          // calls under way that no move may overtake, see postpone
 	changed    changes      // since it was cut to come here, until its handlers run; nil else
 }
 
@@ -201,7 +203,7 @@ func (r *recovery) create(s *Socket) {
 			start = socketio.Offset{}
 		} else {
 			s.mu.Lock()
-			s.session.pid, s.session.generation, s.session.epoch = pid, 1, start.Epoch
+			s.session.pid, s.session.generation, s.session.epoch = pid, 1, r.epochs.number(start.Epoch)
 			gone := s.state == socketDisconnected
 			s.mu.Unlock()
 			if gone { // nobody was told of it
@@ -257,12 +259,12 @@ func (r *recovery) end(s *Socket, f fate) {
 	}
 }
 
-// epoch is that of the socket's session, "" if it has none.
-func (s *Socket) epoch() string {
+// epoch is the number of that of the socket's session, 0 if it has none.
+func (s *Socket) epoch() uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.session == nil {
-		return ""
+		return 0
 	}
 	return s.session.epoch
 }

@@ -104,7 +104,7 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
 	}
 	since[c.SID] = fanout.ID{}
 	s.session = &session{
-		pid: c.PID, epoch: c.After.Epoch, user: c.User, generation: c.Generation, recovered: true, previous: c.Owner, since: since,
+		pid: c.PID, epoch: n.srv.recovery.epochs.number(c.After.Epoch), user: c.User, generation: c.Generation, recovered: true, previous: c.Owner, since: since,
 	}
 	if f := n.recoverer.Restore; f != nil {
 		s.guard(func() { s.data = f(s, c.Data) })

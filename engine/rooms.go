@@ -17,9 +17,10 @@ func (s *Socket) Join(room string, done func(error)) {
 		settled(done, nil)
 		return
 	}
-	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: room}, run: func() { s.join(room, done) }, done: done}) {
+	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: roomName(room)}, run: func() { s.join(room, done) }, done: done}) {
 		return
 	}
+	defer s.changed()
 	s.join(room, done)
 }
 
@@ -118,9 +119,10 @@ func (s *Socket) joinBehind(room string) {
 	if room == "" || room == s.ID() {
 		return
 	}
-	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: room}, run: func() { s.joinInTurn(room) }}) {
+	if s.postpone(deferred{op: deferredOp{Op: opJoin, Room: roomName(room)}, run: func() { s.joinInTurn(room) }}) {
 		return
 	}
+	defer s.changed()
 	s.joinInTurn(room)
 }
 
@@ -153,9 +155,10 @@ func (s *Socket) Leave(room string, done func(error)) {
 		settled(done, nil)
 		return
 	}
-	if s.postpone(deferred{op: deferredOp{Op: opLeave, Room: room}, run: func() { s.quit(room, done) }, done: done}) {
+	if s.postpone(deferred{op: deferredOp{Op: opLeave, Room: roomName(room)}, run: func() { s.quit(room, done) }, done: done}) {
 		return
 	}
+	defer s.changed()
 	s.quit(room, done)
 }
 

@@ -74,6 +74,7 @@ func (s *Socket) SetData(v any) {
 	if s.postpone(deferred{op: deferredOp{Op: opData, Data: encodeData(v)}, run: func() { s.setData(v) }}) {
 		return
 	}
+	defer s.changed()
 	s.setData(v)
 }
 
@@ -174,6 +175,7 @@ func (s *Socket) EmitWithAck(timeout time.Duration, ack func(a *Ack, err error),
 	}}) {
 		return nil
 	}
+	defer s.changed()
 	return s.emitWithAck(timeout, ack, p)
 }
 

@@ -36,7 +36,7 @@ type candidate struct {
 	over   bool // this connection is the conn's transport: "5" arrived
 
 	// Shared.
-	shared atomic.Bool // as conn.shared
+	seat   *seat
 	polled atomic.Bool
 	gone   atomic.Bool // dropped, or closed by the client
 	ready  atomic.Bool // "5" arrived: the shard may swap
@@ -76,8 +76,9 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *conn, u webs
 		return
 	}
 	cand.nb = nb
-	nb.SetSession(cand)
-	cand.shared.Store(true)
+	cand.seat = &seat{}
+	nb.SetSession(cand.seat)
+	cand.seat.give(cand)
 	cand.timer.Store(time.AfterFunc(upgradeTimeout, cand.drop))
 	if len(early) > 0 {
 		cand.onData(early)
@@ -227,6 +228,10 @@ func (c *conn) takeOver() {
 	}
 	c.onSocket = true
 	c.polled.Store(true)
+	c.next.Store(nil)
+	if d.seat != nil {
+		d.seat.give(c) // and d is of no more use
+	}
 	c.srv.m.ConnsPolling.Dec()
 	c.srv.m.ConnsWebSocket.Inc()
 	p := c.poll
@@ -243,9 +248,6 @@ func (c *conn) takeOver() {
 		c.closeTransport()
 	}
 }
-
-// ordered is conn.ordered for candidates.
-func (d *candidate) ordered() bool { return d.shared.Load() }
 
 // onWritten counts what the kernel took, once the connection is the conn's.
 func (d *candidate) onWritten(n int) {

@@ -21,9 +21,12 @@ type phase uint8
 
 const (
 	idle      phase = iota // not dialled yet
+	polling                // long-polling; no WebSocket yet
 	upgrading              // dialled; waiting for 101
+	probing                // the WebSocket of a session that polls; waiting for the answer to the probe and the end of the poll
 	opening                // waiting for the Engine.IO open packet
 	greeting               // waiting for the answer to CONNECT
+	asking                 // waiting for the answer to the first event, if the plan wants one
 	online                 // CONNECT answered
 	closing                // close frame sent
 	gone                   // no socket any more
@@ -31,7 +34,7 @@ const (
 
 // conn is one client connection. All of it belongs to the loop.
 type conn struct {
-	fd       int32
+	stream
 	phase    phase
 	joining  uint16 // joins sent, no ack yet
 	entered  uint16 // joins that were accepted
@@ -41,21 +44,29 @@ type conn struct {
 	dialled  int64 // monotonic nanoseconds
 	reader   websocket.Reader
 	unread   []byte // what arrived of an incomplete 101
-	unsent   []byte // what the socket did not take yet
 	sid      string
 	receiver receiver
+	poll     *longPoll // until the WebSocket has taken over, nil from then on and without polling
+	asked    int64     // monotonic nanoseconds at which the first event was sent
 }
 
 var errClosed = errors.New("closed by the server")
 
 // ready handles what epoll reported for connection i.
 func (l *Loader) ready(i int, events uint32) {
-	c := &l.conns[i]
-	if c.phase == gone || c.phase == idle {
+	s, handle := &l.conns[i&^pollMark].stream, l.input
+	if i&pollMark != 0 {
+		i &^= pollMark
+		if l.conns[i].poll == nil {
+			return // an event from before it was closed
+		}
+		s, handle = &l.conns[i].poll.stream, l.pollInput
+	}
+	if p := l.conns[i].phase; p == gone || p == idle {
 		return
 	}
-	if len(c.unsent) > 0 && events&unix.EPOLLOUT != 0 {
-		if err := l.flush(c); err != nil {
+	if len(s.unsent) > 0 && events&unix.EPOLLOUT != 0 {
+		if err := s.flush(); err != nil {
 			l.drop(i, err)
 			return
 		}
@@ -64,8 +75,8 @@ func (l *Loader) ready(i int, events uint32) {
 	if events&(unix.EPOLLIN|ended) == 0 {
 		return
 	}
-	for {
-		n, err := l.receive(i)
+	for s.fd >= 0 {
+		n, err := l.receive(i, s, handle)
 		if err != nil {
 			l.drop(i, err)
 			return
@@ -79,9 +90,8 @@ func (l *Loader) ready(i int, events uint32) {
 }
 
 // receive reads once and handles what came; n is 0 if there was nothing.
-func (l *Loader) receive(i int) (n int, err error) {
-	c := &l.conns[i]
-	n, errno := read(c.fd, l.buf)
+func (l *Loader) receive(i int, s *stream, handle func(int, []byte) error) (n int, err error) {
+	n, errno := read(s.fd, l.buf)
 	switch {
 	case errno == unix.EAGAIN:
 		return 0, nil
@@ -90,7 +100,7 @@ func (l *Loader) receive(i int) (n int, err error) {
 	case n == 0:
 		return 0, errClosed
 	}
-	return n, l.input(i, l.buf[:n])
+	return n, handle(i, l.buf[:n])
 }
 
 // input handles bytes in the order of the stream.
@@ -104,6 +114,12 @@ func (l *Loader) input(i int, in []byte) error {
 			return err
 		}
 		c.unread, c.phase, in = nil, opening, rest
+		if c.poll != nil {
+			c.phase = probing
+			if err := l.send(c, websocket.Text, []byte("2probe")); err != nil {
+				return err
+			}
+		}
 	}
 	for {
 		m, rest, ok, err := c.reader.Next(in, &l.limits)
@@ -158,15 +174,14 @@ func (l *Loader) packet(i int, text []byte) error {
 		return errors.New("empty Engine.IO packet")
 	}
 	switch socketio.EngineType(text[0]) {
+	case socketio.EnginePong:
+		return l.probed(c, text)
 	case socketio.EngineOpen:
 		if c.phase != opening {
 			return errors.New("second open packet")
 		}
 		c.phase = greeting
-		l.scratch = append(l.scratch[:0], `40{"userId":`...)
-		l.scratch = socketio.AppendString(l.scratch, l.plan.User(l.plan.First+i))
-		l.scratch = append(l.scratch, '}')
-		return l.send(c, websocket.Text, l.scratch)
+		return l.send(c, websocket.Text, l.hello(i))
 	case socketio.EnginePing:
 		c.pings++
 		if c.pings == l.wantPings {
@@ -203,23 +218,38 @@ func (l *Loader) event(c *conn, i int, text []byte) {
 	l.count(s.due)
 }
 
-// connected handles the answer to CONNECT, 40{"sid":"..."}.
-func (l *Loader) connected(i int, text []byte) error {
-	c := &l.conns[i]
+// hello returns the CONNECT packet of connection i, valid until scratch is used again.
+func (l *Loader) hello(i int) []byte {
+	l.scratch = append(l.scratch[:0], `40{"userId":`...)
+	l.scratch = socketio.AppendString(l.scratch, l.plan.User(l.plan.First+i))
+	l.scratch = append(l.scratch, '}')
+	return l.scratch
+}
+
+// sidIn returns the id in an open packet or in the answer to CONNECT, 40{"sid":"..."}.
+func sidIn(text []byte) (string, error) {
 	const key = `"sid":"`
-	at := bytes.Index(text, []byte(key))
-	if c.phase != greeting || at < 0 {
+	if at := bytes.Index(text, []byte(key)); at >= 0 {
+		if sid, _, ok := bytes.Cut(text[at+len(key):], []byte{'"'}); ok {
+			return string(sid), nil
+		}
+	}
+	return "", fmt.Errorf("no id in %q", text)
+}
+
+// connected handles the answer to CONNECT.
+func (l *Loader) connected(i int, text []byte) (err error) {
+	c := &l.conns[i]
+	if c.phase != greeting {
 		return fmt.Errorf("unexpected packet %q", text)
 	}
-	sid, _, ok := bytes.Cut(text[at+len(key):], []byte{'"'})
-	if !ok {
-		return fmt.Errorf("no socket id in %q", text)
+	if c.sid, err = sidIn(text); err != nil {
+		return err
 	}
-	c.sid, c.phase = string(sid), online
-	l.online++
-	l.dialling--
-	l.lastUp = l.now
-	l.connectTimes.Record(clockDiff(l.now, c.dialled))
+	if l.plan.Ask {
+		return l.ask(c)
+	}
+	l.up(c)
 	return nil
 }
 
@@ -231,6 +261,11 @@ func (l *Loader) ack(i int, text []byte) {
 	}
 	id, err := strconv.Atoi(string(text[:end]))
 	if err != nil {
+		return
+	}
+	if c := &l.conns[i]; c.phase == asking {
+		l.answerTimes.Record(clockDiff(l.now, c.asked))
+		l.up(c)
 		return
 	}
 	accepted := bytes.Contains(text, []byte(`"ok":true`))
@@ -276,40 +311,5 @@ func (l *Loader) send(c *conn, op websocket.Opcode, payload []byte) error {
 	var key [4]byte
 	binary.LittleEndian.PutUint32(key[:], rand.Uint32())
 	l.out = websocket.AppendMaskedFrame(l.out[:0], op, payload, key)
-	return l.push(c, l.out)
-}
-
-func (l *Loader) push(c *conn, b []byte) error {
-	if len(c.unsent) > 0 {
-		c.unsent = append(c.unsent, b...)
-		return nil
-	}
-	n, errno := write(c.fd, b)
-	if errno == unix.EAGAIN {
-		n, errno = 0, 0
-	}
-	if errno != 0 {
-		return fmt.Errorf("write: %w", errno)
-	}
-	if n == len(b) {
-		return nil
-	}
-	c.unsent = append(c.unsent, b[n:]...)
-	return nil
-}
-
-// flush writes what is queued once the socket takes it; it is also how the request goes out when a
-// connection is established.
-func (l *Loader) flush(c *conn) error {
-	n, errno := write(c.fd, c.unsent)
-	if errno == unix.EAGAIN {
-		return nil
-	}
-	if errno != 0 {
-		return fmt.Errorf("connect or write: %w", errno)
-	}
-	if c.unsent = c.unsent[n:]; len(c.unsent) == 0 {
-		c.unsent = nil
-	}
-	return nil
+	return c.push(l.out)
 }

@@ -16,10 +16,11 @@ import (
 // Connected is what came of connecting.
 type Connected struct {
 	First    int64          // monotonic nanoseconds of the first dial
-	Last     int64          // monotonic nanoseconds of the last answer to CONNECT
+	Last     int64          // monotonic nanoseconds at which the last connection was online
 	Failed   int            // connections that did not come online
 	SIDs     []string       // socket ids from plan.First; empty for those that failed
-	Times    hist.Histogram // from dial to the answer to CONNECT
+	Times    hist.Histogram // from dial to online
+	Answers  hist.Histogram // from sending the first event, behind the "5" of an upgrade, to its answer; empty unless the plan asks
 	Failures map[string]int
 }
 
@@ -45,7 +46,7 @@ func (l *Loader) Connect(timeout time.Duration) (*Connected, error) {
 			l.drop(i, fmt.Errorf("no answer within %v", timeout))
 		}
 	}
-	r := &Connected{First: start, Last: l.lastUp, Failed: l.failed, Times: l.connectTimes, Failures: l.Failures()}
+	r := &Connected{First: start, Last: l.lastUp, Failed: l.failed, Times: l.connectTimes, Answers: l.answerTimes, Failures: l.Failures()}
 	for i := range l.conns {
 		r.SIDs = append(r.SIDs, l.conns[i].sid)
 	}
@@ -55,22 +56,32 @@ func (l *Loader) Connect(timeout time.Duration) (*Connected, error) {
 // dial starts one connection; its request is queued until the socket is established.
 func (l *Loader) dial(i int) {
 	c := &l.conns[i]
-	number := l.plan.First + i
-	target := l.plan.Target(number)
-	c.phase, c.dialled = upgrading, l.clock.Now()
+	c.dialled = l.clock.Now()
 	l.dialling++
-	fd, err := dial(l.targets[target], number)
-	if err != nil {
-		l.drop(i, err)
-		return
-	}
-	c.fd, c.unsent = fd, slices.Clip(l.request[target])
 	if l.plan.Rooms > 0 {
 		c.receiver.next = make([]uint32, l.plan.Senders)
 	}
-	if err := l.poll.watch(fd, int32(i)); err != nil {
+	var err error
+	if l.plan.Poll != "" {
+		err = l.beginPolling(i)
+	} else {
+		err = l.dialWebSocket(i, slices.Clip(l.request[l.plan.Target(l.plan.First+i)]))
+	}
+	if err != nil {
 		l.drop(i, err)
 	}
+}
+
+// dialWebSocket dials the target of connection i with an opening request.
+func (l *Loader) dialWebSocket(i int, request []byte) error {
+	c, number := &l.conns[i], l.plan.First+i
+	c.phase = upgrading
+	fd, err := dial(l.targets[l.plan.Target(number)], number)
+	if err != nil {
+		return err
+	}
+	c.fd, c.unsent = fd, request
+	return l.poll.watch(fd, int32(i))
 }
 
 // Joined is what came of joining.

@@ -87,6 +87,7 @@ func (f *Fleet) Connect(timeout time.Duration) (*Connected, error) {
 		sum.Failed += c.Failed
 		sum.SIDs = append(sum.SIDs, c.SIDs...)
 		sum.Times.Add(&c.Times)
+		sum.Answers.Add(&c.Answers)
 		addFailures(sum.Failures, c.Failures)
 	}
 	return sum, nil

@@ -10,8 +10,6 @@ import (
 	"net/netip"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/stellara/edge/bench/hist"
 	"github.com/stellara/edge/websocket"
 )
@@ -24,8 +22,10 @@ type Loader struct {
 	clock   Clock
 	poll    *poller
 	limits  websocket.Limits
-	key     string   // Sec-WebSocket-Key, the same for all
-	request [][]byte // opening request by target
+	key     string      // Sec-WebSocket-Key, the same for all
+	request [][]byte    // opening request by target
+	header  http.Header // of every request
+	polls   []byte      // the same as text, with Host of plan.Poll
 
 	conns   []conn // by number from plan.First
 	buf     []byte // what one read returns
@@ -39,6 +39,7 @@ type Loader struct {
 	joining      int   // waiting for answers to their joins
 	lastUp       int64 // last CONNECT answer or join ack
 	connectTimes hist.Histogram
+	answerTimes  hist.Histogram // of first events
 	failures     map[string]int // why connections failed, closed, or requests were refused
 	failed       int            // connections that never came online
 	dropped      int            // connections that the server closed
@@ -75,6 +76,7 @@ func New(plan Plan) (*Loader, error) {
 		plan: plan, clock: clock, poll: poll,
 		limits:   websocket.Limits{MaxMessage: 16 << 20},
 		key:      base64.StdEncoding.EncodeToString([]byte("stellara edge b!")),
+		header:   requestHeader(plan.Browser),
 		conns:    make([]conn, plan.Last-plan.First),
 		buf:      make([]byte, 64<<10),
 		failures: map[string]int{},
@@ -92,14 +94,17 @@ func New(plan Plan) (*Loader, error) {
 			return nil, fmt.Errorf("load: target %q: %w", t, err)
 		}
 		l.targets = append(l.targets, addr)
-		l.request = append(l.request, openingRequest(t, l.key, plan.Browser))
+		l.request = append(l.request, l.openingRequest(t, ""))
+	}
+	if plan.Poll != "" {
+		l.polls = pollHeader(plan.Poll, l.header)
 	}
 	return l, nil
 }
 
-// openingRequest is the request of a client that starts on WebSocket. A browser also offers
-// permessage-deflate; this client cannot inflate, so it does not.
-func openingRequest(host, key string, browser bool) []byte {
+// requestHeader is what requests have in their headers besides what HTTP and WebSocket need. A browser also
+// offers permessage-deflate; this client cannot inflate, so it does not.
+func requestHeader(browser bool) http.Header {
 	h := http.Header{}
 	if browser {
 		for k, v := range map[string]string{
@@ -116,9 +121,17 @@ func openingRequest(host, key string, browser bool) []byte {
 			h.Set(k, v)
 		}
 	}
-	return websocket.AppendRequest(nil, websocket.ClientHandshake{
-		Host: host, Path: "/socket.io/?EIO=4&transport=websocket", Key: key, Header: h,
-	})
+	return h
+}
+
+// openingRequest is the request for a WebSocket, of a client that starts on it or, with the Engine.IO sid
+// of a session, of one that upgrades.
+func (l *Loader) openingRequest(host, sid string) []byte {
+	path := "/socket.io/?EIO=4&transport=websocket"
+	if sid != "" {
+		path += "&sid=" + sid
+	}
+	return websocket.AppendRequest(nil, websocket.ClientHandshake{Host: host, Path: path, Key: l.key, Header: l.header})
 }
 
 // idleWait is the longest sleep of the loop, and so how late it notices a command.
@@ -160,7 +173,8 @@ func (l *Loader) drop(i int, reason error) {
 	if c.phase == gone {
 		return
 	}
-	unix.Close(int(c.fd))
+	c.close()
+	c.endPolling()
 	switch {
 	case c.phase < online:
 		l.dialling--
@@ -177,7 +191,7 @@ func (l *Loader) drop(i int, reason error) {
 	default:
 		l.online--
 	}
-	c.phase, c.unsent, c.unread = gone, nil, nil
+	c.phase, c.unread = gone, nil
 	c.reader = websocket.Reader{}
 	l.lastGone = l.clock.Now()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Plan says what the connections of a benchmark are and which of them a process owns. All
@@ -20,6 +21,8 @@ type Plan struct {
 	Prefix  string   // before user ids and room names
 	Browser bool     // whether to send the headers of a browser
 	Dialing int      // handshakes (or joins) under way at once in one process
+	Poll    string   // host:port of the node where sessions begin with long-polling, to be upgraded at Targets; empty: WebSocket from the start
+	Ask     bool     // whether a connection counts as online only when its first event has been acknowledged
 	First   int      // first connection of this process
 	Last    int      // one after the last connection of this process
 }
@@ -46,7 +49,11 @@ func (p *Plan) Validate() error {
 	case p.Each <= 1 && p.Rooms > 0 && (p.Senders < 1 || p.Senders > p.Conns/p.Rooms):
 		return fmt.Errorf("load: %d senders in rooms of %d", p.Senders, p.Conns/p.Rooms)
 	}
-	for _, t := range p.Targets {
+	targets := p.Targets
+	if p.Poll != "" {
+		targets = append(slices.Clone(targets), p.Poll)
+	}
+	for _, t := range targets {
 		if _, err := netip.ParseAddrPort(t); err != nil {
 			return fmt.Errorf("load: target %q: %w", t, err)
 		}

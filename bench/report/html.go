@@ -103,7 +103,7 @@ func tiles(r *Report) string {
 	b.WriteString(`<div class="tiles">`)
 	for _, row := range t.sections[0].rows {
 		fmt.Fprintf(&b, `<div class="tile"><span>%s</span><strong>%s</strong>`, row.label, row.values[0])
-		if len(row.values) == 2 {
+		if len(row.values) >= 2 {
 			fmt.Fprintf(&b, `<small>%s: %s %s</small>`, html.EscapeString(shortTitle(&r.Systems[1])), row.values[1], dimmed(row.ratio))
 		}
 		b.WriteString(`</div>`)
@@ -145,7 +145,7 @@ func figureTable(r *Report) string {
 		fmt.Fprintf(&b, "<th>%s</th>", html.EscapeString(systemTitle(&r.Systems[i])))
 	}
 	columns := 1 + len(r.Systems)
-	if len(r.Systems) == 2 {
+	if len(r.Systems) >= 2 {
 		b.WriteString("<th>ratio</th>")
 		columns++
 	}
@@ -161,7 +161,7 @@ func figureTable(r *Report) string {
 			for _, v := range row.values {
 				fmt.Fprintf(&b, "<td>%s</td>", html.EscapeString(v))
 			}
-			if len(r.Systems) == 2 {
+			if len(r.Systems) >= 2 {
 				fmt.Fprintf(&b, "<td>%s</td>", row.ratio)
 			}
 			b.WriteString("</tr>\n")

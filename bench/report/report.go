@@ -12,7 +12,7 @@ import (
 
 // Report is everything one run of the benchmark found out.
 type Report struct {
-	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, journal or heartbeat
+	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, journal, heartbeat or moves
 	Started  time.Time `json:"started"`
 	Machine  Machine   `json:"machine"`
 	Load     Load      `json:"load"`
@@ -58,6 +58,7 @@ type System struct {
 	Loss     *Loss          `json:"loss,omitempty"`
 	Recovery *Recovery      `json:"recovery,omitempty"`
 	Traffic  *Traffic       `json:"traffic,omitempty"`
+	Moves    *Moves         `json:"moves,omitempty"`
 	Left     *Left          `json:"left,omitempty"`
 	Samples  []Sample       `json:"samples,omitempty"`
 	Marks    []Mark         `json:"marks,omitempty"`

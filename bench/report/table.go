@@ -13,7 +13,7 @@ type section struct {
 	rows  []row
 }
 
-// row has a value for each system and, with two systems, how the first compares with the second.
+// row has a value for each system and, with several systems, how the first compares with the second.
 type row struct {
 	label  string
 	values []string
@@ -81,7 +81,7 @@ func (t *table) row(label string, compare bool, get func(*System) figure) {
 	if !known {
 		return
 	}
-	if compare && len(figures) == 2 && figures[1].value > 0 && !math.IsNaN(figures[0].value) {
+	if compare && len(figures) >= 2 && figures[1].value > 0 && !math.IsNaN(figures[0].value) {
 		r.ratio = fmt.Sprintf("%.2f ×", figures[0].value/figures[1].value)
 	}
 	last := &t.sections[len(t.sections)-1]
@@ -102,6 +102,7 @@ func sections(r *Report) []section {
 	lossRows(t)
 	recoveryRows(t)
 	trafficRows(t)
+	movesRows(t)
 	steps := 0
 	for _, s := range r.Systems {
 		steps = max(steps, len(s.Steps))

@@ -20,14 +20,14 @@ func Text(r *Report) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n%s\n", headline(r), machineLine(r))
 	width := labelWidth + valueWidth*len(r.Systems)
-	if len(r.Systems) == 2 {
+	if len(r.Systems) >= 2 {
 		width += ratioWidth
 	}
 	b.WriteString(strings.Repeat("─", width) + "\n" + pad("", labelWidth))
 	for _, s := range r.Systems {
 		b.WriteString(padLeft(systemTitle(&s), valueWidth))
 	}
-	if len(r.Systems) == 2 {
+	if len(r.Systems) >= 2 {
 		b.WriteString(padLeft("ratio", ratioWidth))
 	}
 	b.WriteByte('\n')
@@ -80,6 +80,9 @@ func headline(r *Report) string {
 	l := r.Load
 	if r.Scenario == "heartbeat" {
 		return fmt.Sprintf("heartbeat: what an idle node sends to Redis, counted for %.0f s", l.Seconds)
+	}
+	if r.Scenario == "moves" {
+		return fmt.Sprintf("moves: %s connections to one of two nodes; ratios are of %s to %s", thousands(float64(l.Conns)), WayMoved, WayHere)
 	}
 	s := fmt.Sprintf("%s: %s connections", r.Scenario, thousands(float64(l.Conns)))
 	if l.Rooms > 0 {

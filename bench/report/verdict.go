@@ -57,6 +57,8 @@ func Judge(r *Report) []Verdict {
 			v = append(v, titled(judgeDelivery(&r.Systems[i]), &r.Systems[i]), titled(judgePresence(&r.Systems[i]), &r.Systems[i]))
 		}
 		return v
+	case "moves":
+		return judgeMoves(r)
 	case "heartbeat":
 		v := []Verdict{judgeTraffic(r)}
 		for i := range r.Systems {
