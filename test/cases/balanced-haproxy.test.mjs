@@ -7,7 +7,7 @@ import { Cluster } from "../lib/process.mjs";
 import { lacking } from "../lib/shipped.mjs";
 
 const skip = lacking("haproxy");
-const cluster = await Cluster.start(3, { PEER_ADDR: "127.0.0.1:0" });
+const cluster = await Cluster.start(3);
 const { nodes } = cluster;
 after(() => cluster.stop());
 

@@ -9,7 +9,7 @@ import { Cluster } from "../lib/process.mjs";
 import { lacking } from "../lib/shipped.mjs";
 
 const skip = lacking("nginx");
-const cluster = await Cluster.start(3, { PEER_ADDR: "127.0.0.1:0" });
+const cluster = await Cluster.start(3);
 const { nodes } = cluster;
 const nginx = skip ? undefined : await Nginx.start(nodes.map(({ address }) => address));
 after(async () => {

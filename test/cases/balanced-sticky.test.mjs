@@ -12,7 +12,7 @@ import { lacking } from "../lib/shipped.mjs";
 import { eventually } from "../lib/wait.mjs";
 
 const skip = lacking("nginx");
-const cluster = await Cluster.start(3, { PEER_ADDR: "127.0.0.1:0" });
+const cluster = await Cluster.start(3);
 const { nodes } = cluster;
 const redis = await connected(cluster.redis.url);
 after(async () => {

@@ -8,7 +8,7 @@ import { Cluster } from "../lib/process.mjs";
 import { lacking } from "../lib/shipped.mjs";
 
 const skip = lacking("nginx");
-const cluster = await Cluster.start(3, { PEER_ADDR: "127.0.0.1:0", RECOVERY: "off" });
+const cluster = await Cluster.start(3, { RECOVERY: "off" });
 const { nodes } = cluster;
 after(() => cluster.stop());
 

@@ -8,7 +8,7 @@ import { tcp } from "../lib/raw.mjs";
 import { at, candidate, forged, member, owner, session } from "../lib/session.mjs";
 import { eventually, unique, within } from "../lib/wait.mjs";
 
-const cluster = await Cluster.start(3, { PEER_ADDR: "127.0.0.1:0" });
+const cluster = await Cluster.start(3);
 const [a, b, c] = cluster.nodes;
 after(() => cluster.stop());
 

@@ -125,6 +125,22 @@ export class Crowd {
   }
 }
 
+// narrating lets the witnesses of some crowds send numbers, one after the other, until act has ended. act gets a function
+// that waits until so many have been sent to each room.
+export async function narrating(crowds, act) {
+  let over = false;
+  let sent = 0;
+  const talking = (async () => {
+    for (; !over; sent++) await Promise.all(crowds.map((crowd) => crowd.narrate(1, sent)));
+  })();
+  try {
+    await act((n) => eventually(`${n} messages to be sent`, () => sent >= n));
+  } finally {
+    over = true;
+  }
+  await talking;
+}
+
 // faulty describes the members that are not connected, or saw an error or a disconnect, or are wrong; "" without any.
 function faulty(states, wrong = () => false) {
   const odd = states.filter((s) => !s.connected || s.errors.length || s.disconnects.length || wrong(s));
