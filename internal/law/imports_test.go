@@ -28,8 +28,8 @@ var allowed = map[string][]string{
 	"cmd":              {"websocket", "socketio", "metrics", "fanout", "engine", "state", "trunk", "cmd"},
 	"bench":            {"websocket", "socketio", "bench"},
 	"test":             {"engine", "state", "trunk", "socketio", "websocket", "metrics"}, // a node of its own in mixed fleets
-	"test/conformance": {"engine", "websocket", "metrics", "test/conformance"},  // engine.New takes the metrics
-	"internal":         {"websocket", "socketio"},                               // the tiny test client speaks both
+	"test/conformance": {"engine", "websocket", "metrics", "test/conformance"},           // engine.New takes the metrics
+	"internal":         {"websocket", "socketio"},                                        // the tiny test client speaks both
 }
 
 // confined are modules that only some folders may import, tests included.
