@@ -20,16 +20,16 @@ after(async () => {
 test("500 clients connect, join, talk and upgrade behind round robin, and every message comes once and in order", { skip }, (t) =>
   exchange(t, nodes, nginx.url, "round robin"));
 
-test("clients that only poll talk behind round robin, and every message comes once and in order", { skip }, async (t) => {
+test("500 clients that only poll talk behind round robin, and every message comes once and in order", { skip }, async (t) => {
   const relayed = () => sum(nodes, "edge_relayed_requests_total");
   const before = await relayed();
-  const crowd = await Crowd.gather(t, { nodes, size: 100 });
-  await crowd.connect({ url: nginx.url, times: 5, transports: ["polling"] });
-  await crowd.ask("say", { times: 5 });
+  const crowd = await Crowd.gather(t, { nodes, size: 500 });
+  await crowd.connect({ url: nginx.url, times: 1, transports: ["polling"] });
+  await crowd.ask("say", { times: 2 });
   await crowd.fence();
   const deliveries = await crowd.exact();
   await crowd.calm("polling");
   const requests = (await relayed()) - before;
   assert.ok(requests > 0, "nothing was relayed");
-  console.log(`round robin, 100 clients that only poll: ${deliveries} deliveries, ${requests / 100} relayed requests per client`);
+  console.log(`round robin, 500 clients that only poll: ${deliveries} deliveries, ${requests / 500} relayed requests per client`);
 });
