@@ -86,16 +86,17 @@ func (t *arrivals) get(sid string) *arriving {
 
 // newArrival makes the conn and its sockets, or nil if this node cannot take them in.
 func (s *Server) newArrival(h *held, o *offer) *arrival {
-	sid, ok := parseID(h.of.sid)
-	if s.recovery == nil || !ok || s.draining.Load() {
+	if s.recovery == nil || s.draining.Load() {
 		return nil
 	}
 	k := o.Handshake
-	c := &conn{srv: s, sid: sid, nb: h.nb, onSocket: true, handshake: &handshake{
+	c := &conn{srv: s, nb: h.nb, onSocket: true, handshake: &handshake{
 		header: k.Header, time: k.Time, address: k.Address, path: k.Path, query: k.Query, xdomain: k.XDomain, secure: k.Secure,
 	}}
 	c.polled.Store(true)
-	c.joined.Store(len(o.Sockets) > 0)
+	if len(o.Sockets) > 0 {
+		c.mark(markJoined)
+	}
 	a := &arrival{srv: s, h: h, c: c, from: o.Owner, waiting: 2*len(o.Sockets) + 2}
 	for _, so := range o.Sockets {
 		n := s.demand(so.Namespace, so.Auth)

@@ -67,7 +67,6 @@ type conn struct {
 
 	// Set before the conn is shared, then read-only.
 	srv       *Server
-	sid       id
 	handshake *handshake
 	poll      *polling // nil if the conn began on WebSocket
 
@@ -83,19 +82,26 @@ type conn struct {
 	onSocket bool // writes go to nb; false while polling
 
 	// Shared.
-	pong     atomic.Uint32             // tick of the last pong since the last ping, plus 1; 0 if none
-	heard    atomic.Bool               // something else arrived since the last ping
-	joined   atomic.Bool               // a namespace was joined: connectTimeout does not apply
-	shared   atomic.Bool               // set before the event loop has the conn, read by its callbacks: orders them
-	polled   atomic.Bool               // in epoll: only from now on may nb be closed
-	next     atomic.Pointer[candidate] // the WebSocket that takes over from polling
-	aborted  atomic.Bool               // to be closed as soon as it may be
-	finished atomic.Bool               // the client's side is closed: nothing to linger for
-	state    atomic.Uint32
+	pong   atomic.Uint32 // tick of the last pong since the last ping, plus 1; 0 if none
+	heard  atomic.Bool   // something else arrived since the last ping
+	polled atomic.Bool   // in epoll: only from now on may nb be closed
+	marks  atomic.Uint32 // what happened once, see mark
+	state  atomic.Uint32
 
 	mu      sync.Mutex // guards sockets; taken alone
 	sockets []*Socket
 }
+
+// What happens to a conn once, as bits: each conn has them.
+const (
+	markJoined   = 1 << iota // a namespace was joined: connectTimeout does not apply
+	markShared               // set before the event loop has the conn, read by its callbacks: orders them
+	markAborted              // to be closed as soon as it may be
+	markFinished             // the client's side is closed: nothing to linger for
+)
+
+func (c *conn) mark(m uint32)        { c.marks.Or(m) }
+func (c *conn) marked(m uint32) bool { return c.marks.Load()&m != 0 }
 
 // States of a conn.
 const (
@@ -154,7 +160,7 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 		}
 		return nil, b.closeBy
 	}
-	if b.connectBy != 0 && c.joined.Load() {
+	if b.connectBy != 0 && c.marked(markJoined) {
 		b.connectBy = 0
 	}
 	if b.connectBy != 0 && now >= b.connectBy {
@@ -221,7 +227,7 @@ func (c *conn) Drained(now fanout.Tick) fanout.Tick {
 		c.beat.closeBy = now + c.srv.ticks.drain
 		return c.beat.closeBy
 	}
-	if c.finished.Load() || !c.onSocket {
+	if c.marked(markFinished) || !c.onSocket {
 		c.abort()
 	}
 	c.beat.closeBy = now + c.srv.ticks.linger
@@ -239,12 +245,14 @@ func (c *conn) Abort(reason metrics.Close) {
 
 // abort closes the transport at once, or as soon as it is in epoll.
 func (c *conn) abort() {
-	c.aborted.Store(true)
+	c.mark(markAborted)
 	if c.polled.Load() {
 		c.closeTransport()
 	}
-	if d := c.next.Load(); d != nil {
-		d.close() // took over, and the shard may not swap any more
+	if c.poll != nil {
+		if d := c.poll.next.Load(); d != nil {
+			d.close() // took over, and the shard may not swap any more
+		}
 	}
 	if c.poll != nil && !c.poll.overtaken() {
 		c.poll.end(string(socketio.EngineClose))
@@ -271,7 +279,7 @@ func (c *conn) close(reason metrics.Close, code websocket.Code) {
 }
 
 // ordered, onWritten and onClosed are called by the event loop.
-func (c *conn) ordered() bool      { return c.shared.Load() }
+func (c *conn) ordered() bool      { return c.marked(markShared) }
 func (c *conn) onWritten(n int)    { c.fan.Wrote(n) }
 func (c *conn) onClosed(err error) { c.transportClosed(err) }
 
@@ -290,7 +298,7 @@ func (c *conn) transportClosed(err error) {
 		c.leaveAll(disconnectReason(reason), fateOf(reason))
 	}
 	if c.poll != nil {
-		c.srv.sessions.remove(c.sid)
+		c.srv.sessions.remove(c.poll.sid)
 		c.poll.end(string(socketio.EngineClose))
 	}
 	c.srv.hub.Detach(&c.fan)

@@ -192,18 +192,18 @@ func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 	if !s.admit(w) {
 		return
 	}
-	c := &conn{srv: s, sid: newSessionID(s.cfg.Node), handshake: newHandshake(r, s.cfg.KeepHeaders)}
-	c.poll = &polling{c: c}
+	c := &conn{srv: s, handshake: newHandshake(r, s.cfg.KeepHeaders)}
+	c.poll = &polling{c: c, sid: newSessionID(s.cfg.Node)}
 	s.m.Connects.Inc()
 	s.m.ConnsPolling.Inc()
-	s.sessions.put(c.sid, c)
+	s.sessions.put(c.poll.sid, c)
 	s.hub.Attach(&c.fan, c, c.startHeartbeat(s.hub.Now()))
 	if s.cfg.Cookie != nil {
 		cookie := *s.cfg.Cookie
-		cookie.Value = c.sid.String()
+		cookie.Value = c.poll.sid.String()
 		http.SetCookie(w, &cookie)
 	}
-	body := append([]byte{byte(socketio.EngineOpen)}, s.openPacket(c)...)
+	body := append([]byte{byte(socketio.EngineOpen)}, s.openPacket(c.poll.sid, true)...)
 	s.m.FramesSent.Inc() // the shard counts what it sends itself
 	s.m.BytesSent.Add(float64(len(body)))
 	s.respondPoll(w, r, answer{status: http.StatusOK, body: body})
@@ -225,10 +225,10 @@ func (s *Server) admission() (why metrics.Refusal, text string, ok bool) {
 // The order matters: nothing may be written to the connection before the loop
 // has it, and what the client sent early must be handled before what it sends next.
 func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrade) {
-	c := &conn{srv: s, sid: newSessionID(s.cfg.Node), handshake: newHandshake(r, s.cfg.KeepHeaders), onSocket: true}
+	c := &conn{srv: s, handshake: newHandshake(r, s.cfg.KeepHeaders), onSocket: true}
 	greeting := websocket.AppendSwitchingProtocols(make([]byte, 0, 512), u, s.corsHeader(r))
 	if s.plain == nil {
-		open := s.openPacket(c)
+		open := s.openPacket(newSessionID(s.cfg.Node), false)
 		greeting = websocket.AppendHeader(greeting, websocket.Text, true, len(open)+1)
 		greeting = append(append(greeting, byte(socketio.EngineOpen)), open...)
 	}
@@ -246,23 +246,24 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrad
 		c.onData(early)
 	}
 	nb.SetSession(c)
-	c.shared.Store(true)
+	c.mark(markShared)
 	if err := s.loop.add(nb); err != nil {
 		s.log.Error("event loop refused the connection", "error", err)
 		c.transportClosed(err)
 		return
 	}
 	c.polled.Store(true)
-	if c.aborted.Load() { // given up meanwhile
+	if c.marked(markAborted) { // given up meanwhile
 		_ = nb.Close()
 	}
 	s.hub.Open(&c.fan)
 }
 
-// openPacket is the JSON of a session's open packet.
-func (s *Server) openPacket(c *conn) []byte {
-	open := socketio.Open{SID: c.sid.String(), PingInterval: s.cfg.PingInterval, PingTimeout: s.cfg.PingTimeout, MaxPayload: s.cfg.MaxPayload}
-	if c.poll != nil {
+// openPacket is the JSON of a session's open packet. Only a session that polls is
+// ever named by its id again.
+func (s *Server) openPacket(sid id, polls bool) []byte {
+	open := socketio.Open{SID: sid.String(), PingInterval: s.cfg.PingInterval, PingTimeout: s.cfg.PingTimeout, MaxPayload: s.cfg.MaxPayload}
+	if polls {
 		open.Upgrades = []string{"websocket"}
 	}
 	return socketio.AppendOpen(nil, open)

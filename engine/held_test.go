@@ -30,14 +30,14 @@ func TestAbortedWhileTakenOver(t *testing.T) {
 	c := &conn{srv: s}
 	c.poll = &polling{c: c}
 	s.conns.Add(1)
-	s.sessions.m[c.sid] = c
+	s.sessions.m[c.poll.sid] = c
 	s.hub.Attach(&c.fan, c, never)
 	st := &closing{}
 	if s.serveUpgrade(st, c) == nil {
 		t.Fatal("no candidate")
 	}
 	a := c.poll.candidate.away
-	c.aborted.Store(true) // as abort does, which then finds no transport
+	c.mark(markAborted) // as abort does, which then finds no transport
 	a.take()
 	if st.times != 1 || s.Conns() != 0 {
 		t.Errorf("closed %d times, %d conns", st.times, s.Conns())

@@ -195,7 +195,7 @@ func (n *Namespace) welcome(s *Socket, start fanout.ID, inTurn bool) {
 		srv.hub.SetFloor(&s.member, start)
 	}
 	srv.hub.Join(&s.member, n.key(""), fanout.ID{}, nil)
-	s.conn.joined.Store(true)
+	s.conn.mark(markJoined)
 	_ = s.sendPacket(n.connectPacket(s), nil, false) // it is connected
 
 	run := func() {

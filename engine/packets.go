@@ -76,7 +76,7 @@ func (c *conn) onMessage(m *websocket.Message) {
 
 // onClose answers the client's close frame, or takes it as the answer to ours.
 func (c *conn) onClose(code websocket.Code) {
-	c.finished.Store(true)
+	c.mark(markFinished)
 	if c.state.Load() == connOpen {
 		c.close(metrics.CloseTransportClose, code)
 		return
@@ -118,7 +118,7 @@ func (c *conn) onText(text []byte) {
 		}
 		c.onBinary(b)
 	case socketio.EngineClose:
-		c.finished.Store(true)
+		c.mark(markFinished)
 		c.close(metrics.CloseTransportClose, noCode)
 	case socketio.EngineOpen, socketio.EngineUpgrade, socketio.EngineNoop:
 		// Meaningless here; ignored as the reference implementation does.

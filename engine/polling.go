@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -24,7 +25,11 @@ const pollClose = 30 * time.Second
 // stands for it, so that the shard's outbox is the buffer and its bounds and
 // policies apply.
 type polling struct {
-	c *conn
+	// Set before the session is shared, then read-only.
+	c   *conn
+	sid id
+
+	next atomic.Pointer[candidate] // the WebSocket that takes over
 
 	mu        sync.Mutex // may be held while taking a shard's lock
 	parked    *parked    // the GET that waits; nil when there is none
@@ -89,7 +94,7 @@ func (p *polling) isLast(body []byte) bool {
 
 // last is the packet that ends the session for the client.
 func (p *polling) last() socketio.EngineType {
-	if p.c.finished.Load() { // the client closed: its poll ends without more news
+	if p.c.marked(markFinished) { // the client closed: its poll ends without more news
 		return socketio.EngineNoop
 	}
 	return socketio.EngineClose
@@ -208,7 +213,7 @@ func (p *polling) post(body []byte) answer {
 			c.onText(packet)
 		}
 	})
-	if c.state.Load() != connOpen && !c.finished.Load() {
+	if c.state.Load() != connOpen && !c.marked(markFinished) {
 		return answer{status: http.StatusBadRequest} // a packet closed the session; the rest is not read
 	}
 	return posted

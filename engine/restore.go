@@ -204,7 +204,7 @@ func (w *restoring) welcome(missed []*missed, end fanout.ID) {
 	srv.m.Sockets.Inc()
 	srv.m.Recoveries[metrics.RecoveryComplete].Inc()
 	srv.m.Recovered.Add(float64(len(missed)))
-	s.conn.joined.Store(true)
+	s.conn.mark(markJoined)
 
 	reply := newMessage(socketio.AppendPacket(nil, n.connectPacket(s)), nil)
 	w.replay(withReply(missed, reply), end)

@@ -88,7 +88,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *conn, u webs
 		return
 	}
 	cand.entered()
-	if cand.gone.Load() || c.aborted.Load() {
+	if cand.gone.Load() || c.marked(markAborted) {
 		_ = nb.Close()
 		return
 	}
@@ -208,9 +208,9 @@ func (d *candidate) takeOver() bool {
 		t.Stop()
 	}
 	c.nb, p.away = d.nb, d.away
-	c.next.Store(d)
+	p.next.Store(d)
 	d.ready.Store(true)
-	if c.aborted.Load() { // by who did not find d
+	if c.marked(markAborted) { // by who did not find d
 		d.close()
 	}
 	if d.polled.Load() {
@@ -222,13 +222,13 @@ func (d *candidate) takeOver() bool {
 // takeOver is called by the shard while the conn polls: if a WebSocket is ready,
 // writes go there from now on.
 func (c *conn) takeOver() {
-	d := c.next.Load()
+	d := c.poll.next.Load()
 	if d == nil || !d.polled.Load() {
 		return
 	}
 	c.onSocket = true
 	c.polled.Store(true)
-	c.next.Store(nil)
+	c.poll.next.Store(nil)
 	if d.seat != nil {
 		d.seat.give(c) // and d is of no more use
 	}
@@ -244,7 +244,7 @@ func (c *conn) takeOver() {
 	} else {
 		c.fan.Wrote(1) // what stood for the missing GET
 	}
-	if c.aborted.Load() {
+	if c.marked(markAborted) {
 		c.closeTransport()
 	}
 }

@@ -1,0 +1,24 @@
+package engine
+
+import (
+	"testing"
+	"unsafe"
+)
+
+// TestSizes: what every idle conn consists of fits the runtime's size classes that
+// docs/performance.md counts with.
+func TestSizes(t *testing.T) {
+	for _, s := range []struct {
+		what    string
+		got, at uintptr
+	}{
+		{"conn", unsafe.Sizeof(conn{}), 288},
+		{"Socket", unsafe.Sizeof(Socket{}), 288},
+		{"session", unsafe.Sizeof(session{}), 128},
+		{"handshake", unsafe.Sizeof(handshake{}), 80},
+	} {
+		if s.got > s.at {
+			t.Errorf("%s has %d bytes, more than its class of %d", s.what, s.got, s.at)
+		}
+	}
+}
