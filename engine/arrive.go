@@ -104,7 +104,7 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 		if n == nil || !ok || so.PID == "" || so.Generation == 0 {
 			return nil
 		}
-		socket := &Socket{conn: c, nsp: n, id: id, auth: so.Auth}
+		socket := &Socket{conn: c, nsp: n, id: id, auth: string(so.Auth)}
 		if so.Data != nil {
 			socket.data = so.Data
 		}

@@ -73,7 +73,7 @@ func (h *handshake) expand(auth []byte) *Handshake {
 		URL: h.path + "?" + h.query, Auth: auth,
 	}
 	out.Query, _ = url.ParseQuery(h.query) // what can be parsed; a bad pair is left out
-	if auth == nil {
+	if len(auth) == 0 {
 		out.Auth = json.RawMessage("{}")
 	}
 	return out

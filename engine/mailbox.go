@@ -11,13 +11,18 @@ import (
 // pongs) never come here.
 type mailbox struct {
 	mu      sync.Mutex // taken within Socket.mu or alone
-	queue   []task
-	bytes   int
-	holds   int32 // Event.Hold calls not released
-	owed    int32 // acknowledgements that the client waits for
-	asked   int32 // acknowledgements that the client is to give
-	running bool  // somebody runs the socket's handlers, or is about to
-	closed  bool  // nothing is accepted any more
+	backlog *backlog   // what waits; nil if nothing does
+	holds   int32      // Event.Hold calls not released
+	owed    int32      // acknowledgements that the client waits for
+	asked   int32      // acknowledgements that the client is to give
+	running bool       // somebody runs the socket's handlers, or is about to
+	closed  bool       // nothing is accepted any more
+}
+
+// backlog is the work that waits, in order.
+type backlog struct {
+	queue []task
+	bytes int
 }
 
 // task is one piece of a socket's work; bytes is what it keeps in memory.
@@ -45,7 +50,7 @@ func (b *mailbox) asks(n int32) {
 func (b *mailbox) quiet() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.running && b.holds == 0 && len(b.queue) == 0 && b.owed == 0 && b.asked == 0 && !b.closed
+	return !b.running && b.holds == 0 && b.backlog == nil && b.owed == 0 && b.asked == 0 && !b.closed
 }
 
 // begin reports whether the caller may run work at once, on its own goroutine;
@@ -53,7 +58,7 @@ func (b *mailbox) quiet() bool {
 func (b *mailbox) begin() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.running || b.holds > 0 || len(b.queue) > 0 || b.closed {
+	if b.running || b.holds > 0 || b.backlog != nil || b.closed {
 		return false
 	}
 	b.running = true
@@ -64,7 +69,7 @@ func (b *mailbox) begin() bool {
 func (s *Socket) end() {
 	b := &s.box
 	b.mu.Lock()
-	more := len(b.queue) > 0 && b.holds == 0
+	more := b.backlog != nil && b.holds == 0
 	b.running = more
 	b.mu.Unlock()
 	if more {
@@ -80,7 +85,7 @@ func (s *Socket) post(t task) {
 		b.mu.Unlock()
 		return
 	}
-	if t.bytes > 0 && b.bytes+t.bytes > s.conn.srv.cfg.InboundBytes {
+	if t.bytes > 0 && b.bytes()+t.bytes > s.conn.srv.cfg.InboundBytes {
 		b.mu.Unlock()
 		s.conn.close(metrics.CloseInboundOverflow, noCode)
 		return
@@ -114,13 +119,33 @@ func (s *Socket) finish(run func()) {
 
 // add appends t and reports whether the pool must be told. The caller holds b.mu.
 func (b *mailbox) add(t task) bool {
-	b.queue = append(b.queue, t)
-	b.bytes += t.bytes
+	if b.backlog == nil {
+		b.backlog = &backlog{}
+	}
+	b.backlog.queue = append(b.backlog.queue, t)
+	b.backlog.bytes += t.bytes
 	if b.running || b.holds > 0 {
 		return false
 	}
 	b.running = true
 	return true
+}
+
+// bytes is what the work that waits keeps in memory. The caller holds b.mu.
+func (b *mailbox) bytes() int {
+	if b.backlog == nil {
+		return 0
+	}
+	return b.backlog.bytes
+}
+
+// take returns the first piece of work, which must be there.
+func (b *backlog) take() task {
+	t := b.queue[0]
+	b.queue[0] = task{}
+	b.queue = b.queue[1:]
+	b.bytes -= t.bytes
+	return t
 }
 
 // hold makes later work wait; the returned function lets it go on.
@@ -136,7 +161,7 @@ func (s *Socket) hold() (release func()) {
 		if b.holds > 0 { // finish may have lifted all holds
 			b.holds--
 		}
-		start := b.holds == 0 && !b.running && len(b.queue) > 0
+		start := b.holds == 0 && !b.running && b.backlog != nil
 		if start {
 			b.running = true
 		}
@@ -152,18 +177,15 @@ func (s *Socket) drain() {
 	b := &s.box
 	for {
 		b.mu.Lock()
-		if len(b.queue) == 0 || b.holds > 0 {
+		if b.backlog == nil || b.holds > 0 {
 			b.running = false
-			if len(b.queue) == 0 {
-				b.queue = nil
-			}
 			b.mu.Unlock()
 			return
 		}
-		t := b.queue[0]
-		b.queue[0] = task{}
-		b.queue = b.queue[1:]
-		b.bytes -= t.bytes
+		t := b.backlog.take()
+		if len(b.backlog.queue) == 0 {
+			b.backlog = nil
+		}
 		b.mu.Unlock()
 		s.guard(t.run)
 	}

@@ -68,6 +68,6 @@ func (s *Socket) offered() offeredSocket {
 	defer s.mu.Unlock()
 	return offeredSocket{
 		Namespace: s.nsp.name, SID: s.ID(), PID: s.session.pid, Generation: s.session.generation, User: s.session.user,
-		Auth: s.auth, Data: data, Rooms: rooms,
+		Auth: json.RawMessage(s.auth), Data: data, Rooms: rooms,
 	}
 }

@@ -229,7 +229,7 @@ func (c *conn) onConnect(p *socketio.Packet) {
 		c.sendConnectError(slices.Clone(p.Namespace), []byte(`{"message":"Invalid namespace"}`))
 		return
 	}
-	s := &Socket{conn: c, nsp: n, id: c.srv.ids.next(), auth: slices.Clone(p.Data)}
+	s := &Socket{conn: c, nsp: n, id: c.srv.ids.next(), auth: string(p.Data)}
 	if c.srv.recovery != nil {
 		s.session = &session{}
 	}

@@ -62,7 +62,7 @@ func (n *Namespace) recover(s *Socket) {
 		n.admit(s, middleware, 0)
 		return
 	}
-	claim, result, ok := wantsBack(s.auth)
+	claim, result, ok := wantsBack([]byte(s.auth))
 	if !ok {
 		n.admit(s, middleware, 0)
 		return

@@ -19,7 +19,7 @@ type Socket struct {
 	conn *conn
 	nsp  *Namespace
 	id   id
-	auth []byte // the client's auth object, nil if it sent none
+	auth string // the client's auth object as JSON, "" if it sent none
 
 	member fanout.Member
 	box    mailbox
@@ -52,14 +52,14 @@ func (s *Socket) Namespace() *Namespace { return s.nsp }
 
 // Auth is the auth object the client connected with, as JSON; {} if it sent none.
 func (s *Socket) Auth() json.RawMessage {
-	if s.auth == nil {
+	if s.auth == "" {
 		return json.RawMessage("{}")
 	}
-	return s.auth
+	return json.RawMessage(s.auth)
 }
 
 // Handshake describes the request that opened the conn.
-func (s *Socket) Handshake() *Handshake { return s.conn.handshake.expand(s.auth) }
+func (s *Socket) Handshake() *Handshake { return s.conn.handshake.expand([]byte(s.auth)) }
 
 // Data is the value set by SetData, nil at first. It is shown to other nodes,
 // as JSON, by FetchSockets.
