@@ -176,7 +176,7 @@ func (l *ledger) takeSockets(ops []operation, limit int, leased bool) []operatio
 			detach = grouped(detach, metrics.PresenceDetach, s)
 		}
 		l.taken++
-		s.inflight, s.stored, s.sent = true, unknown, s.generation
+		s.inflight, s.stored, s.sent = true, unknown, uint32(s.generation)
 	}
 	if l.attach = append(kept, l.attach[i:]...); len(l.attach) == 0 {
 		l.attach = nil
@@ -261,7 +261,7 @@ func (l *ledger) settleSocket(s *socket, op metrics.PresenceOp, err error, now t
 	s.backoff = 0
 	u := s.user
 	if op == metrics.PresenceAttach {
-		if s.stored, s.before = held, true; s.sent != s.generation {
+		if s.stored, s.before = held, true; s.sent != uint32(s.generation) {
 			s.stored, s.before = unknown, false // it moved meanwhile: once more, as the present generation
 		}
 	} else {

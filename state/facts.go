@@ -12,16 +12,20 @@ func (l *ledger) desire(f *fact, want bool, done func(error)) {
 		f.desired = want
 	}
 	if done != nil {
-		f.waiters = append(f.waiters, done)
+		last := &f.waiting
+		for *last != nil {
+			last = &(*last).next
+		}
+		*last = &waiter{done: done}
 	}
 }
 
-// wake ends the wait of a fact's waiters.
+// wake ends the wait of those who wait for a fact.
 func (l *ledger) wake(f *fact, err error) {
-	for _, done := range f.waiters {
-		l.finish(done, err)
+	for w := f.waiting; w != nil; w = w.next {
+		l.finish(w.done, err)
 	}
-	f.waiters = nil
+	f.waiting = nil
 }
 
 func (l *ledger) finish(done func(error), err error) {

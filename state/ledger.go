@@ -19,15 +19,24 @@ const (
 )
 
 // fact is something that shall, or shall no longer, be in Redis.
+//
+// There are two or three for each conn: its fields are in an order that wastes
+// nothing, as those of member and socket.
 type fact struct {
+	waiting  *waiter // who wants to know when it is settled, in order
+	life     uint32  // of the node when it was sent last: index of ledger.lives
 	desired  bool
 	stored   stored
 	queued   bool // waits to be sent
 	slow     bool // waits for refill
 	inflight bool
-	counted  bool   // in ledger.unsettled
-	life     uint32 // of the node when it was sent last: index of ledger.lives
-	waiters  []func(error)
+	counted  bool // in ledger.unsettled
+}
+
+// waiter is one who waits for a fact.
+type waiter struct {
+	done func(error)
+	next *waiter
 }
 
 func (f *fact) settled() bool {
@@ -41,8 +50,8 @@ type member struct {
 	set      *presenceSet
 	user     string
 	sockets  []*socket // the local sockets that justify it, oldest first
+	attached int32     // in presence:online: the user's sockets that Redis may have
 	grace    bool      // in a room: the last of them may be back in a moment, on any node
-	attached int       // in presence:online: the user's sockets that Redis may have
 }
 
 // presenceSet is one public set: presence:online or a room's users.
@@ -66,11 +75,11 @@ type socket struct {
 	fact
 	id         string
 	generation uint64  // how often the socket has moved to another node
-	sent       uint64  // the generation of the last ATTACH or DETACH
 	user       *member // in presence:online
 	rooms      []*member
-	before     bool // Redis confirmed it once
 	backoff    time.Duration
+	sent       uint32 // the generation of the last ATTACH or DETACH, its last 32 bits
+	before     bool   // Redis confirmed it once
 }
 
 // operation is one script call, or the command that crosses out rooms.
