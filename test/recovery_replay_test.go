@@ -133,6 +133,9 @@ func roomWithoutJournal(t *testing.T, n *recoveryNode) {
 	g.connect(t, n.dial(t), nil)
 	g.call(t, "join", "quiet")
 	g.call(t, "join", "r1")
+	witness := newGuest("/")
+	witness.connect(t, n.dial(t), nil)
+	witness.call(t, "join", "r1")
 	publish(t, n.Of("/").To("r1"), 1)
 	g.expect(t, "1")
 	at := g.offset
@@ -145,6 +148,7 @@ func roomWithoutJournal(t *testing.T, n *recoveryNode) {
 	publish(t, n.Of("/").To("quiet"), 3)
 	publish(t, n.Of("/").To("r1"), 4)
 	publish(t, n.Of("/").To("r1", "quiet"), 5) // the rule is asked for both
+	witness.expect(t, "1", "4", "5")           // what has come to the node does not come again
 	g.back(t, n.dial(t), "4")
 	publish(t, n.Of("/").To("quiet"), 6)
 	publish(t, n.Of("/").To("r1"), 7)
