@@ -1,8 +1,6 @@
 package engine
 
-import (
-	"github.com/stellara/edge/metrics"
-)
+import "github.com/stellara/edge/metrics"
 
 // decline ends an arrival that has changed nothing; with early only if no session
 // was asked for. It reports whether it did.

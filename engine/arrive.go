@@ -13,15 +13,6 @@ import (
 	"github.com/stellara/edge/websocket"
 )
 
-const (
-	// listenTime bounds how long a conn that moves here waits for the subscriptions of
-	// its rooms. After it the move is declined.
-	listenTime = 2 * time.Second
-	// moveTime bounds what follows, to the owner's end. After it the conn is closed,
-	// and its client recovers.
-	moveTime = 5 * time.Second
-)
-
 // arrival is the move of a conn to this node, which holds its WebSocket: first its
 // rooms are heard, then its sessions are taken over, and at the cut its sockets
 // become members. From there on what is for them waits in the conn's outbox, until
@@ -134,7 +125,7 @@ func (a *arrival) attach() {
 	b.pingAt = min(b.pingAt, now+timeout/2+rand.N(timeout/4+1))
 	hub.Attach(&a.c.fan, a.c, min(deadline, b.pingAt))
 	a.mu.Lock()
-	a.timer = time.AfterFunc(listenTime, func() { a.decline(true) })
+	a.timer = time.AfterFunc(a.srv.bounds.listen, func() { a.decline(true) })
 	a.mu.Unlock()
 }
 
@@ -188,7 +179,7 @@ func (a *arrival) claim() {
 	}
 	a.moving = true
 	a.timer.Stop()
-	a.timer = time.AfterFunc(moveTime, func() { a.fail(errMoveLate) })
+	a.timer = time.AfterFunc(a.srv.bounds.claim, func() { a.fail(errMoveLate) })
 	a.mu.Unlock()
 	for _, v := range a.sockets {
 		ref := socketio.SessionRef{PID: v.s.session.pid, Generation: v.generation - 1}

@@ -227,9 +227,9 @@ func (a *away) finish(err error) {
 }
 
 // over tells the other node that a socket ended while its move was under way, and
-// what shall become of its session if it is there. It answers with msgDeclined. It may be called with any of the
-// conn's locks held.
-func (a *away) over(sid id, f fate) { _ = a.st.Send(msgOver, append([]byte{byte(f)}, sid[:]...)) } // an error means that the other node knows
+// what shall become of its session if it is there; it answers with msgDeclined.
+// Locks of the conn may be held.
+func (a *away) over(sid id, f fate) { a.tell(msgOver, append([]byte{byte(f)}, sid[:]...)) }
 
 // stopTimer is called with mu held.
 func (a *away) stopTimer() {

@@ -102,6 +102,9 @@ func (a *away) drained() bool {
 			err := ErrDisconnected
 			if w.op.Op != "" {
 				w.op.Socket = i
+				if w.op.Op == opData {
+					w.op.Data = encodeData(w.data)
+				}
 				e.Ops = append(e.Ops, w.op)
 				err = nil
 			}

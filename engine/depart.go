@@ -7,25 +7,21 @@ import (
 	"github.com/stellara/edge/metrics"
 )
 
+// moveBounds bound the steps of a move. The client's packets wait meanwhile.
+type moveBounds struct {
+	fence  time.Duration // of the owner, for what was to be stored before: after it they are relayed
+	listen time.Duration // of the other node, for the subscriptions of the rooms: after it the move is declined
+	claim  time.Duration // of the other node, for all that follows: after it the conn is closed, and its client recovers
+	offer  time.Duration // of the owner, from the offer to the cut: the same. The other node decides sooner
+}
+
+var usualMoveBounds = moveBounds{fence: time.Second, listen: 2 * time.Second, claim: 5 * time.Second, offer: 10 * time.Second}
+
 const (
-	// fenceTime bounds how long a move waits for what was to be stored before it. The
-	// client's packets wait, too; then they are relayed.
-	fenceTime = time.Second
-	// offerTime bounds a move from the offer to the cut. After it the conn is closed,
-	// and its client recovers. It is longer than listenTime and moveTime of the other
-	// node, which decides sooner.
-	offerTime = 10 * time.Second
 	// A conn that cannot move now is asked again: soon at first, because what is under
 	// way after CONNECT is a join most of the time.
 	firstRetry = 10 * time.Millisecond
 	lastRetry  = 10 * time.Second
-)
-
-// What a deferredOp does.
-const (
-	opJoin  = "join"
-	opLeave = "leave"
-	opData  = "data"
 )
 
 // movable reports whether the conn could move now, as far as its sockets are concerned.
@@ -78,7 +74,7 @@ func (a *away) move() {
 	}
 	a.mu.Lock()
 	a.stopTimer()
-	a.timer = time.AfterFunc(fenceTime, func() { a.stay(try) })
+	a.timer = time.AfterFunc(c.srv.bounds.fence, func() { a.stay(try) })
 	a.mu.Unlock()
 	c.srv.recovery.Fence(func(err error) { // what was called before must not come after the move
 		if err != nil {
@@ -98,7 +94,7 @@ func (a *away) offer(try int, sockets []*Socket) {
 	}
 	a.phase = awayOffered
 	a.stopTimer()
-	a.timer = time.AfterFunc(offerTime, func() { a.finish(errMoveLate) })
+	a.timer = time.AfterFunc(a.c.srv.bounds.offer, func() { a.finish(errMoveLate) })
 	a.mu.Unlock()
 	h := a.c.handshake
 	o := offer{
@@ -187,7 +183,7 @@ func (a *away) again() {
 		return
 	}
 	a.phase = awayFreezing
-	a.timer = time.AfterFunc(offerTime, func() {
+	a.timer = time.AfterFunc(a.c.srv.bounds.offer, func() {
 		if a.is(awayFreezing) {
 			a.finish(errMoveLate)
 		}

@@ -12,7 +12,6 @@ import (
 	"github.com/lesismal/nbio"
 
 	"github.com/stellara/edge/metrics"
-	"github.com/stellara/edge/socketio"
 	"github.com/stellara/edge/websocket"
 )
 
@@ -66,43 +65,7 @@ const (
 	heldOver
 )
 
-// begin gives the connection to the event loop, in the order that Server.open explains.
-func (h *held) begin(nb *nbio.Conn, early []byte) {
-	s := h.srv
-	h.mu.Lock()
-	h.nb = nb
-	h.timer = time.AfterFunc(upgradeTimeout, func() {
-		h.mu.Lock()
-		late := h.phase == heldProbing
-		h.mu.Unlock()
-		if late {
-			h.end(nil)
-		}
-	})
-	h.mu.Unlock()
-	s.holds.add(h)
-	nb.SetSession(h.seat)
-	h.seat.give(h)
-	if len(early) > 0 {
-		h.onData(early)
-	}
-	if err := s.loop.add(nb); err != nil {
-		h.onClosed(err)
-		return
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.polled = true
-	if len(h.out) > 0 {
-		_, _ = nb.Write(h.out)
-		h.out = nil
-	}
-	if h.phase == heldOver || h.lost || s.draining.Load() {
-		_ = nb.Close()
-	}
-}
-
-// ordered, onData, onWritten and onClosed are called by the event loop.
+// onData, onWritten and onClosed are called by the event loop.
 func (h *held) onData(data []byte) {
 	if h.reads.Load() {
 		h.moved.Load().onData(data)
@@ -160,16 +123,15 @@ func (h *held) onProbe(data []byte) {
 			return
 		}
 		data = rest
-		switch {
-		case m.Op == websocket.Text && string(m.Data) == "2probe" && !h.probed:
+		switch stepOf(&m, h.probed) {
+		case probeAsked:
 			h.probed = true
 			h.write(h.srv.probed)
 			h.tell(msgProbed, nil)
-		case m.Op == websocket.Text && len(m.Data) == 1 && m.Data[0] == byte(socketio.EngineUpgrade):
+		case probeOver:
 			h.take(data)
 			return
-		case m.Op == websocket.Ping || m.Op == websocket.Pong:
-		default:
+		case probeBroken:
 			h.end(nil)
 			return
 		}
@@ -398,14 +360,14 @@ func (h *held) end(err error) {
 		h.srv.m.Moves[metrics.MoveFailed].Inc()
 	}
 	if h.st != nil {
-		orderly := byte(0)
+		how := byte(0) // in order
 		if err != nil && !errors.Is(err, io.EOF) {
-			orderly = 1
+			how = 1
 		}
 		if len(kept) > 0 { // the last that the client said
 			_ = h.st.Send(msgFrames, kept)
 		}
-		_ = h.st.Send(msgLost, []byte{orderly})
+		_ = h.st.Send(msgLost, []byte{how})
 		h.st.Close()
 	}
 	h.srv.holds.remove(h)

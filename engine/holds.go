@@ -4,6 +4,9 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"time"
+
+	"github.com/lesismal/nbio"
 
 	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
@@ -58,6 +61,42 @@ func (h *held) open(ctx context.Context) answer {
 		return a
 	case <-ctx.Done():
 		return h.srv.noPeer(h.of, ctx.Err())
+	}
+}
+
+// begin gives the connection to the event loop, in the order that Server.open explains.
+func (h *held) begin(nb *nbio.Conn, early []byte) {
+	s := h.srv
+	h.mu.Lock()
+	h.nb = nb
+	h.timer = time.AfterFunc(upgradeTimeout, func() {
+		h.mu.Lock()
+		late := h.phase == heldProbing
+		h.mu.Unlock()
+		if late {
+			h.end(nil)
+		}
+	})
+	h.mu.Unlock()
+	s.holds.add(h)
+	nb.SetSession(h.seat)
+	h.seat.give(h)
+	if len(early) > 0 {
+		h.onData(early)
+	}
+	if err := s.loop.add(nb); err != nil {
+		h.onClosed(err)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.polled = true
+	if len(h.out) > 0 {
+		_, _ = nb.Write(h.out)
+		h.out = nil
+	}
+	if h.phase == heldOver || h.lost || s.draining.Load() {
+		_ = nb.Close()
 	}
 }
 

@@ -50,10 +50,17 @@ func (n *roomName) UnmarshalJSON(b []byte) error {
 	return err
 }
 
+// What a deferredOp does.
+const (
+	opJoin  = "join"
+	opLeave = "leave"
+	opData  = "data"
+)
+
 // deferredOp is one change of one socket.
 type deferredOp struct {
 	Socket int             `json:"socket"` // its number in the offer
-	Op     string          `json:"op"`     // join, leave or data
+	Op     string          `json:"op"`
 	Room   roomName        `json:"room,omitempty"`
 	Data   json.RawMessage `json:"data,omitempty"`
 }

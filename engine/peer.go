@@ -21,8 +21,8 @@ type Peers interface {
 // Stream is one conversation with another node. Methods may be called from any
 // goroutine and never block.
 type Stream interface {
-	// Send queues a copy of a message. What is sent arrives in order. An error means
-	// that it does not, and that nothing sent later will.
+	// Send queues a copy of a message. What is sent arrives in order. After an error
+	// the message does not, and the stream is of no use: it is to be closed.
 	Send(kind byte, payload []byte) error
 	// Close ends the stream; what was sent before arrives before the other side is
 	// told. No call to this side's Receiver begins after it.

@@ -6,6 +6,7 @@ type departure struct{ deferred []deferred }
 // deferred is something that waits for the outcome of a move.
 type deferred struct {
 	op   deferredOp        // without one it is for this node alone
+	data any               // of opData: it is encoded if the other node gets it
 	run  func()            // does it here, though the move is not quite over: the socket stays
 	done func(moved error) // nil, or the socket has moved: with nil if op is done there
 }

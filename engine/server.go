@@ -67,6 +67,7 @@ type Server struct {
 	limits    *websocket.Limits
 	maxPacket int // bytes of one packet with its attachments
 	ticks     tickTable
+	bounds    moveBounds
 	ping      *fanout.Message
 	noop      *fanout.Message
 	probed    []byte // the frame that answers a probe
@@ -116,6 +117,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		flights:   newFlights(),
 		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload},
 		maxPacket: cfg.OutboxBytes / 4,
+		bounds:    usualMoveBounds,
 		ping:      engineMessage(string(socketio.EnginePing)),
 		noop:      engineMessage(string(socketio.EngineNoop)),
 		probed:    websocket.AppendFrame(nil, websocket.Text, []byte("3probe")),

@@ -71,7 +71,7 @@ func (s *Socket) Data() any {
 
 // SetData attaches a value to the socket. With recovery it is stored as JSON.
 func (s *Socket) SetData(v any) {
-	if s.postpone(deferred{op: deferredOp{Op: opData, Data: encodeData(v)}, run: func() { s.setData(v) }}) {
+	if s.postpone(deferred{op: deferredOp{Op: opData}, data: v, run: func() { s.setData(v) }}) {
 		return
 	}
 	defer s.changed()

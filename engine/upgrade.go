@@ -97,6 +97,29 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *conn, u webs
 	}
 }
 
+// probeStep is what a message of a WebSocket that probes means.
+type probeStep uint8
+
+const (
+	probeAsked   probeStep = iota // "2probe", the first
+	probeOver                     // "5": the client has ended its polls
+	probeIgnored                  // of WebSocket itself, not answered while it probes; browsers do not send them
+	probeBroken                   // nothing that a client sends now
+)
+
+// stepOf says what m means after a probe, or before it.
+func stepOf(m *websocket.Message, probed bool) probeStep {
+	switch {
+	case m.Op == websocket.Text && string(m.Data) == "2probe" && !probed:
+		return probeAsked
+	case m.Op == websocket.Text && len(m.Data) == 1 && m.Data[0] == byte(socketio.EngineUpgrade):
+		return probeOver
+	case m.Op == websocket.Ping || m.Op == websocket.Pong:
+		return probeIgnored
+	}
+	return probeBroken
+}
+
 // onData reads the probe; after it, the conn's own packets.
 func (d *candidate) onData(data []byte) {
 	if d.over {
@@ -113,17 +136,15 @@ func (d *candidate) onData(data []byte) {
 			return
 		}
 		data = rest
-		switch {
-		case m.Op == websocket.Text && string(m.Data) == "2probe" && !d.probe:
+		switch stepOf(&m, d.probe) {
+		case probeAsked:
 			d.probed()
-		case m.Op == websocket.Text && len(m.Data) == 1 && m.Data[0] == byte(socketio.EngineUpgrade):
+		case probeOver:
 			if d.takeOver() {
 				d.c.onData(data)
 			}
 			return
-		case m.Op == websocket.Ping || m.Op == websocket.Pong:
-			// Not answered while probing; browsers do not send them.
-		default:
+		case probeBroken:
 			d.drop()
 			return
 		}
