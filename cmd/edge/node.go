@@ -187,6 +187,7 @@ func (n *node) run(ctx context.Context) error {
 		}
 	}()
 	go n.ready.watch(running, n.metrics.Ready, n.log)
+	go trim(running, n.log)
 
 	var cause error
 	select {
