@@ -43,6 +43,7 @@ type Loader struct {
 	failures     map[string]int // why connections failed, closed, or requests were refused
 	failed       int            // connections that never came online
 	dropped      int            // connections that the server closed
+	slowGone     int            // those that had stopped reading
 	lastGone     int64          // last end of a connection
 
 	wantPings   uint16
@@ -180,6 +181,9 @@ func (l *Loader) drop(i int, reason error) {
 		l.dialling--
 		l.failed++
 		l.complain("connect: " + reason.Error())
+	case !c.retired && c.reading != reads:
+		l.online--
+		l.slowGone++
 	case !c.retired:
 		l.online--
 		l.dropped++
