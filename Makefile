@@ -20,7 +20,7 @@ SOURCES = $$(find . -name node_modules -prune -o -name '.?*' -prune -o -name '*.
 ##@ Use
 .PHONY: help
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## an edge on 127.0.0.1:3000 with an in-process Redis; needs nothing but Go
@@ -131,6 +131,10 @@ bench-recovery: ## 5,000 clients lose their node and come back at once: how many
 .PHONY: bench-journal
 bench-journal: ## two rates with RECOVERY=on and with RECOVERY=off, side by side: what the journal costs (6 minutes)
 	$(GO) run ./bench -scenario journal
+
+.PHONY: bench-slow-readers
+bench-slow-readers: bench/node/node_modules/.package-lock.json ## 500 of 5,000 connections stop reading: memory, and what the others notice; Node.js beside it (5 minutes)
+	$(GO) run ./bench -scenario slow-readers -system both
 
 .PHONY: bench-moves
 bench-moves: ## 4,000 clients that poll at one node and upgrade at another, beside others: memory of moved conns, price of a move
