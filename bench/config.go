@@ -50,7 +50,8 @@ var scenarios = map[string]map[string]string{
 	scenarioMoves:     {"conns": "4000", "nodes": "2", "rooms": "0"},
 	scenarioDelivery:  {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
 
-	scenarioSlowReaders: {"payload": "32768", "rate": "200", "duration": "15s", "warmup": "5s"},
+	// The outbox is to be full before a pong is missed.
+	scenarioSlowReaders: {"payload": "32768", "duration": "15s", "warmup": "5s", "env": "PING_TIMEOUT=90s"},
 }
 
 // config is what the flags say.
@@ -111,7 +112,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle, moves: 0, which joins none; loss: 1000, chaos-presence: 60, chaos-delivery: 20")
 	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
 	fs.IntVar(&c.payload, "payload", 128, "bytes of a message; slow-readers: 32768")
-	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together; chaos-delivery, slow-readers: 200")
+	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together; chaos-delivery: 200")
 	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700; journal: 100,400")
 	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss, recovery: before the kill, 20s and 15s; slow-readers: before they stop reading, 15s; heartbeat: counted time")
 	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured; heartbeat: 20s, slow-readers: 5s")
@@ -123,7 +124,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&targets, "target", "", "HOST:PORT,... of servers that run already, with -system ignored")
 	fs.StringVar(&c.redisURL, "redis", "", "redis:// of the servers at -target, to check the presence keys")
 	fs.StringVar(&c.edge, "edge", "", "an edge binary; built from ./cmd/edge if not given")
-	fs.StringVar(&env, "env", "", "NAME=VALUE,... for the servers")
+	fs.StringVar(&env, "env", "", "NAME=VALUE,... for the servers; slow-readers: PING_TIMEOUT=90s")
 	fs.StringVar(&c.out, "out", "out", "directory of the report")
 	c.watch.register(fs)
 	c.loss.register(fs)

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -21,7 +22,7 @@ const (
 	// slowAfter is how long messages flow on after the slow readers read again.
 	slowAfter = 15 * time.Second
 	// slowLook is the time between two looks at memory and at who was closed.
-	slowLook = 250 * time.Millisecond
+	slowLook = 500 * time.Millisecond
 )
 
 // slowReaders sends to all while a part of the connections reads nothing for a while.
@@ -84,7 +85,7 @@ func (m *measurement) watchSlow(ctx context.Context, plan load.Step) (*slowFound
 		if f.after, err = m.slowMemory(); err != nil {
 			break
 		}
-		f.peak.Nodes, f.peak.Kernel = max(f.peak.Nodes, f.after.Nodes), max(f.peak.Kernel, f.after.Kernel)
+		f.peak = f.peak.Most(f.after)
 		now := m.clock.Now()
 		if now >= plan.ResumeAt {
 			if !resumed {
@@ -136,14 +137,24 @@ func total(counts map[string]float64) (n int) {
 	return n
 }
 
-// slowMemory reads what the nodes hold and what the kernel holds for TCP, of the whole machine.
+// slowMemory reads what the nodes hold, what the kernel holds for them, and what it holds for TCP on the whole machine.
 func (m *measurement) slowMemory() (report.SlowMemory, error) {
+	mem := report.SlowMemory{Nodes: m.stack.snapshot(m.clock).nodesRSS}
 	text, err := os.ReadFile("/proc/net/sockstat")
 	if err != nil {
-		return report.SlowMemory{}, err
+		return mem, err
 	}
 	pages, err := socketPages(string(text))
-	return report.SlowMemory{Nodes: m.stack.snapshot(m.clock).nodesRSS, Kernel: pages * int64(unix.Getpagesize())}, err
+	if err != nil {
+		return mem, err
+	}
+	mem.Machine = pages * int64(unix.Getpagesize())
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return mem, err
+	}
+	mem.Unsent = sendQueues(string(table), portsOf(m.stack.listen))
+	return mem, nil
 }
 
 // socketPages reads the pages that TCP uses out of /proc/net/sockstat (proc_net(5)):
@@ -161,6 +172,38 @@ func socketPages(sockstat string) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("/proc/net/sockstat says nothing of the memory of TCP: %q", sockstat)
+}
+
+// portsOf returns the ports of addresses as /proc/net/tcp has them, in hexadecimal.
+func portsOf(addrs []string) map[string]bool {
+	ports := map[string]bool{}
+	for _, a := range addrs {
+		if ap, err := netip.ParseAddrPort(a); err == nil {
+			ports[fmt.Sprintf("%04X", ap.Port())] = true
+		}
+	}
+	return ports
+}
+
+// sendQueues adds up what /proc/net/tcp (proc_net(5)) has in the send queues of local ports, closed connections
+// included whose clients have not taken everything yet: bytes that were not sent or not acknowledged.
+func sendQueues(table string, ports map[string]bool) (sum int64) {
+	for line := range strings.Lines(table) {
+		// sl: local_address rem_address st tx_queue:rx_queue
+		f := strings.Fields(line)
+		if len(f) < 5 {
+			continue
+		}
+		_, port, _ := strings.Cut(f[1], ":")
+		queue, _, ok := strings.Cut(f[4], ":")
+		if !ok || !ports[port] {
+			continue
+		}
+		if n, err := strconv.ParseInt(queue, 16, 64); err == nil {
+			sum += n
+		}
+	}
+	return sum
 }
 
 // slowFigures puts what was found into the report.

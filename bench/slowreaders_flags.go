@@ -23,7 +23,7 @@ type slowReadersFlags struct {
 
 func (f *slowReadersFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.slow, "slow", 500, "slow-readers: connections that stop reading, dealt to all rooms")
-	fs.DurationVar(&f.stall, "stall", time.Minute, "slow-readers: how long they read nothing")
+	fs.DurationVar(&f.stall, "stall", 80*time.Second, "slow-readers: how long they read nothing")
 }
 
 func (f *slowReadersFlags) validate(c *config) error {

@@ -27,7 +27,8 @@ type Loader struct {
 	header  http.Header // of every request
 	polls   []byte      // the same as text, with Host of plan.Poll
 
-	conns   []conn // by number from plan.First
+	slow    []bool // by number from plan.First: plan.SlowConns
+	conns   []conn // likewise
 	buf     []byte // what one read returns
 	out     []byte // the frame being sent
 	scratch []byte // the payload being built
@@ -82,6 +83,7 @@ func New(plan Plan) (*Loader, error) {
 		buf:      make([]byte, 64<<10),
 		failures: map[string]int{},
 	}
+	l.slow = plan.SlowConns()[plan.First:plan.Last]
 	l.nextAck = l.joinAcks()
 	if plan.Rooms > 0 {
 		l.seqs = make([]uint32, plan.Rooms*plan.Senders)

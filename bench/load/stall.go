@@ -2,15 +2,12 @@
 
 package load
 
-import (
-	"fmt"
+import "fmt"
 
-	"golang.org/x/sys/unix"
-)
-
-// stalledBuffer is the receive buffer of a connection that does not read, in bytes as SO_RCVBUF takes them: what the
-// kernel of the client holds is not to hide what the server holds.
-const stalledBuffer = 4 << 10
+// slowBuffer is the receive buffer of a slow connection, in bytes as SO_RCVBUF takes them: what the kernel of the
+// client takes in is not to hide what the server holds. It is set when the connection is made and is no smaller than
+// the first window, since a kernel that shrinks its window drops what was sent into it.
+const slowBuffer = 64 << 10
 
 // reading is whether a connection reads.
 type reading uint8
@@ -37,7 +34,7 @@ func (l *Loader) turnSlow() error {
 
 // eachSlow calls f for every slow connection that is open.
 func (l *Loader) eachSlow(f func(i int) error) error {
-	for i, slow := range l.plan.SlowConns()[l.plan.First:l.plan.Last] {
+	for i, slow := range l.slow {
 		if slow && l.conns[i].phase == online {
 			if err := f(i); err != nil {
 				return fmt.Errorf("load: connection %d: %w", l.plan.First+i, err)
@@ -53,9 +50,6 @@ func (l *Loader) stall(i int) error {
 	c := &l.conns[i]
 	c.reading, c.joined = stalled, false
 	l.run.settled.Stalled++
-	if err := unix.SetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_RCVBUF, stalledBuffer); err != nil {
-		return fmt.Errorf("SO_RCVBUF: %w", err)
-	}
 	return l.poll.ignore(c.fd, int32(i))
 }
 

@@ -31,8 +31,14 @@ type SlowReaders struct {
 
 // SlowMemory is what is held for clients, in bytes.
 type SlowMemory struct {
-	Nodes  int64 `json:"nodes_rss"`
-	Kernel int64 `json:"tcp"` // of the whole machine, receive buffers included
+	Nodes   int64 `json:"nodes_rss"`
+	Unsent  int64 `json:"send_queues"` // of the nodes' sockets, as the kernel counts them, conns that were closed included
+	Machine int64 `json:"machine_tcp"` // all of the kernel's for TCP, also of others on this machine
+}
+
+// Most returns the larger of each.
+func (m SlowMemory) Most(o SlowMemory) SlowMemory {
+	return SlowMemory{max(m.Nodes, o.Nodes), max(m.Unsent, o.Unsent), max(m.Machine, o.Machine)}
 }
 
 // SlowTimes is when slow readers were closed, in seconds since they stopped reading; 0: not.
@@ -67,8 +73,8 @@ func (r *SlowReaders) Ended() int {
 }
 
 // grown returns by how much the peak is above what was held before.
-func (r *SlowReaders) grown() (nodes, kernel float64) {
-	return float64(r.MemoryPeak.Nodes - r.MemoryBefore.Nodes), float64(r.MemoryPeak.Kernel - r.MemoryBefore.Kernel)
+func (r *SlowReaders) grown() (nodes, unsent float64) {
+	return float64(r.MemoryPeak.Nodes - r.MemoryBefore.Nodes), float64(r.MemoryPeak.Unsent - r.MemoryBefore.Unsent)
 }
 
 // slowReadersRows shows both.
@@ -105,10 +111,15 @@ func slowReadersRows(t *table) {
 		})
 	}
 	memory("RSS of nodes before / peak / after", func(m SlowMemory) int64 { return m.Nodes })
-	memory("kernel's TCP before / peak / after", func(m SlowMemory) int64 { return m.Kernel })
-	each("both grew, per slow reader", true, func(r *SlowReaders) figure {
-		nodes, kernel := r.grown()
-		return number((nodes+kernel)/1e3/float64(max(r.Slow, 1)), "%.0f KB")
+	memory("send queues before / peak / after", func(m SlowMemory) int64 { return m.Unsent })
+	memory("machine's TCP before / peak / after", func(m SlowMemory) int64 { return m.Machine })
+	each("nodes grew, per slow reader", true, func(r *SlowReaders) figure {
+		nodes, _ := r.grown()
+		return number(nodes/1e3/float64(max(r.Slow, 1)), "%.0f KB")
+	})
+	each("send queues grew, per slow reader", true, func(r *SlowReaders) figure {
+		_, unsent := r.grown()
+		return number(unsent/1e3/float64(max(r.Slow, 1)), "%.0f KB")
 	})
 	t.section("messages at the others: before / while some do not read / after")
 	latency := func(label string, get func(*Latency) float64) {
@@ -132,7 +143,7 @@ func (r *SlowReaders) complaints() (lines []string) {
 // What slow readers may cost.
 const (
 	outboxBytes    = 4 << 20   // of each, by default
-	maxSlowKernel  = 256 << 10 // bytes of TCP for each, both ends
+	maxSlowUnsent  = 128 << 10 // bytes in each send queue
 	maxSlowP99     = 1.5       // of the others, against before
 	maxSlowP99Step = 5.0       // ms that are no difference on a shared machine
 )
@@ -150,12 +161,12 @@ func judgeSlowReaders(edge *System) []Verdict {
 	if n := r.Ended() - int(r.Closed["slow_reader"]+r.Closed["ping_timeout"]); n > 0 {
 		named.Got, named.Result = fmt.Sprintf("%d for other reasons", n), Miss
 	}
-	nodes, kernel := r.grown()
+	nodes, unsent := r.grown()
 	slow := float64(max(r.Slow, 1))
 	return []Verdict{
 		closed, named,
 		atMost("nodes grew, per slow reader", nodes/slow/1e6, outboxBytes/1e6, "%.2f MB"),
-		atMost("kernel's TCP grew, per slow reader", kernel/slow/1e3, maxSlowKernel/1e3, "%.0f KB"),
+		atMost("send queues grew, per slow reader", unsent/slow/1e3, maxSlowUnsent/1e3, "%.0f KB"),
 		atMost("the others' p99 meanwhile", r.During.P99, max(r.Before.P99*maxSlowP99, r.Before.P99+maxSlowP99Step), "%.1f ms"),
 		judgeDelivery(edge),
 	}

@@ -11,7 +11,7 @@ func slowed() *Report {
 		SlowReaders: &SlowReaders{
 			Slow: 500, Others: 4500, Rooms: 50, Nodes: 3, Counted: true, Closed: map[string]float64{"slow_reader": 300, "ping_timeout": 200},
 			Times:        SlowTimes{First: 20.5, Half: 30, Last: 32.25},
-			MemoryBefore: SlowMemory{Nodes: 100e6, Kernel: 1e6}, MemoryPeak: SlowMemory{Nodes: 600e6, Kernel: 51e6}, MemoryAfter: SlowMemory{Nodes: 200e6, Kernel: 2e6},
+			MemoryBefore: SlowMemory{Nodes: 100e6, Unsent: 1e6}, MemoryPeak: SlowMemory{Nodes: 600e6, Unsent: 51e6}, MemoryAfter: SlowMemory{Nodes: 200e6, Unsent: 2e6},
 			Before: Latency{Count: 10, P99: 20}, During: Latency{Count: 10, P99: 22}, After: Latency{Count: 10, P99: 21},
 		},
 		Steps: []Step{{Rate: 100, Nominal: 1000}},
@@ -30,7 +30,7 @@ func TestSlowReadersAreShownAndJudged(t *testing.T) {
 			s.SlowReaders.Closed = map[string]float64{"slow_reader": 499, "overloaded": 1}
 		}, "as slow_reader"},
 		{"nodes grow", func(s *System) { s.SlowReaders.MemoryPeak.Nodes = 3e9 }, "nodes grew"},
-		{"kernel grows", func(s *System) { s.SlowReaders.MemoryPeak.Kernel = 1.5e9 }, "kernel's TCP grew"},
+		{"queues grow", func(s *System) { s.SlowReaders.MemoryPeak.Unsent = 1.5e9 }, "send queues grew"},
 		{"others wait", func(s *System) { s.SlowReaders.During.P99 = 31 }, "the others' p99"},
 		{"others lose", func(s *System) { s.Steps[0].Lost = 1 }, "lost"},
 	}
@@ -48,7 +48,7 @@ func TestSlowReadersAreShownAndJudged(t *testing.T) {
 		}
 	}
 	text := Text(slowed())
-	for _, want := range []string{"500 / 4500", "20.5 s", "32.2 s", "100 / 600 / 200 MB", "1100 KB", "20.0 ms / 22.0 ms / 21.0 ms", "200 × ping_timeout"} {
+	for _, want := range []string{"500 / 4500", "20.5 s", "32.2 s", "100 / 600 / 200 MB", "1 / 51 / 2 MB", "1000 KB", "100 KB", "20.0 ms / 22.0 ms / 21.0 ms", "200 × ping_timeout"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
