@@ -7,6 +7,8 @@ SHELL := /bin/bash
 
 GO ?= go
 FUZZTIME ?= 10s
+BENCH ?= .
+BENCHPKG ?= ./websocket ./socketio ./fanout ./engine ./trunk
 IMAGE ?= stellara/edge:dev
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
@@ -103,6 +105,12 @@ observer:
 .PHONY: bench-node
 bench-node: bench/node/node_modules/.package-lock.json ## three rates on the edge and on the Node.js reference system, side by side (8 minutes)
 	$(GO) run ./bench -system both -rates 100,400,700
+
+# For benchstat (golang.org/x/perf/cmd/benchstat): make bench-go > old.txt, change something, make bench-go > new.txt,
+# benchstat old.txt new.txt.
+.PHONY: bench-go
+bench-go: ## the Go benchmarks beside the hot code, six times each, for benchstat (BENCH=regexp, BENCHPKG=packages)
+	@$(GO) test -run '^$$' -bench '$(BENCH)' -count 6 $(BENCHPKG)
 
 .PHONY: bench-idle
 bench-idle: ## memory per idle connection
