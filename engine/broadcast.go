@@ -110,7 +110,7 @@ func (b Broadcast) local(p *Payload) {
 		pkt.Type, pkt.Attachments = socketio.BinaryEvent, len(p.Attachments)
 	}
 	m := newMessage(socketio.AppendPacket(make([]byte, 0, len(p.JSON)+32), &pkt), p.Attachments)
-	m.Volatile = b.flags.Volatile
+	m.Volatile, m.Plain = b.flags.Volatile, b.flags.NoCompress
 	m.Namespace, m.Stamp = b.nsp.number, srv.recovery != nil
 	m.Arrived = time.Now()
 	if t, ok := srv.target(b.nsp, b.rooms, b.except); ok {

@@ -32,6 +32,7 @@ func (s *Server) relayUpgrade(w http.ResponseWriter, r *http.Request, of *whose,
 		s.engineError(w, r, e, true)
 		return
 	}
+	u.Extensions = "" // the frames are the owner's
 	nb, early, err := s.takeConn(w, websocket.AppendSwitchingProtocols(make([]byte, 0, 256), u, s.corsHeader(r)))
 	if err != nil {
 		h.end(err)

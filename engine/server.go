@@ -115,7 +115,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		sessions:  &sessionTable{m: make(map[id]*conn)},
 		ids:       &idSource{node: cfg.Node},
 		flights:   newFlights(),
-		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload},
+		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload, Inflater: new(websocket.Inflater)},
 		maxPacket: cfg.OutboxBytes / 4,
 		bounds:    usualMoveBounds,
 		ping:      engineMessage(string(socketio.EnginePing)),
@@ -139,9 +139,11 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		s.loopback = newLoopback(s, own)
 		s.bus = s.loopback
 	}
-	s.hub = fanout.New(fanout.Config{
-		Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp,
-	}, subscriber{s}, m)
+	fan := fanout.Config{Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp}
+	if err := s.compressInto(&fan); err != nil {
+		return nil, err
+	}
+	s.hub = fanout.New(fan, subscriber{s}, m)
 	t := s.hub.Ticks
 	s.ticks = tickTable{
 		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout),
