@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/stellara/edge/engine"
+)
+
+// deflateLevel is DEFLATE: the level of compression, 0 for none.
+type deflateLevel int
+
+const (
+	defaultDeflate deflateLevel = 1 // on
+	maxDeflate     deflateLevel = 9
+)
+
+// UnmarshalText reads off, on or a level.
+func (d *deflateLevel) UnmarshalText(b []byte) error {
+	switch text := string(b); text {
+	case "off":
+		*d = 0
+	case "on":
+		*d = defaultDeflate
+	default:
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > int(maxDeflate) {
+			return fmt.Errorf("%q is not off, on, or a level from 1 to %d", b, maxDeflate)
+		}
+		*d = deflateLevel(n)
+	}
+	return nil
+}
+
+// String is the level, for the log.
+func (d deflateLevel) String() string {
+	if d == 0 {
+		return "off"
+	}
+	return strconv.Itoa(int(d))
+}
+
+// deflate is the engine's setting, nil for none.
+func (c *Config) deflate() *engine.Deflate {
+	if c.Deflate == 0 {
+		return nil
+	}
+	return &engine.Deflate{Level: int(c.Deflate), From: c.DeflateFrom}
+}
