@@ -85,6 +85,9 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 		header: k.Header, time: k.Time, address: k.Address, path: k.Path, query: k.Query, xdomain: k.XDomain, secure: k.Secure,
 	}}
 	c.polled.Store(true)
+	if h.deflate {
+		c.acceptDeflate()
+	}
 	if len(o.Sockets) > 0 {
 		c.mark(markJoined)
 	}

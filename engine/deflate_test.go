@@ -249,3 +249,66 @@ func TestDeflateUpgrade(t *testing.T) {
 		t.Errorf("%v messages compressed after the upgrade", n)
 	}
 }
+
+// upgradeDeflate is pair.upgrade for a client that compresses.
+func (p *pair) upgradeDeflate(c *poller) *wire.Client {
+	t := p.owner.t
+	t.Helper()
+	ws, answer := wire.DialDeflate(t, p.other.addr, query+"&sid="+c.sid, offer)
+	if answer != agreed {
+		t.Fatalf("answered %q", answer)
+	}
+	ws.CompressedText("2probe")
+	ws.Expect("3probe")
+	ws.CompressedText("5")
+	return ws
+}
+
+// echoesDeflate checks that large packets are read and answered, compressed by
+// whom is counted.
+func echoesDeflate(t *testing.T, ws *wire.Client, by *server) {
+	t.Helper()
+	before, bytes := counter(by.m.Deflated), ws.Bytes
+	large := strings.Repeat("far and away ", 300)
+	ws.CompressedText(`420["echo","` + large + `"]`)
+	ws.Text(`421["echo","plain"]`)
+	ws.Expect(`430["`+large+`"]`, `431["plain"]`)
+	if n := counter(by.m.Deflated) - before; n != 1 || ws.Bytes-bytes > len(large)/2 {
+		t.Errorf("%v messages compressed; %d bytes came", n, ws.Bytes-bytes)
+	}
+}
+
+// TestDeflateRelayed: what a client compresses is read by the node that owns its
+// conn, and what that compresses passes through the one that holds the WebSocket.
+func TestDeflateRelayed(t *testing.T) {
+	p := newPair(t, engine.Config{Deflate: &engine.Deflate{}}, echo)
+	echoesDeflate(t, p.upgradeDeflate(p.session()), p.owner)
+	eventually(t, "the WebSocket to be relayed", func() bool { return counter(p.other.m.RelayedWebSockets) == 1 })
+}
+
+// TestDeflateRelayedByOwnerWithout: an owner that has compression off reads what the
+// client compresses all the same.
+func TestDeflateRelayedByOwnerWithout(t *testing.T) {
+	p := &pair{mesh: newMesh()}
+	p.owner = newServer(t, engine.Config{Node: "owner___", Peers: p.mesh}, echo)
+	p.other = newServer(t, engine.Config{Node: "other___", Peers: p.mesh, Deflate: &engine.Deflate{}}, echo)
+	p.mesh.add("owner___", p.owner.Server)
+	p.mesh.add("other___", p.other.Server)
+	ws := p.upgradeDeflate(p.session())
+	large := `42["echo","` + strings.Repeat("x", 5000) + `"]`
+	ws.CompressedText(large)
+	ws.Expect(large)
+	if n := counter(p.owner.m.Deflated); n != 0 {
+		t.Errorf("%v messages compressed by a node that has it off", n)
+	}
+}
+
+// TestDeflateMoved: the conn goes on compressing where it has moved to.
+func TestDeflateMoved(t *testing.T) {
+	m := newMoversOf(t, engine.Config{Deflate: &engine.Deflate{}})
+	c, _ := m.opened()
+	ws := m.upgradeDeflate(c)
+	receive(t, "a connection at the other node", m.then)
+	echoesDeflate(t, ws, m.other)
+	eventually(t, "the owner to let the conn go", func() bool { return m.owner.Conns() == 0 })
+}

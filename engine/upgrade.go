@@ -35,7 +35,7 @@ type candidate struct {
 	probe  bool // "2probe" arrived
 	over   bool // this connection is the conn's transport: "5" arrived
 
-	// Set before the event loop has the connection, then read-only.
+	// Set before it takes over, then read-only.
 	deflate bool // permessage-deflate was agreed to
 
 	// Shared.
