@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -311,4 +312,35 @@ func TestDeflateMoved(t *testing.T) {
 	receive(t, "a connection at the other node", m.then)
 	echoesDeflate(t, ws, m.other)
 	eventually(t, "the owner to let the conn go", func() bool { return m.owner.Conns() == 0 })
+}
+
+// olderOwner is an owner that lets every WebSocket probe and knows nothing of
+// compression.
+type olderOwner struct{ to engine.Receiver }
+
+func (o olderOwner) Open(_ context.Context, _ string, r engine.Receiver) (engine.Stream, error) {
+	return olderOwner{to: r}, nil
+}
+
+func (o olderOwner) Send(kind byte, _ []byte) error {
+	if kind == engine.MsgUpgrade {
+		go o.to.Receive(engine.MsgAnswer, []byte{0, http.StatusOK, 0xff})
+	}
+	return nil
+}
+
+func (olderOwner) Close() {}
+
+// TestDeflateOlderOwner: nothing is agreed to that the owner of the session could
+// not read.
+func TestDeflateOlderOwner(t *testing.T) {
+	s := newServer(t, engine.Config{Node: "other___", Peers: olderOwner{}, Deflate: &engine.Deflate{}}, echo)
+	c, answer := wire.DialDeflate(t, s.addr, query+"&sid=owner___abcdefghijkl", offer)
+	if answer != "" {
+		t.Errorf("answered %q", answer)
+	}
+	c.Text("2probe")
+	c.Expect("3probe")
+	c.Conn.Close()
+	eventually(t, "the place to be given back", func() bool { return s.Conns() == 0 })
 }
