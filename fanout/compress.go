@@ -7,8 +7,11 @@ func (c *Conn) TakeCompressed() { c.flags |= connCompressed }
 
 // form is m as c gets it: the one to count, to queue and to send.
 func (c *Conn) form(m *Message) *Message {
+	if c.flags&connCompressed == 0 {
+		return m
+	}
 	cfg := &c.shard.hub.cfg
-	if c.flags&connCompressed == 0 || cfg.Compress == nil || m.Plain || len(m.Frame) < cfg.CompressFrom {
+	if cfg.Compress == nil || m.Plain || len(m.Frame) < cfg.CompressFrom {
 		return m
 	}
 	// Another shard may be at it: it is sooner done than it would be here.
