@@ -126,6 +126,10 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		namespaces: make(map[string]*Namespace),
 		order:      newSequence(),
 	}
+	fan := fanout.Config{Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp, WriteDelay: cfg.WriteDelay}
+	if err := s.compressInto(&fan); err != nil {
+		return nil, err
+	}
 	if cfg.Recovery != nil {
 		s.recovery = &recovery{Sessions: cfg.Recovery.Sessions, journal: cfg.Recovery.Journal}
 	}
@@ -138,10 +142,6 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		}
 		s.loopback = newLoopback(s, own)
 		s.bus = s.loopback
-	}
-	fan := fanout.Config{Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp}
-	if err := s.compressInto(&fan); err != nil {
-		return nil, err
 	}
 	s.hub = fanout.New(fan, subscriber{s}, m)
 	t := s.hub.Ticks

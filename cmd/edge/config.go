@@ -46,6 +46,8 @@ type Config struct {
 	ConnectTimeout time.Duration `env:"CONNECT_TIMEOUT" envDefault:"45s" help:"time to join a namespace before the connection is closed"`
 	MaxPayload     int           `env:"MAX_PAYLOAD" envDefault:"1000000" help:"largest message from a client, in bytes"`
 
+	WriteDelay time.Duration `env:"WRITE_DELAY" envDefault:"10ms" help:"longest time for which a busy node collects messages to merge those of one connection into one write; an idle one writes at once; 0s: not at all"`
+
 	Deflate     deflateLevel `env:"DEFLATE" envDefault:"off" help:"compression on WebSockets (permessage-deflate) for clients that offer it: off, on, or a level from 1, the fastest, which is on, to 9"`
 	DeflateFrom int          `env:"DEFLATE_FROM" envDefault:"1024" help:"size of a message from which it is compressed, in bytes"`
 
@@ -128,6 +130,7 @@ const peersOff = "off"
 const (
 	minTimer, maxTimer     = 100 * time.Millisecond, time.Hour
 	maxPresenceWindow      = time.Minute
+	maxWriteDelay          = time.Second
 	maxPresenceGrace       = time.Minute
 	minLease, maxLease     = 5 * time.Second, 5 * time.Minute // below, a silent connection costs the lease before it is noticed
 	minGrace, maxGrace     = 100 * time.Millisecond, time.Hour
@@ -245,6 +248,7 @@ func (c *Config) checkNumbers(p *problems) {
 		{"PING_INTERVAL", c.PingInterval, minTimer, maxTimer},
 		{"PING_TIMEOUT", c.PingTimeout, minTimer, maxTimer},
 		{"CONNECT_TIMEOUT", c.ConnectTimeout, minTimer, maxTimer},
+		{"WRITE_DELAY", c.WriteDelay, 0, maxWriteDelay},
 		{"PRESENCE_WINDOW", c.PresenceWindow, 0, maxPresenceWindow},
 		{"PRESENCE_GRACE", c.PresenceGrace, 0, maxPresenceGrace},
 		{"PRESENCE_LEASE", c.PresenceLease, minLease, maxLease},
