@@ -317,12 +317,18 @@ func FuzzInflate(f *testing.F) {
 func FuzzCompress(f *testing.F) {
 	f.Add([]byte("Hello, Hello, Hello"), []byte{1, 2, 3}, uint16(5), 1, uint64(1))
 	f.Add(bytes.Repeat([]byte("{\"key\":1234},"), 100), bytes.Repeat([]byte{0}, 300), uint16(20), 6, uint64(2))
-	f.Add([]byte(randomText(70_000)), []byte("x"), uint16(0), 9, uint64(3))
+	f.Add([]byte(randomText(3000)), []byte("x"), uint16(0), 9, uint64(3))
+	levels := map[int]*Deflater{} // kept, because a new one is slow
 	f.Fuzz(func(t *testing.T, first, second []byte, from uint16, level int, seed uint64) {
-		d, err := NewDeflater(level, int(from))
-		if err != nil {
-			return
+		d := levels[level]
+		if d == nil {
+			var err error
+			if d, err = NewDeflater(level, 0); err != nil {
+				return
+			}
+			levels[level] = d
 		}
+		d.from = int(from)
 		frames := AppendFrame(nil, Binary, first)
 		frames = AppendFrame(frames, Ping, first[:min(len(first), maxControl)])
 		frames = AppendFrame(frames, Binary, second)

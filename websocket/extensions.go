@@ -95,14 +95,15 @@ func windowBits(value string) int {
 }
 
 // parseExtensions reads the value of one header by the grammar of RFC 6455 section
-// 9.1. Empty elements of the list are passed over (RFC 9110 section 5.6.1).
+// 9.1. Empty elements of the list are passed over (RFC 9110 section 5.6.1), and a
+// list of nothing else is no offer: so do proxies take one back.
 func parseExtensions(value string) (list []extension, ok bool) {
 	s := scanner{rest: value}
 	for {
 		for s.accept(',') {
 		}
 		if s.rest == "" {
-			return list, len(list) > 0
+			return list, true
 		}
 		e := extension{name: s.token()}
 		if e.name == "" {

@@ -14,7 +14,8 @@ func TestAnswerDeflate(t *testing.T) {
 		offers string // headers separated by |
 		want   string // "400" for an error
 	}{
-		{"", "400"},
+		{"", ""},
+		{" , ", ""},
 		{"permessage-deflate", agreed},
 		{"Permessage-Deflate", agreed},
 		{"permessage-deflate; client_max_window_bits", agreed}, // browsers
@@ -66,7 +67,6 @@ func TestAnswerDeflate(t *testing.T) {
 		{"permessage-deflate; client_max_window_bits=\"15\"x", "400"},
 		{"permessage-deflate, =", "400"},
 		{"permessage-deflate|\"permessage-deflate\"", "400"},
-		{",", "400"},
 	} {
 		got, err := AnswerDeflate(strings.Split(c.offers, "|"))
 		var he *HandshakeError

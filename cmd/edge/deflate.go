@@ -5,15 +5,11 @@ import (
 	"strconv"
 
 	"github.com/stellara/edge/engine"
+	"github.com/stellara/edge/websocket"
 )
 
 // deflateLevel is DEFLATE: the level of compression, 0 for none.
 type deflateLevel int
-
-const (
-	defaultDeflate deflateLevel = 1 // on
-	maxDeflate     deflateLevel = 9
-)
 
 // UnmarshalText reads off, on or a level.
 func (d *deflateLevel) UnmarshalText(b []byte) error {
@@ -21,11 +17,11 @@ func (d *deflateLevel) UnmarshalText(b []byte) error {
 	case "off":
 		*d = 0
 	case "on":
-		*d = defaultDeflate
+		*d = websocket.MinDeflateLevel
 	default:
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > int(maxDeflate) {
-			return fmt.Errorf("%q is not off, on, or a level from 1 to %d", b, maxDeflate)
+		if err != nil || n < websocket.MinDeflateLevel || n > websocket.MaxDeflateLevel {
+			return fmt.Errorf("%q is not off, on, or a level from %d to %d", b, websocket.MinDeflateLevel, websocket.MaxDeflateLevel)
 		}
 		*d = deflateLevel(n)
 	}
