@@ -54,6 +54,8 @@ type Config struct {
 	// GzipFrom is the size in bytes from which answers to polls are compressed for
 	// clients that accept gzip; 0 is never. (engine.io does from 1024 on.)
 	GzipFrom int
+	// Deflate, if not nil, lets WebSockets compress messages.
+	Deflate *Deflate
 	// Allow, if not nil, decides about every opening request; the text of its
 	// error is the client's answer (403, Engine.IO code 4).
 	Allow func(*http.Request) error
@@ -104,6 +106,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 
 	var errs []error
+	if c.Deflate != nil {
+		var err error
+		if c.Deflate, err = c.Deflate.withDefaults(); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if !strings.HasPrefix(c.Path, "/") || !strings.HasSuffix(c.Path, "/") {
 		errs = append(errs, fmt.Errorf("engine: Path %q must begin and end with a slash", c.Path))
 	}

@@ -150,7 +150,7 @@ func last(q url.Values, name string) string {
 // openWebSocket turns a WebSocket handshake into a conn, or into a candidate for
 // a session.
 func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request, of *whose) {
-	u, err := websocket.CheckUpgrade(r)
+	u, err := s.checkUpgrade(r)
 	if err != nil {
 		s.m.Refusals[metrics.RefusalBadRequest].Inc()
 		status := http.StatusBadRequest
@@ -239,6 +239,9 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrad
 		return
 	}
 	c.nb = nb
+	if s.agreed(&u) {
+		c.acceptDeflate()
+	}
 	s.m.FramesSent.Inc()
 	s.m.Connects.Inc()
 	s.m.ConnsWebSocket.Inc()

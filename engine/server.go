@@ -115,7 +115,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		sessions:  &sessionTable{m: make(map[id]*conn)},
 		ids:       &idSource{node: cfg.Node},
 		flights:   newFlights(),
-		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload},
+		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload, Inflater: new(websocket.Inflater)},
 		maxPacket: cfg.OutboxBytes / 4,
 		bounds:    usualMoveBounds,
 		ping:      engineMessage(string(socketio.EnginePing)),
@@ -125,6 +125,10 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 
 		namespaces: make(map[string]*Namespace),
 		order:      newSequence(),
+	}
+	fan := fanout.Config{Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp, WriteDelay: cfg.WriteDelay}
+	if err := s.compressInto(&fan); err != nil {
+		return nil, err
 	}
 	if cfg.Recovery != nil {
 		s.recovery = &recovery{Sessions: cfg.Recovery.Sessions, journal: cfg.Recovery.Journal}
@@ -139,9 +143,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		s.loopback = newLoopback(s, own)
 		s.bus = s.loopback
 	}
-	s.hub = fanout.New(fanout.Config{
-		Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp, WriteDelay: cfg.WriteDelay,
-	}, subscriber{s}, m)
+	s.hub = fanout.New(fan, subscriber{s}, m)
 	t := s.hub.Ticks
 	s.ticks = tickTable{
 		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout),

@@ -58,6 +58,7 @@ type Metrics struct {
 	Recovered                  prometheus.Counter                // messages replayed to them
 
 	relaying
+	deflating
 
 	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
 	JournalReadCallers prometheus.Counter // clients they were for
@@ -151,6 +152,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	}
 	m.catalogueJournal(r)
 	m.catalogueRelay(r)
+	m.catalogueDeflate(r)
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
 

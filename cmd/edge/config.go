@@ -49,6 +49,9 @@ type Config struct {
 	WriteDelay time.Duration `env:"WRITE_DELAY" envDefault:"10ms" help:"longest time for which a busy node collects messages to merge those of one connection into one write; an idle one writes at once; 0s: not at all"`
 	TCPNotSentLowat int `env:"TCP_NOTSENT_LOWAT" envDefault:"65536" help:"bytes that the kernel keeps for a client beyond what it can send; 0: as many as it likes, up to 4 MB"`
 
+	Deflate     deflateLevel `env:"DEFLATE" envDefault:"off" help:"compression on WebSockets (permessage-deflate) for clients that offer it: off, on, or a level from 1, the fastest, which is on, to 9"`
+	DeflateFrom int          `env:"DEFLATE_FROM" envDefault:"1024" help:"size of a message from which it is compressed, in bytes"`
+
 	Recovery recoveryRules `env:"RECOVERY" envDefault:"on" help:"connection state recovery, for which messages are kept in Redis: on or off, then prefix=on or prefix=off for rooms whose names begin with it, as on,typing:=off"`
 
 	PresenceWindow time.Duration `env:"PRESENCE_WINDOW" envDefault:"250ms" help:"time over which presence updates to a room are merged; 0s: not at all"`
@@ -260,6 +263,9 @@ func (c *Config) checkNumbers(p *problems) {
 	}
 	if !p.has("MAX_CONNS") && c.MaxConns < 0 {
 		p.add("MAX_CONNS", "%d is below 0 (0 means: the open-file limit less %d)", c.MaxConns, spareFiles)
+	}
+	if !p.has("DEFLATE_FROM") && (c.DeflateFrom < 1 || c.DeflateFrom > maxPayload) {
+		p.add("DEFLATE_FROM", "%d is not between 1 and %d bytes", c.DeflateFrom, maxPayload)
 	}
 	if !p.has("MAX_PAYLOAD") && (c.MaxPayload < minPayload || c.MaxPayload > maxPayload) {
 		p.add("MAX_PAYLOAD", "%d is not between %d and %d bytes", c.MaxPayload, minPayload, maxPayload)

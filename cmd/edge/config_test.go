@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stellara/edge/engine"
 )
 
 const (
@@ -33,7 +35,7 @@ func TestConfigDefaults(t *testing.T) {
 	want := Config{
 		ListenAddr: "127.0.0.1:3000", AdminAddr: "127.0.0.1:9464", RedisCache: true, AdapterKey: "socket.io",
 		Subscriptions: subscribeExact, PeerAddr: peersOff, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
-		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, WriteDelay: 10 * time.Millisecond, TCPNotSentLowat: 65536, PresenceWindow: 250 * time.Millisecond,
+		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, WriteDelay: 10 * time.Millisecond, TCPNotSentLowat: 65536, DeflateFrom: 1024, PresenceWindow: 250 * time.Millisecond,
 		PresenceGrace: 5 * time.Second, PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
 	want.Recovery.byDefault = true
@@ -62,6 +64,8 @@ func TestConfigAccepts(t *testing.T) {
 		production("MAX_CONNS", "15000", "MAX_PAYLOAD", "2000", "PRESENCE_WINDOW", "0s", "PRESENCE_LEASE", "5s", "SUBSCRIPTIONS", "pattern"),
 		production("PRESENCE_LEASE", "5m", "PRESENCE_GRACE", "0s"),
 		production("PRESENCE_GRACE", "1m"),
+		production("DEFLATE", "on", "DEFLATE_FROM", "1"),
+		production("DEFLATE", "off"),
 		production("RECOVERY", "off"),
 		production("RECOVERY", "on,typing:=off,typing:big:=on"),
 		production("PEER_ADDR", "off", "PEER_ADVERTISE", "edge-1.internal", "PEER_SECRET", testSecret),
@@ -133,6 +137,11 @@ func TestConfigRefuses(t *testing.T) {
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "4999ms"), "5s"},
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "301s"), "5m"},
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "10"), "unit"},
+		{"DEFLATE", production("DEFLATE", "true"), "off, on, or a level from 1 to 9"},
+		{"DEFLATE", production("DEFLATE", "0"), "off, on, or a level from 1 to 9"},
+		{"DEFLATE", production("DEFLATE", "10"), "off, on, or a level from 1 to 9"},
+		{"DEFLATE_FROM", production("DEFLATE_FROM", "0"), "between 1 and"},
+		{"DEFLATE_FROM", production("DEFLATE_FROM", "1K"), "whole number"},
 		{"RECOVERY", production("RECOVERY", "yes"), "on or off"},
 		{"RECOVERY", production("RECOVERY", "typing:=off"), "begin with on or off"},
 		{"RECOVERY", production("RECOVERY", "on,typing:"), "=on or =off"},
@@ -159,6 +168,27 @@ func TestConfigRefuses(t *testing.T) {
 	for _, v := range variables() {
 		if !tested[v.name] {
 			t.Errorf("no bad value of %s is tested", v.name)
+		}
+	}
+}
+
+func TestDeflateLevels(t *testing.T) {
+	for text, want := range map[string]struct {
+		deflate *engine.Deflate
+		logged  string
+	}{
+		"":    {nil, "off"},
+		"off": {nil, "off"},
+		"on":  {&engine.Deflate{Level: 1, From: 2000}, "1"},
+		"1":   {&engine.Deflate{Level: 1, From: 2000}, "1"},
+		"9":   {&engine.Deflate{Level: 9, From: 2000}, "9"},
+	} {
+		cfg, err := LoadConfig(production("DEFLATE", text, "DEFLATE_FROM", "2000"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.deflate(); !reflect.DeepEqual(got, want.deflate) || cfg.Deflate.String() != want.logged {
+			t.Errorf("DEFLATE=%s: %+v, logged as %s", text, got, cfg.Deflate)
 		}
 	}
 }

@@ -55,7 +55,8 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	name, uid := randomID(8), randomID(6)
 	settings := engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Node: name, UID: uid, Logger: log,
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
+		Node: name, UID: uid, Logger: log,
 	}
 	st, err := state.Open(state.Config{
 		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
@@ -109,7 +110,7 @@ func (n *node) logStart(name string, maxConns int) {
 	}
 	n.log.Info("starting", "version", edgeVersion(), "go", runtime.Version(), "node", name,
 		"listen", n.publicListener.Addr().String(), "admin", n.adminListener.Addr().String(), "peers", others,
-		"redis", n.cfg.redisName(), "subscriptions", n.cfg.subscriptionsInUse(), "recovery", n.cfg.Recovery.String(), "auth", string(n.cfg.Auth), "max_conns", maxConns)
+		"redis", n.cfg.redisName(), "subscriptions", n.cfg.subscriptionsInUse(), "recovery", n.cfg.Recovery.String(), "deflate", n.cfg.Deflate.String(), "auth", string(n.cfg.Auth), "max_conns", maxConns)
 }
 
 // warn says what works but may not be meant.
