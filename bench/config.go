@@ -49,6 +49,7 @@ var scenarios = map[string]map[string]string{
 	scenarioJournal:   {"rates": "100,400"},
 	scenarioMoves:     {"conns": "4000", "nodes": "2", "rooms": "0"},
 	scenarioDelivery:  {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
+	scenarioFloor:     {"rooms": "0"},
 }
 
 // config is what the flags say.
@@ -233,6 +234,8 @@ func (c *config) checkFiles() error {
 	case scenarioMoves:
 		nodes = 1
 		spare += c.dialing // a client that upgrades has two
+	case scenarioFloor:
+		return floorFiles(c.conns, have)
 	}
 	if need := (c.conns+nodes-1)/nodes + spareServer; need > have && len(c.targets) == 0 {
 		return fmt.Errorf("the open-file limit is %d, but each of %d nodes needs %d for its connections: "+

@@ -64,6 +64,9 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 	if err := cfg.checkFiles(); err != nil {
 		return err
 	}
+	if cfg.scenario == scenarioFloor {
+		return runFloor(cfg, out)
+	}
 	clock, err := load.NewClock()
 	if err != nil {
 		return err
@@ -83,6 +86,11 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 	}
 	// The edge, or what is larger, first: ratios are of the first column to the second.
 	slices.Reverse(rep.Systems)
+	return finish(cfg, rep, out)
+}
+
+// finish judges the figures, prints the table and writes the files.
+func finish(cfg config, rep *report.Report, out io.Writer) error {
 	rep.Verdicts = report.Judge(rep)
 	fmt.Fprint(out, report.Text(rep))
 	jsonPath, htmlPath, err := rep.Write(cfg.out, cfg.name())

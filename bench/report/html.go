@@ -21,6 +21,10 @@ func HTML(r *Report) []byte {
 	fmt.Fprintf(&b, "<header><h1>%s</h1><p>%s</p><p class=\"dim\">%s; %s</p></header>\n",
 		html.EscapeString(pageTitle(r)), html.EscapeString(headline(r)), html.EscapeString(machineLine(r)),
 		r.Started.UTC().Format("2006-01-02 15:04 UTC"))
+	if r.Floor != nil {
+		b.WriteString(floorSection(r.Floor) + "</body>\n</html>\n")
+		return []byte(b.String())
+	}
 	b.WriteString(tiles(r))
 	b.WriteString(verdictTable(r))
 	for i := range stepCount(r) {
@@ -46,6 +50,9 @@ func HTML(r *Report) []byte {
 }
 
 func pageTitle(r *Report) string {
+	if r.Floor != nil {
+		return "Benchmark: the write floor"
+	}
 	names := make([]string, 0, len(r.Systems))
 	for i := range r.Systems {
 		names = append(names, shortTitle(&r.Systems[i]))

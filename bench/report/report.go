@@ -12,11 +12,12 @@ import (
 
 // Report is everything one run of the benchmark found out.
 type Report struct {
-	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, journal, heartbeat or moves
+	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, journal, heartbeat, moves, saturation, tiny-rooms or floor
 	Started  time.Time `json:"started"`
 	Machine  Machine   `json:"machine"`
 	Load     Load      `json:"load"`
 	Systems  []System  `json:"systems"`
+	Floor    *Floor    `json:"floor,omitempty"` // floor only
 	Verdicts []Verdict `json:"verdicts"`
 }
 

@@ -19,6 +19,10 @@ const (
 func Text(r *Report) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n%s\n", headline(r), machineLine(r))
+	if r.Floor != nil {
+		floorText(&b, r.Floor)
+		return b.String()
+	}
 	width := labelWidth + valueWidth*len(r.Systems)
 	if len(r.Systems) >= 2 {
 		width += ratioWidth
@@ -83,6 +87,9 @@ func headline(r *Report) string {
 	}
 	if r.Scenario == "moves" {
 		return fmt.Sprintf("moves: %s connections to one of two nodes; ratios are of %s to %s", thousands(float64(l.Conns)), WayMoved, WayHere)
+	}
+	if r.Scenario == "floor" {
+		return "floor: what a delivery costs a program that does nothing but write it"
 	}
 	s := fmt.Sprintf("%s: %s connections", r.Scenario, thousands(float64(l.Conns)))
 	if l.Rooms > 0 {
