@@ -77,11 +77,10 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 	}
 	rep := &report.Report{Scenario: cfg.scenario, Started: time.Now(), Machine: machine(write), Load: cfg.load()}
 	for _, p := range cfg.parts() {
-		sys, err := measure(ctx, p.cfg, clock, p.system, out)
+		sys, err := p.measure(ctx, clock, out)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.system, err)
 		}
-		sys.Title = p.title
 		rep.Systems = append(rep.Systems, *sys)
 	}
 	// The edge, or what is larger, first: ratios are of the first column to the second.

@@ -164,6 +164,7 @@ func (s *Settled) add(o *Settled) {
 	s.Dropped += o.Dropped
 	s.Latency.Add(&o.Latency)
 	s.SendLag.Add(&o.SendLag)
+	s.ReadLag.Add(&o.ReadLag)
 	for len(s.Seconds) < len(o.Seconds) {
 		s.Seconds = append(s.Seconds, Second{})
 	}

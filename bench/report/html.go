@@ -27,7 +27,8 @@ func HTML(r *Report) []byte {
 	}
 	b.WriteString(tiles(r))
 	b.WriteString(verdictTable(r))
-	for i := range stepCount(r) {
+	b.WriteString(saturationSection(r))
+	for i := range pageSteps(r) {
 		title := ""
 		eachStep(r, i, func(_ *System, s *Step) {
 			title = fmt.Sprintf("%s messages/s, %s deliveries/s", thousands(s.Rate), thousands(s.Nominal))
@@ -67,11 +68,20 @@ func stepCount(r *Report) (n int) {
 	return n
 }
 
+// pageSteps is how many steps have charts of their own: those of a search have different rates in each
+// system, and one chart together.
+func pageSteps(r *Report) int {
+	if r.Scenario == scenarioSaturation {
+		return 0
+	}
+	return stepCount(r)
+}
+
 // tiles are the figures to remember, of the first system, with the second's below.
 func tiles(r *Report) string {
 	t := &table{systems: r.Systems}
 	t.section("")
-	if r.Scenario == "steady" || r.Scenario == "journal" {
+	if r.Scenario == "steady" || r.Scenario == "journal" || r.Scenario == "tiny-rooms" {
 		t.row("connections accepted per second", true, func(s *System) figure { return count(s.Connect.PerSecond) })
 		at := ""
 		if stepCount(r) > 1 { // the tiles are about the first
@@ -97,6 +107,19 @@ func tiles(r *Report) string {
 		step("lost, duplicated, out of order", func(s *Step) figure {
 			return count(float64(s.Lost) + float64(s.Duplicated+s.Reordered+s.Misrouted))
 		})
+	} else if r.Scenario == scenarioSaturation {
+		held := func(label string, get func(*Step) (float64, bool)) {
+			t.row(label, true, func(s *System) figure {
+				if step := s.best(); step != nil {
+					if v, ok := get(step); ok {
+						return count(v)
+					}
+				}
+				return missing()
+			})
+		}
+		held("deliveries per second held", func(s *Step) (float64, bool) { return s.PerSecond, true })
+		held("the same without the client's CPU", (*Step).WithoutClient)
 	} else {
 		t.row("memory per connection", true, func(s *System) figure {
 			if s.Memory == nil {

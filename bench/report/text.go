@@ -56,6 +56,7 @@ func Text(r *Report) string {
 			fmt.Fprintf(&b, "\n  %s, %s", s.Name, line)
 		}
 	}
+	saturationText(&b, r)
 	verdicts(&b, r)
 	return b.String()
 }
@@ -95,7 +96,8 @@ func headline(r *Report) string {
 	if l.Rooms > 0 {
 		s += fmt.Sprintf(" in %d rooms", l.Rooms)
 	}
-	if r.Scenario == "steady" || r.Scenario == "journal" {
+	switch r.Scenario {
+	case "steady", "journal", "tiny-rooms", scenarioSaturation:
 		s += fmt.Sprintf(", messages of %d bytes, %.0f s warm-up, %.0f s measured", l.PayloadBytes, l.WarmupSeconds, l.Seconds)
 	}
 	return s
