@@ -8,6 +8,7 @@ SHELL := /bin/bash
 GO ?= go
 FUZZTIME ?= 10s
 IMAGE ?= stellara/edge:dev
+FLAGS ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 # Packages whose tests also run under the race detector; the others start processes. Of ./test, only what runs the
@@ -103,6 +104,10 @@ observer:
 .PHONY: bench-node
 bench-node: bench/node/node_modules/.package-lock.json ## three rates on the edge and on the Node.js reference system, side by side (8 minutes)
 	$(GO) run ./bench -system both -rates 100,400,700
+
+.PHONY: bench-compare
+bench-compare: bench/node/node_modules/.package-lock.json ## the edge against Node.js in five scenarios, three trials each: ratios and targets (40 minutes; FLAGS=-quick: 4)
+	$(GO) run ./bench -scenario compare $(FLAGS)
 
 .PHONY: bench-idle
 bench-idle: ## memory per idle connection

@@ -57,6 +57,7 @@ var scenarios = map[string]map[string]string{
 	scenarioJournal:    {"rates": "100,400"},
 	scenarioMoves:      {"conns": "4000", "nodes": "2", "rooms": "0"},
 	scenarioDelivery:   {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
+	scenarioCompare:    {},
 	scenarioFloor:      {"rooms": "0"},
 	scenarioTiny:       {"rates": "1000,2500", "warmup": "3s", "duration": "20s", "churn": "0", "observer": "false"},
 	scenarioSaturation: {"warmup": "2s", "duration": "5s", "settle": "6s", "procs": "2", "churn": "0", "observer": "false"},
@@ -95,6 +96,7 @@ type config struct {
 	recovery   recoveryFlags
 	moves      movesConfig
 	saturation saturationFlags
+	compare    compareFlags
 }
 
 // listFlag is a flag with commas.
@@ -112,7 +114,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	var rates, targets, env, headers string
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), tiny-rooms (the same in rooms of two), saturation (the highest rate), idle (memory), floor (the price of bare writes), loss (nodes are killed), recovery (a node is killed, its clients come back), journal (messages with and without recovery), moves (conns that go to another node), "+
+	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), tiny-rooms (the same in rooms of two), saturation (the highest rate), compare (all of these and idle, edge against Node.js), idle (memory), floor (the price of bare writes), loss (nodes are killed), recovery (a node is killed, its clients come back), journal (messages with and without recovery), moves (conns that go to another node), "+
 		"heartbeat (traffic of the leases), chaos-presence or chaos-delivery (faults, one after the other)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
 	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery: 500, chaos-delivery: 1000, moves: 4000")
@@ -141,6 +143,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	c.delivery.register(fs)
 	c.recovery.register(fs)
 	c.saturation.register(fs)
+	c.compare.register(fs)
 	if err := fs.Parse(args); err != nil {
 		return c, err
 	}
@@ -155,6 +158,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 				return c, fmt.Errorf("-%s %s, the default of %s: %w", name, value, c.scenario, err)
 			}
 		}
+	}
+	if c.compare.quick && !given["trials"] {
+		c.compare.trials = 1
 	}
 	if !given["rooms"] {
 		switch c.scenario {
@@ -219,7 +225,7 @@ func (c *config) validate() error {
 			return fmt.Errorf("-rate: %v messages per second", r)
 		}
 	}
-	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c), c.moves.validate(c), c.saturation.validate(c)); err != nil {
+	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c), c.moves.validate(c), c.saturation.validate(c), c.compare.validate(c)); err != nil {
 		return err
 	}
 	if c.scenario == scenarioHeartbeat {
@@ -254,7 +260,7 @@ func (c *config) checkFiles() error {
 	case scenarioMoves:
 		nodes = 1
 		spare += c.dialing // a client that upgrades has two
-	case scenarioFloor:
+	case scenarioFloor, scenarioCompare: // which measures the floor, too
 		return floorFiles(c.conns, have)
 	}
 	if need := (c.conns+nodes-1)/nodes + spareServer; need > have && len(c.targets) == 0 {
