@@ -106,7 +106,7 @@ bench-node: bench/node/node_modules/.package-lock.json ## three rates on the edg
 	$(GO) run ./bench -system both -rates 100,400,700
 
 .PHONY: bench-compare
-bench-compare: bench/node/node_modules/.package-lock.json ## the edge against Node.js in five scenarios, three trials each: ratios and targets (40 minutes; FLAGS=-quick: 4)
+bench-compare: bench/node/node_modules/.package-lock.json ## the edge against Node.js in five scenarios, three trials each: ratios and targets (35 minutes; FLAGS=-quick: 4)
 	$(GO) run ./bench -scenario compare $(FLAGS)
 
 .PHONY: bench-idle

@@ -49,6 +49,7 @@ type Run struct {
 // Add takes a run into the part of that name; title, command and load are those of the part, for its
 // first run.
 func (c *Comparison) Add(part Compared, run Run) {
+	run.System.thin()
 	for i := range c.Parts {
 		if c.Parts[i].Name == part.Name {
 			c.Parts[i].Runs = append(c.Parts[i].Runs, run)
@@ -57,6 +58,20 @@ func (c *Comparison) Add(part Compared, run Run) {
 	}
 	part.Runs = []Run{run}
 	c.Parts = append(c.Parts, part)
+}
+
+// thin leaves out the curves that a comparison does not show: with many runs, they were most of the file.
+func (s *System) thin() {
+	if s == nil {
+		return
+	}
+	for i := range s.Steps {
+		step := &s.Steps[i]
+		step.Seconds = nil
+		for _, l := range []*Latency{&step.SendLag, &step.ReadLag, &step.Stall} {
+			l.Curve, l.Bars = nil, nil
+		}
+	}
 }
 
 // floor is the price of a bare write in microseconds, the median of all trials; NaN if unknown.

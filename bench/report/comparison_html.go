@@ -48,7 +48,7 @@ func (c *Comparison) tiles() string {
 				continue
 			}
 			fmt.Fprintf(&b, `<div class="tile"><span>%s%s</span><strong>%s</strong><small>%s: %s, Node.js %s</small></div>`,
-				html.EscapeString(p.Name), html.EscapeString(group), showTimes(ratio), html.EscapeString(strings.TrimSpace(r.label)),
+				html.EscapeString(p.Name), html.EscapeString(group), showTimes(ratio), html.EscapeString(r.fullName()),
 				r.cell(Median(r.edge)), r.cell(Median(r.node)))
 		}
 	}
@@ -107,7 +107,7 @@ func (p *Compared) searched() bool { return p.Name == PartSaturation || p.Name =
 func (c *Comparison) charts(p *Compared) (out string) {
 	switch {
 	case p.searched():
-		return triesChart("p99 latency of every rate tried", append(p.systems(VariantEdge), p.systems(VariantNode)...)).svg()
+		return triesCharts(append(p.systems(VariantEdge), p.systems(VariantNode)...))
 	case p.Name == PartIdle:
 		for _, variant := range []string{VariantEdge, VariantNode} {
 			if systems := p.systems(variant); len(systems) > 0 { // the first trial stands for all

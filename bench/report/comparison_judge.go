@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"math"
-	"strings"
 )
 
 // compared is a metric with its figures.
@@ -25,6 +24,14 @@ func (c *Comparison) compare(p *Compared) (out []compared) {
 		out = append(out, row)
 	}
 	return out
+}
+
+// fullName says what the figure is where no label above it does.
+func (m *metric) fullName() string {
+	if m.name != "" {
+		return m.name
+	}
+	return m.label
 }
 
 // ratios are those of an edge to Node.js in each trial, in which they were measured one after the other;
@@ -67,7 +74,7 @@ func (c *Comparison) Judge() []Verdict {
 			if r.group != "" {
 				group = " " + r.group
 			}
-			what := p.Name + group + ": " + strings.TrimSpace(r.label)
+			what := p.Name + group + ": " + r.fullName()
 			if r.ratio != nil {
 				what += ", ratio"
 			}

@@ -36,7 +36,11 @@ func (c *Comparison) notes() []string {
 
 // headline says what was compared.
 func (c *Comparison) headline() string {
-	s := fmt.Sprintf("the edge against Node.js with @socket.io/redis-adapter, %d trials, %.0f minutes", c.Planned, c.Seconds/60)
+	trials := "one trial"
+	if c.Planned > 1 {
+		trials = fmt.Sprintf("%d trials of each part", c.Planned)
+	}
+	s := fmt.Sprintf("the edge against Node.js with @socket.io/redis-adapter, %s, %.0f minutes", trials, c.Seconds/60)
 	if c.Quick {
 		s += "; a quick try-out, of which no figure counts"
 	}

@@ -118,7 +118,7 @@ func tiles(r *Report) string {
 				return missing()
 			})
 		}
-		held("deliveries per second held", func(s *Step) (float64, bool) { return s.PerSecond, true })
+		held("deliveries per second held", stepRate)
 		held("the same without the client's CPU", (*Step).WithoutClient)
 	} else {
 		t.row("memory per connection", true, func(s *System) figure {

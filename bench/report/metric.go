@@ -25,6 +25,7 @@ const (
 type metric struct {
 	group string // title of the rows it begins, empty for one that goes on
 	label string
+	name  string // what it is called without the label above it; empty if the label says it
 	get   func(*System) (float64, bool)
 	show  func(float64) string
 	alone bool   // Node.js has no such figure
@@ -132,7 +133,7 @@ func (c *Comparison) rateMetrics(p *Compared, cpu *limit, beside bool) (out []me
 		}
 		out = append(out,
 			metric{group: "at " + thousands(rate) + " deliveries/s", label: "server CPU per delivery", show: micros, ratio: cpu, beside: beside, get: at((*Step).PerDelivery)},
-			metric{label: "  in bare writes", plain: true, show: showTimes, get: at(c.inFloors), beside: beside},
+			metric{label: "  in bare writes", name: "server CPU per delivery in bare writes", plain: true, show: showTimes, get: at(c.inFloors), beside: beside},
 			metric{label: "latency p50", show: showMillis, get: at(stepP50), beside: beside},
 			metric{label: "latency p99", show: showMillis, get: at(stepP99), beside: beside},
 		)
@@ -175,10 +176,10 @@ func (c *Comparison) saturationMetrics() []metric {
 	allCores := func(s *Step) (float64, bool) { return s.OnAllCores(c.Machine.CPUs) }
 	return []metric{
 		{label: "deliveries/s held, as measured", show: showCount, get: held(stepRate)},
-		{label: "  without the client's CPU (1)", show: showCount, ratio: least(minSaturationGain), get: held((*Step).WithoutClient)},
+		{label: "  without the client's CPU (1)", name: "deliveries/s without the client's CPU", show: showCount, ratio: least(minSaturationGain), get: held((*Step).WithoutClient)},
 		{label: "  on all cores (2)", show: showCount, get: held(allCores)},
 		{label: "server CPU per delivery there", show: micros, get: held((*Step).PerDelivery)},
-		{label: "  in bare writes", plain: true, show: showTimes, own: most(maxWrites), get: held(c.inFloors)},
+		{label: "  in bare writes", name: "server CPU per delivery in bare writes", plain: true, show: showTimes, own: most(maxWrites), get: held(c.inFloors)},
 		{label: "server CPU, cores", plain: true, show: showCores, get: held((*Step).serverCores)},
 		{label: "client CPU, cores", plain: true, show: showCores, get: held((*Step).clientCores)},
 		{label: "latency p50", show: showMillis, get: held(stepP50)},

@@ -79,6 +79,10 @@ func (s *System) best() *Step {
 	return &s.Steps[s.Saturation.Best]
 }
 
+// heldRate is the deliveries per second of a rate that was held: not more than were sent, as some that
+// arrived in the measured time may have been late from before it.
+func (s *Step) heldRate() float64 { return min(s.PerSecond, s.Nominal) }
+
 // WithoutClient returns the deliveries per second of the server if it had the processor time of the
 // clients on the same machine, too: deliveries/s × (server CPU + client CPU) / server CPU. Time that
 // nobody used is not added. ok is false if unknown.
@@ -86,7 +90,7 @@ func (s *Step) WithoutClient() (perSecond float64, ok bool) {
 	if s.CPU == nil || s.CPU.Server() <= 0 {
 		return 0, false
 	}
-	return s.PerSecond * (s.CPU.Server() + s.CPU.Client) / s.CPU.Server(), true
+	return s.heldRate() * (s.CPU.Server() + s.CPU.Client) / s.CPU.Server(), true
 }
 
 // OnAllCores returns the deliveries per second of the server if it used all cores at the price of this

@@ -1,8 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html"
+	"math"
 	"slices"
 	"strings"
 )
@@ -52,7 +54,7 @@ func saturationRows(t *table, cores int) {
 }
 
 // Figures of a step, in the form in which tables take them.
-func stepRate(s *Step) (float64, bool) { return s.PerSecond, true }
+func stepRate(s *Step) (float64, bool) { return s.heldRate(), true }
 func stepP50(s *Step) (float64, bool)  { return s.Latency.P50, true }
 func stepP99(s *Step) (float64, bool)  { return s.Latency.P99, true }
 
@@ -81,49 +83,48 @@ func saturationSection(r *Report) string {
 	for i := range r.Systems {
 		systems = append(systems, &r.Systems[i])
 	}
-	return "<section><h2>Rates tried</h2><div class=\"grid\">\n" + triesChart("p99 latency of the rates tried", systems).svg() + "</div>" +
+	return "<section><h2>Rates tried</h2><div class=\"grid\">\n" + triesCharts(systems) + "</div>" +
 		triesTable(systems) + fmt.Sprintf("<p class=\"dim\">%s<br/>%s</p></section>\n", html.EscapeString(WithoutClientFormula), html.EscapeString(OnAllCoresFormula))
 }
 
-// byRate returns the steps in order of their rates.
+// byRate returns the steps in order of their rates, without those that count for nothing.
 func byRate(steps []Step) []Step {
-	sorted := slices.Clone(steps)
-	slices.SortStableFunc(sorted, func(a, b Step) int {
-		switch {
-		case a.Nominal < b.Nominal:
-			return -1
-		case a.Nominal > b.Nominal:
-			return 1
-		}
-		return 0
-	})
+	sorted := slices.DeleteFunc(slices.Clone(steps), func(s Step) bool { return s.Outcome.Doubtful() })
+	slices.SortStableFunc(sorted, func(a, b Step) int { return cmp.Compare(a.Nominal, b.Nominal) })
 	return sorted
 }
 
-// triesChart shows how latency rises with the rate, one line for each search, and where the limit is.
-func triesChart(title string, systems []*System) *chart {
-	c := &chart{title: title, note: "every search is a line", yLabel: "ms", xLabel: "deliveries/s sent", logY: true}
+// triesCharts show how latency rises with the rate, and what a delivery costs on the way there.
+func triesCharts(systems []*System) string {
+	latency := triesChart("p99 latency of every rate tried", "ms", systems, stepP99)
+	latency.logY = true
+	if latency.xTo > latency.xFrom {
+		latency.series = append(latency.series, series{
+			name: "limit", class: "ink", dashed: true, points: []Point{{latency.xFrom, LimitP99MS}, {latency.xTo, LimitP99MS}},
+		})
+	}
+	return latency.svg() + triesChart("Server CPU per delivery of every rate tried", "µs", systems, (*Step).PerDelivery).svg()
+}
+
+// triesChart draws one figure of the rates tried, a line for each search.
+func triesChart(title, unit string, systems []*System, get func(*Step) (float64, bool)) *chart {
+	c := &chart{title: title, note: "every search is a line", yLabel: unit, xLabel: "deliveries/s sent", xFrom: math.Inf(1)}
 	named := map[string]bool{}
 	for _, s := range systems {
-		var points []Point
-		for _, step := range byRate(s.Steps) {
-			points = append(points, Point{step.Nominal, max(step.Latency.P99, 0.1)})
-			if c.xFrom == 0 || step.Nominal < c.xFrom {
-				c.xFrom = step.Nominal
-			}
-			c.xTo = max(c.xTo, step.Nominal)
-		}
-		line := series{name: s.Name, class: s.Name, points: points, hover: func(p Point) string {
-			return fmt.Sprintf("%s at %s deliveries/s: p99 %.1f ms", s.Name, thousands(p.X), p.Y)
+		line := series{name: s.Name, class: s.Name, hover: func(p Point) string {
+			return fmt.Sprintf("%s at %s deliveries/s: %.1f %s", s.Name, thousands(p.X), p.Y, unit)
 		}}
+		for _, step := range byRate(s.Steps) {
+			if v, ok := get(&step); ok {
+				line.points = append(line.points, Point{step.Nominal, v})
+				c.xFrom, c.xTo = min(c.xFrom, step.Nominal), max(c.xTo, step.Nominal)
+			}
+		}
 		if named[s.Name] {
 			line.name = "" // the legend has it
 		}
 		named[s.Name] = true
 		c.series = append(c.series, line)
-	}
-	if c.xTo > c.xFrom {
-		c.series = append(c.series, series{name: "limit", class: "ink", dashed: true, points: []Point{{c.xFrom, LimitP99MS}, {c.xTo, LimitP99MS}}})
 	}
 	return c
 }
