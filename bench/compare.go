@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +31,20 @@ func (f *compareFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.trials, "trials", 3, "compare: how often every part is run; figures are medians")
 	fs.BoolVar(&f.quick, "quick", false, "compare: a try-out of a few minutes, with one trial unless -trials is given, of which no figure counts")
 	fs.StringVar(&f.parts, "parts", "", "compare: NAME,... of the parts to run; all if empty: "+strings.Join(partNames(), ","))
+}
+
+// deal sets the number of trials of a try-out, and refuses flags of the parts, which have their own.
+func (f *compareFlags) deal(given map[string]bool) error {
+	if f.quick && !given["trials"] {
+		f.trials = 1
+	}
+	own := []string{"scenario", "trials", "quick", "parts", "env", "edge", "out", "target"} // the last is refused with its reason
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(own, name) {
+			return fmt.Errorf("-%s: the parts of compare have their own; it takes -trials, -quick, -parts, -env, -edge and -out", name)
+		}
+	}
+	return nil
 }
 
 func partNames() []string {

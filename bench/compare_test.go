@@ -119,6 +119,7 @@ func TestBadComparisonsAreNamed(t *testing.T) {
 		"-trials": {"-trials", "0"},
 		"-parts":  {"-parts", "idle,fast"},
 		"-target": {"-target", "127.0.0.1:1"},
+		"-conns":  {"-conns", "10"},
 	} {
 		if _, err := parseFlags(append([]string{"-scenario", "compare"}, args...), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: error %v does not name %s", args, err, want)

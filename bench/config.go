@@ -114,7 +114,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	var rates, targets, env, headers string
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), tiny-rooms (the same in rooms of two), saturation (the highest rate), compare (all of these and idle, edge against Node.js), idle (memory), floor (the price of bare writes), loss (nodes are killed), recovery (a node is killed, its clients come back), journal (messages with and without recovery), moves (conns that go to another node), "+
+	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), tiny-rooms (messages in rooms of two), saturation (the highest rate), "+
+		"compare (these four on both systems, with -trials of each), floor (the price of bare writes), "+
+		"loss (nodes are killed), recovery (a node is killed, its clients come back), journal (messages with and without recovery), moves (conns that go to another node), "+
 		"heartbeat (traffic of the leases), chaos-presence or chaos-delivery (faults, one after the other)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
 	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery: 500, chaos-delivery: 1000, moves: 4000")
@@ -159,9 +161,19 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 			}
 		}
 	}
-	if c.compare.quick && !given["trials"] {
-		c.compare.trials = 1
+	if err := errors.Join(c.deal(given), c.setRates(rate, rates)); err != nil {
+		return c, err
 	}
+	c.browser = headers == "browser"
+	if !c.browser && headers != "plain" {
+		return c, fmt.Errorf("-headers: %q is neither browser nor plain", headers)
+	}
+	c.env = listFlag(env)
+	return c, errors.Join(c.setTargets(listFlag(targets)), c.validate())
+}
+
+// deal sets what follows from other flags where it is not given.
+func (c *config) deal(given map[string]bool) error {
 	if !given["rooms"] {
 		switch c.scenario {
 		case scenarioIdle:
@@ -170,23 +182,27 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 			c.rooms = (c.conns + tinyMembers - 1) / tinyMembers
 		}
 	}
+	if c.scenario == scenarioCompare {
+		return c.compare.deal(given)
+	}
+	return nil
+}
+
+// setRates takes the list of rates or, without one, the single rate.
+func (c *config) setRates(rate float64, list string) error {
 	c.rates = []float64{rate}
-	if rates != "" {
-		c.rates = nil
-		for _, s := range strings.Split(rates, ",") {
-			v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
-			if err != nil {
-				return c, fmt.Errorf("-rates: %q is not a number", s)
-			}
-			c.rates = append(c.rates, v)
+	if list == "" {
+		return nil
+	}
+	c.rates = nil
+	for _, s := range strings.Split(list, ",") {
+		v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+		if err != nil {
+			return fmt.Errorf("-rates: %q is not a number", s)
 		}
+		c.rates = append(c.rates, v)
 	}
-	c.browser = headers == "browser"
-	if !c.browser && headers != "plain" {
-		return c, fmt.Errorf("-headers: %q is neither browser nor plain", headers)
-	}
-	c.env = listFlag(env)
-	return c, errors.Join(c.setTargets(listFlag(targets)), c.validate())
+	return nil
 }
 
 // setTargets resolves the addresses of external servers.
@@ -217,6 +233,8 @@ func (c *config) validate() error {
 		return errors.New("-rooms: messages need at least 1 room")
 	case c.processes < 0 || c.heartbeats < 0:
 		return errors.New("-procs and -heartbeats cannot be negative")
+	case c.scenario == scenarioIdle && c.duration < 0:
+		return fmt.Errorf("-duration %v: cannot be negative", c.duration)
 	case c.scenario != scenarioIdle && (c.duration < time.Second || c.warmup < 0):
 		return fmt.Errorf("-duration %v, -warmup %v: need at least 1s and 0", c.duration, c.warmup)
 	}

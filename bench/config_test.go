@@ -67,6 +67,7 @@ func TestBadFlagsAreNamed(t *testing.T) {
 		"-nodes":              {"-nodes", "0"},
 		"-rooms":              {"-rooms", "0"},
 		"-duration":           {"-duration", "10ms"},
+		"-duration -1s":       {"-scenario", "idle", "-duration", "-1s"},
 		"-from":               {"-scenario", "saturation", "-from", "0"},
 		"-factor":             {"-scenario", "saturation", "-factor", "1"},
 		"-resolution":         {"-scenario", "saturation", "-resolution", "1"},

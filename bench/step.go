@@ -37,12 +37,12 @@ func (m *measurement) step(ctx context.Context, rate float64, last *load.Settled
 // take sends at one rate and takes the figures of its measured time. last is the state of the counts
 // that run on through all steps.
 func (m *measurement) take(ctx context.Context, rate float64, last *load.Settled) (*report.Step, error) {
-	m.sampler.mark(fmt.Sprintf("%.4g/s", rate))
+	m.sampler.mark(fmt.Sprintf("%.6g/s", rate))
 	plan := load.Step{
 		Start: m.clock.Now() + int64(200*time.Millisecond), Rate: rate,
 		Warmup: m.cfg.warmup, Duration: m.cfg.duration,
 	}
-	m.say("%.4g messages/s for %v", rate, m.cfg.warmup+m.cfg.duration)
+	m.say("%.6g messages/s for %v", rate, m.cfg.warmup+m.cfg.duration)
 	var from, to snapshot
 	var stall report.Latency
 	var wg sync.WaitGroup

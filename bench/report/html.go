@@ -81,46 +81,13 @@ func pageSteps(r *Report) int {
 func tiles(r *Report) string {
 	t := &table{systems: r.Systems}
 	t.section("")
-	if r.Scenario == "steady" || r.Scenario == "journal" || r.Scenario == "tiny-rooms" {
+	switch r.Scenario {
+	case "steady", "journal", "tiny-rooms":
 		t.row("connections accepted per second", true, func(s *System) figure { return count(s.Connect.PerSecond) })
-		at := ""
-		if stepCount(r) > 1 { // the tiles are about the first
-			eachStep(r, 0, func(_ *System, s *Step) { at = " at " + thousands(s.Nominal) + "/s" })
-		}
-		step := func(label string, get func(*Step) figure) {
-			t.row(label+at, true, func(s *System) figure {
-				if len(s.Steps) == 0 {
-					return missing()
-				}
-				return get(&s.Steps[0])
-			})
-		}
-		step("deliveries per second", func(s *Step) figure { return count(s.PerSecond) })
-		step("latency, p50", func(s *Step) figure { return millis(s.Latency.P50) })
-		step("latency, p99", func(s *Step) figure { return millis(s.Latency.P99) })
-		step("server CPU per delivery", func(s *Step) figure {
-			if us, ok := s.PerDelivery(); ok {
-				return number(us, "%.1f µs")
-			}
-			return missing()
-		})
-		step("lost, duplicated, out of order", func(s *Step) figure {
-			return count(float64(s.Lost) + float64(s.Duplicated+s.Reordered+s.Misrouted))
-		})
-	} else if r.Scenario == scenarioSaturation {
-		held := func(label string, get func(*Step) (float64, bool)) {
-			t.row(label, true, func(s *System) figure {
-				if step := s.best(); step != nil {
-					if v, ok := get(step); ok {
-						return count(v)
-					}
-				}
-				return missing()
-			})
-		}
-		held("deliveries per second held", stepRate)
-		held("the same without the client's CPU", (*Step).WithoutClient)
-	} else {
+		stepTiles(t, r)
+	case scenarioSaturation:
+		saturationTiles(t)
+	default:
 		t.row("memory per connection", true, func(s *System) figure {
 			if s.Memory == nil {
 				return missing()
@@ -139,6 +106,34 @@ func tiles(r *Report) string {
 		b.WriteString(`</div>`)
 	}
 	return b.String() + "</div>\n"
+}
+
+// stepTiles are about the first step.
+func stepTiles(t *table, r *Report) {
+	at := ""
+	if stepCount(r) > 1 {
+		eachStep(r, 0, func(_ *System, s *Step) { at = " at " + thousands(s.Nominal) + "/s" })
+	}
+	step := func(label string, get func(*Step) figure) {
+		t.row(label+at, true, func(s *System) figure {
+			if len(s.Steps) == 0 {
+				return missing()
+			}
+			return get(&s.Steps[0])
+		})
+	}
+	step("deliveries per second", func(s *Step) figure { return count(s.PerSecond) })
+	step("latency, p50", func(s *Step) figure { return millis(s.Latency.P50) })
+	step("latency, p99", func(s *Step) figure { return millis(s.Latency.P99) })
+	step("server CPU per delivery", func(s *Step) figure {
+		if us, ok := s.PerDelivery(); ok {
+			return number(us, "%.1f µs")
+		}
+		return missing()
+	})
+	step("lost, duplicated, out of order", func(s *Step) figure {
+		return count(float64(s.Lost) + float64(s.Duplicated+s.Reordered+s.Misrouted))
+	})
 }
 
 func dimmed(ratio string) string {

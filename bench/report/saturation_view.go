@@ -19,14 +19,7 @@ const (
 func saturationRows(t *table, cores int) {
 	t.section(fmt.Sprintf("the highest rate held (p99 below %.0f ms, nothing lost)", LimitP99MS))
 	each := func(label string, compare bool, get func(*Step) (float64, bool), show func(float64) figure) {
-		t.row(label, compare, func(s *System) figure {
-			if step := s.best(); step != nil {
-				if v, ok := get(step); ok {
-					return show(v)
-				}
-			}
-			return missing()
-		})
+		heldRow(t, label, compare, get, show)
 	}
 	inCores := func(v float64) figure { return number(v, "%.2f cores") }
 	each("deliveries/s", true, stepRate, count)
@@ -51,6 +44,25 @@ func saturationRows(t *table, cores int) {
 		}
 		return figure{0, string(s.Saturation.Bound)}
 	})
+}
+
+// heldRow shows a figure of the highest rate that was held.
+func heldRow(t *table, label string, compare bool, get func(*Step) (float64, bool), show func(float64) figure) {
+	t.row(label, compare, func(s *System) figure {
+		if step := s.best(); step != nil {
+			if v, ok := get(step); ok {
+				return show(v)
+			}
+		}
+		return missing()
+	})
+}
+
+// saturationTiles are the figures to remember.
+func saturationTiles(t *table) {
+	heldRow(t, "deliveries per second held", true, stepRate, count)
+	heldRow(t, "the same without the client's CPU", true, (*Step).WithoutClient, count)
+	heldRow(t, "server CPU per delivery there", true, (*Step).PerDelivery, func(v float64) figure { return number(v, "%.1f µs") })
 }
 
 // Figures of a step, in the form in which tables take them.

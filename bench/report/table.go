@@ -97,7 +97,7 @@ func sections(r *Report) []section {
 		t.section("joining a room (presence updates go to all members)")
 		connectRows(t, func(s *System) *Connect { return s.Join })
 	}
-	t.section("memory")
+	t.section("memory, and idle connections")
 	memoryRows(t)
 	lossRows(t)
 	recoveryRows(t)
@@ -187,6 +187,12 @@ func memoryRows(t *table) {
 			return missing()
 		}
 		return count(float64(m.MaxGoroutines))
+	})
+	t.row("CPU per idle connection and second", true, func(s *System) figure {
+		if s.Idle == nil {
+			return missing()
+		}
+		return number(s.Idle.PerConn(), "%.2f µs")
 	})
 }
 

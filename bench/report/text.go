@@ -93,8 +93,11 @@ func headline(r *Report) string {
 		return "floor: what a delivery costs a program that does nothing but write it"
 	}
 	s := fmt.Sprintf("%s: %s connections", r.Scenario, thousands(float64(l.Conns)))
-	if l.Rooms > 0 {
-		s += fmt.Sprintf(" in %d rooms", l.Rooms)
+	switch {
+	case l.Rooms == 1:
+		s += " in one room"
+	case l.Rooms > 1:
+		s += fmt.Sprintf(" in %s rooms", thousands(float64(l.Rooms)))
 	}
 	switch r.Scenario {
 	case "steady", "journal", "tiny-rooms", scenarioSaturation:
