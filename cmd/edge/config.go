@@ -46,6 +46,11 @@ type Config struct {
 	ConnectTimeout time.Duration `env:"CONNECT_TIMEOUT" envDefault:"45s" help:"time to join a namespace before the connection is closed"`
 	MaxPayload     int           `env:"MAX_PAYLOAD" envDefault:"1000000" help:"largest message from a client, in bytes"`
 
+	ConnectRate       float64 `env:"CONNECT_RATE" envDefault:"0" help:"sessions that may be opened per second, in all; 0: no limit"`
+	ConnectBurst      int     `env:"CONNECT_BURST" shown:"a second's worth" help:"how many of them at once"`
+	ConnectRatePerIP  float64 `env:"CONNECT_RATE_PER_IP" envDefault:"0" help:"sessions that may be opened per second from one address, or one /64 of IPv6; 0: no limit, which is right behind a proxy, whose address all clients have"`
+	ConnectBurstPerIP int     `env:"CONNECT_BURST_PER_IP" shown:"a second's worth" help:"how many of them at once"`
+
 	Recovery recoveryRules `env:"RECOVERY" envDefault:"on" help:"connection state recovery, for which messages are kept in Redis: on or off, then prefix=on or prefix=off for rooms whose names begin with it, as on,typing:=off"`
 
 	PresenceWindow time.Duration `env:"PRESENCE_WINDOW" envDefault:"250ms" help:"time over which presence updates to a room are merged; 0s: not at all"`
@@ -142,6 +147,7 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 	err := env.ParseWithOptions(cfg, env.Options{Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
 		reflect.TypeFor[time.Duration](): parseDuration,
 		reflect.TypeFor[int]():           parseInt,
+		reflect.TypeFor[float64]():       parseFloat,
 		reflect.TypeFor[bool]():          parseBool,
 	}})
 	p.addParse(err)
@@ -169,6 +175,7 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 	cfg.checkRedis(&p)
 	cfg.checkAuth(&p)
 	cfg.checkNumbers(&p)
+	cfg.checkLimits(&p)
 	if len(p.errs) > 0 {
 		return nil, errors.Join(p.errs...)
 	}

@@ -67,6 +67,7 @@ func TestConfigAccepts(t *testing.T) {
 		production("PEER_ADDR", "off", "PEER_ADVERTISE", "edge-1.internal", "PEER_SECRET", testSecret),
 		production("PEER_ADDR", "10.0.0.7:0", "PEER_ADVERTISE", "[2001:db8::7]:9465"),
 		{"PEER_ADDR": "127.0.0.1:0"},
+		production("CONNECT_RATE", "2000", "CONNECT_BURST", "4000", "CONNECT_RATE_PER_IP", "0.5", "CONNECT_BURST_PER_IP", "20"),
 		production("LOG_LEVEL", "debug", "LOG_FORMAT", "json", "REDIS_CACHE", "false", "ADAPTER_KEY", "myapp"),
 	} {
 		if _, err := LoadConfig(environ); err != nil {
@@ -119,6 +120,12 @@ func TestConfigRefuses(t *testing.T) {
 		{"CONNECT_TIMEOUT", production("CONNECT_TIMEOUT", "2h"), "1h"},
 		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "10"), "1000"},
 		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "1e6"), "whole number"},
+		{"CONNECT_RATE", production("CONNECT_RATE", "-1"), "neither 0 nor between"},
+		{"CONNECT_RATE", production("CONNECT_RATE", "NaN"), "neither 0 nor between"},
+		{"CONNECT_RATE", production("CONNECT_RATE", "10/s"), "not a number"},
+		{"CONNECT_BURST", production("CONNECT_BURST", "-1"), "a second's worth"},
+		{"CONNECT_RATE_PER_IP", production("CONNECT_RATE_PER_IP", "1e9"), "neither 0 nor between"},
+		{"CONNECT_BURST_PER_IP", production("CONNECT_BURST_PER_IP", "1000001"), "a second's worth"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "-1ms"), "between"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "1h"), "1m"},
 		{"PRESENCE_GRACE", production("PRESENCE_GRACE", "-1s"), "between"},
