@@ -33,7 +33,7 @@ func TestConfigDefaults(t *testing.T) {
 	want := Config{
 		ListenAddr: "127.0.0.1:3000", AdminAddr: "127.0.0.1:9464", RedisCache: true, AdapterKey: "socket.io",
 		Subscriptions: subscribeExact, PeerAddr: peersOff, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
-		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, PresenceWindow: 250 * time.Millisecond,
+		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, MaxPending: 512, PresenceWindow: 250 * time.Millisecond,
 		PresenceGrace: 5 * time.Second, PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
 	want.Recovery.byDefault = true
@@ -120,6 +120,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"CONNECT_TIMEOUT", production("CONNECT_TIMEOUT", "2h"), "1h"},
 		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "10"), "1000"},
 		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "1e6"), "whole number"},
+		{"MAX_PENDING", production("MAX_PENDING", "0"), "between 1 and"},
 		{"CONNECT_RATE", production("CONNECT_RATE", "-1"), "neither 0 nor between"},
 		{"CONNECT_RATE", production("CONNECT_RATE", "NaN"), "neither 0 nor between"},
 		{"CONNECT_RATE", production("CONNECT_RATE", "10/s"), "not a number"},

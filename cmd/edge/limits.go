@@ -13,6 +13,9 @@ const (
 
 // checkLimits is about how clients connect.
 func (c *Config) checkLimits(p *problems) {
+	if !p.has("MAX_PENDING") && (c.MaxPending < 1 || c.MaxPending > maxBurst) {
+		p.add("MAX_PENDING", "%d is not between 1 and %d", c.MaxPending, maxBurst)
+	}
 	for _, r := range []struct {
 		name  string
 		v     float64

@@ -32,6 +32,7 @@ type node struct {
 	ready   *readiness
 	peers   *peers // nil with PEER_ADDR=off
 
+	entrance                      *entrance // of the clients' listener
 	public, admin                 *http.Server
 	publicListener, adminListener net.Listener
 	peerListener                  net.Listener // nil with PEER_ADDR=off
@@ -91,9 +92,10 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 
 	n := &node{
 		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, peers: between,
-		public: newPublicServer(publicHandler(srv, ready), log),
-		admin:  newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
+		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
+		admin:    newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
 	}
+	n.public = newPublicServer(publicHandler(srv, ready), n.entrance, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
@@ -141,6 +143,7 @@ func (n *node) listen() (err error) {
 	if n.publicListener, err = listen(context.Background(), n.cfg.ListenAddr); err != nil {
 		return fmt.Errorf("LISTEN_ADDR: %w", err)
 	}
+	n.publicListener = n.entrance.listener(n.publicListener)
 	if n.adminListener, err = listen(context.Background(), n.cfg.AdminAddr); err != nil {
 		return errors.Join(fmt.Errorf("ADMIN_ADDR: %w", err), n.publicListener.Close())
 	}
