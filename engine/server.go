@@ -65,7 +65,9 @@ type Server struct {
 	ids       *idSource
 	flights   *flights
 	limits    *websocket.Limits
-	maxPacket int // bytes of one packet with its attachments
+	limiter   *connectLimiter // nil without limits
+	born      time.Time       // the zero of the limiter's clock
+	maxPacket int             // bytes of one packet with its attachments
 	ticks     tickTable
 	bounds    moveBounds
 	ping      *fanout.Message
@@ -116,6 +118,8 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		ids:       &idSource{node: cfg.Node},
 		flights:   newFlights(),
 		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload, Inflater: new(websocket.Inflater)},
+		limiter:   newConnectLimiter(&cfg),
+		born:      time.Now(),
 		maxPacket: cfg.OutboxBytes / 4,
 		bounds:    usualMoveBounds,
 		ping:      engineMessage(string(socketio.EnginePing)),

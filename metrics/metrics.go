@@ -31,6 +31,7 @@ type Metrics struct {
 
 	// What is there now.
 	ConnsWebSocket, ConnsPolling prometheus.Gauge
+	Pending                      prometheus.Gauge // TCP connections of clients that have sent no request yet
 	Sockets                      prometheus.Gauge
 	Rooms                        prometheus.Gauge // rooms with local members, private rooms not counted
 	Subscriptions                prometheus.Gauge // Redis channels and patterns subscribed
@@ -41,6 +42,7 @@ type Metrics struct {
 
 	// What went by.
 	Connects                   prometheus.Counter // conns opened
+	PendingFull, AcceptErrors  prometheus.Counter // times that connections had to wait for MAX_PENDING; that none could be accepted
 	FramesReceived, FramesSent prometheus.Counter // WebSocket messages and control frames in; packets out
 	BytesReceived, BytesSent   prometheus.Counter // on the client side, TCP payload
 	Writes                     prometheus.Counter // writes to client sockets: BytesSent/Writes shows merging
@@ -118,6 +120,10 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		PublishQueue:  r.gauge("edge_publish_queue_depth", "Messages waiting to be sent to Redis."),
 		Ready:         r.gauge("edge_ready", "1 while the node is ready for traffic."),
 		PresenceDirty: r.gauge("edge_presence_dirty", "Presence facts not yet stored in Redis."),
+
+		Pending:      r.gauge("edge_pending_connections", "TCP connections of clients that have sent no request yet."),
+		PendingFull:  r.counter("edge_pending_full_total", "Times that connections had to wait because too many had sent no request."),
+		AcceptErrors: r.counter("edge_accept_errors_total", "Connections that could not be accepted, as for want of descriptors."),
 
 		Connects:           r.counter("edge_connects_total", "Conns opened."),
 		FramesReceived:     r.counter("edge_frames_received_total", "WebSocket messages and control frames received from clients."),

@@ -35,7 +35,7 @@ func TestConfigDefaults(t *testing.T) {
 	want := Config{
 		ListenAddr: "127.0.0.1:3000", AdminAddr: "127.0.0.1:9464", RedisCache: true, AdapterKey: "socket.io",
 		Subscriptions: subscribeExact, PeerAddr: peersOff, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
-		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, WriteDelay: 10 * time.Millisecond, TCPNotSentLowat: 65536, DeflateFrom: 1024, PresenceWindow: 250 * time.Millisecond,
+		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, WriteDelay: 10 * time.Millisecond, TCPNotSentLowat: 65536, DeflateFrom: 1024, MaxPending: 512, PresenceWindow: 250 * time.Millisecond,
 		PresenceGrace: 5 * time.Second, PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
 	want.Recovery.byDefault = true
@@ -72,6 +72,7 @@ func TestConfigAccepts(t *testing.T) {
 		production("PEER_ADDR", "10.0.0.7:0", "PEER_ADVERTISE", "[2001:db8::7]:9465"),
 		{"PEER_ADDR": "127.0.0.1:0"},
 		production("TCP_NOTSENT_LOWAT", "0"),
+		production("CONNECT_RATE", "2000", "CONNECT_BURST", "4000", "CONNECT_RATE_PER_IP", "0.5", "CONNECT_BURST_PER_IP", "20"),
 		production("LOG_LEVEL", "debug", "LOG_FORMAT", "json", "REDIS_CACHE", "false", "ADAPTER_KEY", "myapp"),
 	} {
 		if _, err := LoadConfig(environ); err != nil {
@@ -129,6 +130,13 @@ func TestConfigRefuses(t *testing.T) {
 		{"WRITE_DELAY", production("WRITE_DELAY", "10"), "unit"},
 		{"TCP_NOTSENT_LOWAT", production("TCP_NOTSENT_LOWAT", "1"), "4096"},
 		{"TCP_NOTSENT_LOWAT", production("TCP_NOTSENT_LOWAT", "64k"), "whole number"},
+		{"MAX_PENDING", production("MAX_PENDING", "0"), "between 1 and"},
+		{"CONNECT_RATE", production("CONNECT_RATE", "-1"), "neither 0 nor between"},
+		{"CONNECT_RATE", production("CONNECT_RATE", "NaN"), "neither 0 nor between"},
+		{"CONNECT_RATE", production("CONNECT_RATE", "10/s"), "not a number"},
+		{"CONNECT_BURST", production("CONNECT_BURST", "-1"), "a second's worth"},
+		{"CONNECT_RATE_PER_IP", production("CONNECT_RATE_PER_IP", "1e9"), "neither 0 nor between"},
+		{"CONNECT_BURST_PER_IP", production("CONNECT_BURST_PER_IP", "1000001"), "a second's worth"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "-1ms"), "between"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "1h"), "1m"},
 		{"PRESENCE_GRACE", production("PRESENCE_GRACE", "-1s"), "between"},
