@@ -49,6 +49,9 @@ var scenarios = map[string]map[string]string{
 	scenarioJournal:   {"rates": "100,400"},
 	scenarioMoves:     {"conns": "4000", "nodes": "2", "rooms": "0"},
 	scenarioDelivery:  {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
+
+	// The outbox is to be full before a pong is missed.
+	scenarioSlowReaders: {"payload": "32768", "duration": "15s", "warmup": "5s", "env": "PING_TIMEOUT=90s"},
 }
 
 // config is what the flags say.
@@ -82,6 +85,7 @@ type config struct {
 	chaos     chaosFlags
 	delivery  deliveryFlags
 	recovery  recoveryFlags
+	slow      slowReadersFlags
 	moves     movesConfig
 }
 
@@ -100,18 +104,18 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	var rates, targets, env, headers string
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), loss (nodes are killed), recovery (a node is killed, its clients come back), journal (messages with and without recovery), moves (conns that go to another node), "+
+	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), loss (nodes are killed), recovery (a node is killed, its clients come back), journal (messages with and without recovery), moves (conns that go to another node), slow-readers (some stop reading), "+
 		"heartbeat (traffic of the leases), chaos-presence or chaos-delivery (faults, one after the other)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
 	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery: 500, chaos-delivery: 1000, moves: 4000")
 	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle and heartbeat: 1, loss: 6, moves: 2")
 	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle, moves: 0, which joins none; loss: 1000, chaos-presence: 60, chaos-delivery: 20")
 	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
-	fs.IntVar(&c.payload, "payload", 128, "bytes of a message")
+	fs.IntVar(&c.payload, "payload", 128, "bytes of a message; slow-readers: 32768")
 	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together; chaos-delivery: 200")
 	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700; journal: 100,400")
-	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss, recovery: before the kill, 20s and 15s; heartbeat: counted time")
-	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured; heartbeat: 20s")
+	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss, recovery: before the kill, 20s and 15s; slow-readers: before they stop reading, 15s; heartbeat: counted time")
+	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured; heartbeat: 20s, slow-readers: 5s")
 	fs.DurationVar(&c.settle, "settle", 10*time.Second, "how long to wait for deliveries after a rate's last message")
 	fs.IntVar(&c.heartbeats, "heartbeats", 2, "idle, moves: heartbeats of every connection before memory is read")
 	fs.StringVar(&headers, "headers", "browser", "size of the opening request: browser or plain")
@@ -120,7 +124,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&targets, "target", "", "HOST:PORT,... of servers that run already, with -system ignored")
 	fs.StringVar(&c.redisURL, "redis", "", "redis:// of the servers at -target, to check the presence keys")
 	fs.StringVar(&c.edge, "edge", "", "an edge binary; built from ./cmd/edge if not given")
-	fs.StringVar(&env, "env", "", "NAME=VALUE,... for the servers")
+	fs.StringVar(&env, "env", "", "NAME=VALUE,... for the servers; slow-readers: PING_TIMEOUT=90s")
 	fs.StringVar(&c.out, "out", "out", "directory of the report")
 	c.watch.register(fs)
 	c.loss.register(fs)
@@ -128,6 +132,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	c.chaos.register(fs)
 	c.delivery.register(fs)
 	c.recovery.register(fs)
+	c.slow.register(fs)
 	if err := fs.Parse(args); err != nil {
 		return c, err
 	}
@@ -198,7 +203,7 @@ func (c *config) validate() error {
 			return fmt.Errorf("-rate: %v messages per second", r)
 		}
 	}
-	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c), c.moves.validate(c)); err != nil {
+	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c), c.moves.validate(c), c.slow.validate(c)); err != nil {
 		return err
 	}
 	if c.scenario == scenarioHeartbeat {
@@ -259,6 +264,8 @@ func (c *config) plan(targets []string) load.Plan {
 		c.loss.shape(&p)
 	case scenarioRecovery:
 		c.recovery.shape(&p)
+	case scenarioSlowReaders:
+		c.slow.shape(&p)
 	case scenarioMoves:
 		c.moves.shape(&p)
 	}

@@ -118,6 +118,8 @@ func (m *measurement) scenario(ctx context.Context) error {
 		err = m.heartbeat(ctx)
 	case scenarioRecovery:
 		err = m.recovery(ctx)
+	case scenarioSlowReaders:
+		err = m.slowReaders(ctx)
 	case scenarioIdle:
 		err = m.idle(ctx)
 	default:

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -291,6 +292,8 @@ func (s *Server) takeConn(w http.ResponseWriter, greeting []byte) (nb *nbio.Conn
 	if err == nil {
 		s.m.BytesSent.Add(float64(len(greeting)))
 		nb, err = nbio.NBConn(nc) // closes nc: its socket lives on in nb
+		forget(nc.LocalAddr())
+		forget(nc.RemoteAddr())
 	}
 	if err != nil {
 		_ = nc.Close()
@@ -300,6 +303,14 @@ func (s *Server) takeConn(w http.ResponseWriter, greeting []byte) (nb *nbio.Conn
 		early = nil
 	}
 	return nb, early, nil
+}
+
+// forget empties an address, which nbio keeps for as long as the connection lives
+// and nobody asks for: the handshake has what is of interest.
+func forget(a net.Addr) {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		*tcp = net.TCPAddr{}
+	}
 }
 
 // controlFrame builds a control frame with a payload of the client's.

@@ -162,6 +162,8 @@ func (s *Settled) add(o *Settled) {
 	s.Lost += o.Lost
 	s.Checks.add(o.Checks)
 	s.Dropped += o.Dropped
+	s.Stalled += o.Stalled
+	s.SlowGone += o.SlowGone
 	s.Latency.Add(&o.Latency)
 	s.SendLag.Add(&o.SendLag)
 	for len(s.Seconds) < len(o.Seconds) {

@@ -27,7 +27,8 @@ type Loader struct {
 	header  http.Header // of every request
 	polls   []byte      // the same as text, with Host of plan.Poll
 
-	conns   []conn // by number from plan.First
+	slow    []bool // by number from plan.First: plan.SlowConns
+	conns   []conn // likewise
 	buf     []byte // what one read returns
 	out     []byte // the frame being sent
 	scratch []byte // the payload being built
@@ -43,6 +44,7 @@ type Loader struct {
 	failures     map[string]int // why connections failed, closed, or requests were refused
 	failed       int            // connections that never came online
 	dropped      int            // connections that the server closed
+	slowGone     int            // those that had stopped reading
 	lastGone     int64          // last end of a connection
 
 	wantPings   uint16
@@ -81,6 +83,7 @@ func New(plan Plan) (*Loader, error) {
 		buf:      make([]byte, 64<<10),
 		failures: map[string]int{},
 	}
+	l.slow = plan.SlowConns()[plan.First:plan.Last]
 	l.nextAck = l.joinAcks()
 	if plan.Rooms > 0 {
 		l.seqs = make([]uint32, plan.Rooms*plan.Senders)
@@ -180,6 +183,9 @@ func (l *Loader) drop(i int, reason error) {
 		l.dialling--
 		l.failed++
 		l.complain("connect: " + reason.Error())
+	case !c.retired && c.reading != reads:
+		l.online--
+		l.slowGone++
 	case !c.retired:
 		l.online--
 		l.dropped++

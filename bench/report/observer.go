@@ -94,6 +94,9 @@ func observed(s *System) (lines []string) {
 	if s.Recovery != nil {
 		lines = append(lines, s.Recovery.complaints()...)
 	}
+	if s.SlowReaders != nil {
+		lines = append(lines, s.SlowReaders.complaints()...)
+	}
 	o := s.Observer
 	if o == nil {
 		return lines

@@ -12,7 +12,7 @@ import (
 
 // Report is everything one run of the benchmark found out.
 type Report struct {
-	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, journal, heartbeat or moves
+	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, journal, heartbeat, moves or slow-readers
 	Started  time.Time `json:"started"`
 	Machine  Machine   `json:"machine"`
 	Load     Load      `json:"load"`
@@ -63,6 +63,8 @@ type System struct {
 	Samples  []Sample       `json:"samples,omitempty"`
 	Marks    []Mark         `json:"marks,omitempty"`
 	Failures map[string]int `json:"failures,omitempty"`
+
+	SlowReaders *SlowReaders `json:"slow_readers,omitempty"`
 }
 
 // Connect is a phase in which every connection did one thing: connect, or join its room.

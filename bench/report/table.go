@@ -101,6 +101,7 @@ func sections(r *Report) []section {
 	memoryRows(t)
 	lossRows(t)
 	recoveryRows(t)
+	slowReadersRows(t)
 	trafficRows(t)
 	movesRows(t)
 	steps := 0

@@ -88,7 +88,7 @@ func headline(r *Report) string {
 	if l.Rooms > 0 {
 		s += fmt.Sprintf(" in %d rooms", l.Rooms)
 	}
-	if r.Scenario == "steady" || r.Scenario == "journal" {
+	if r.Scenario == "steady" || r.Scenario == "journal" || r.Scenario == "slow-readers" {
 		s += fmt.Sprintf(", messages of %d bytes, %.0f s warm-up, %.0f s measured", l.PayloadBytes, l.WarmupSeconds, l.Seconds)
 	}
 	return s

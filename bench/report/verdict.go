@@ -51,6 +51,8 @@ func Judge(r *Report) []Verdict {
 		return append(judgeLoss(edge), judgePresence(edge))
 	case "recovery":
 		return append(judgeRecovery(edge), judgePresence(edge))
+	case "slow-readers":
+		return append(judgeSlowReaders(edge), judgePresence(edge))
 	case "journal":
 		var v []Verdict
 		for i := range r.Systems {

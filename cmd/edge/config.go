@@ -47,6 +47,7 @@ type Config struct {
 	MaxPayload     int           `env:"MAX_PAYLOAD" envDefault:"1000000" help:"largest message from a client, in bytes"`
 
 	WriteDelay time.Duration `env:"WRITE_DELAY" envDefault:"10ms" help:"longest time for which a busy node collects messages to merge those of one connection into one write; an idle one writes at once; 0s: not at all"`
+	TCPNotSentLowat int `env:"TCP_NOTSENT_LOWAT" envDefault:"65536" help:"bytes that the kernel keeps for a client beyond what it can send; 0: as many as it likes, up to 4 MB"`
 
 	Deflate     deflateLevel `env:"DEFLATE" envDefault:"off" help:"compression on WebSockets (permessage-deflate) for clients that offer it: off, on, or a level from 1, the fastest, which is on, to 9"`
 	DeflateFrom int          `env:"DEFLATE_FROM" envDefault:"1024" help:"size of a message from which it is compressed, in bytes"`
@@ -135,6 +136,7 @@ const (
 	minLease, maxLease     = 5 * time.Second, 5 * time.Minute // below, a silent connection costs the lease before it is noticed
 	minGrace, maxGrace     = 100 * time.Millisecond, time.Hour
 	minPayload, maxPayload = 1_000, 64 << 20
+	minNotSent, maxNotSent = 4 << 10, 64 << 20
 	maxKey                 = 200
 )
 
@@ -267,6 +269,9 @@ func (c *Config) checkNumbers(p *problems) {
 	}
 	if !p.has("MAX_PAYLOAD") && (c.MaxPayload < minPayload || c.MaxPayload > maxPayload) {
 		p.add("MAX_PAYLOAD", "%d is not between %d and %d bytes", c.MaxPayload, minPayload, maxPayload)
+	}
+	if n := c.TCPNotSentLowat; !p.has("TCP_NOTSENT_LOWAT") && n != 0 && (n < minNotSent || n > maxNotSent) {
+		p.add("TCP_NOTSENT_LOWAT", "%d is neither 0 nor between %d and %d bytes", n, minNotSent, maxNotSent)
 	}
 }
 

@@ -35,7 +35,7 @@ func TestConfigDefaults(t *testing.T) {
 	want := Config{
 		ListenAddr: "127.0.0.1:3000", AdminAddr: "127.0.0.1:9464", RedisCache: true, AdapterKey: "socket.io",
 		Subscriptions: subscribeExact, PeerAddr: peersOff, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
-		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, WriteDelay: 10 * time.Millisecond, DeflateFrom: 1024, PresenceWindow: 250 * time.Millisecond,
+		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, WriteDelay: 10 * time.Millisecond, TCPNotSentLowat: 65536, DeflateFrom: 1024, PresenceWindow: 250 * time.Millisecond,
 		PresenceGrace: 5 * time.Second, PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
 	want.Recovery.byDefault = true
@@ -71,6 +71,7 @@ func TestConfigAccepts(t *testing.T) {
 		production("PEER_ADDR", "off", "PEER_ADVERTISE", "edge-1.internal", "PEER_SECRET", testSecret),
 		production("PEER_ADDR", "10.0.0.7:0", "PEER_ADVERTISE", "[2001:db8::7]:9465"),
 		{"PEER_ADDR": "127.0.0.1:0"},
+		production("TCP_NOTSENT_LOWAT", "0"),
 		production("LOG_LEVEL", "debug", "LOG_FORMAT", "json", "REDIS_CACHE", "false", "ADAPTER_KEY", "myapp"),
 	} {
 		if _, err := LoadConfig(environ); err != nil {
@@ -126,6 +127,8 @@ func TestConfigRefuses(t *testing.T) {
 		{"WRITE_DELAY", production("WRITE_DELAY", "-1ms"), "between"},
 		{"WRITE_DELAY", production("WRITE_DELAY", "2s"), "1s"},
 		{"WRITE_DELAY", production("WRITE_DELAY", "10"), "unit"},
+		{"TCP_NOTSENT_LOWAT", production("TCP_NOTSENT_LOWAT", "1"), "4096"},
+		{"TCP_NOTSENT_LOWAT", production("TCP_NOTSENT_LOWAT", "64k"), "whole number"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "-1ms"), "between"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "1h"), "1m"},
 		{"PRESENCE_GRACE", production("PRESENCE_GRACE", "-1s"), "between"},

@@ -135,7 +135,7 @@ func (n *node) abandon() error {
 
 // listen opens the listeners, or none.
 func (n *node) listen() (err error) {
-	if n.publicListener, err = listen(context.Background(), n.cfg.ListenAddr); err != nil {
+	if n.publicListener, err = listenClients(context.Background(), n.cfg.ListenAddr, n.cfg.TCPNotSentLowat); err != nil {
 		return fmt.Errorf("LISTEN_ADDR: %w", err)
 	}
 	if n.adminListener, err = listen(context.Background(), n.cfg.AdminAddr); err != nil {
