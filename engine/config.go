@@ -34,6 +34,10 @@ type Config struct {
 	Handlers int
 	Shards   int // fan-out workers; GOMAXPROCS
 	Pollers  int // epoll loops; half of GOMAXPROCS, at least 1
+	// WriteDelay is how long a busy fan-out worker at most collects messages, to
+	// merge those of one conn into one write; one that was idle writes at once. 0 is
+	// not at all.
+	WriteDelay time.Duration
 
 	// Node is this node's part of every socket id: the first 8 of its 20
 	// characters, of the base64url alphabet. UID is the 6 characters by which

@@ -206,6 +206,12 @@ func (c *conn) Write(p []byte) error {
 	if c.nb == nil {
 		return c.poll.away.write(p)
 	}
+	if n := sendNow(c.nb, p); n > 0 {
+		c.fan.Wrote(n)
+		if p = p[n:]; len(p) == 0 {
+			return nil
+		}
+	}
 	_, err := c.nb.Write(p)
 	return err
 }

@@ -43,7 +43,7 @@ func (c *conn) violation(err error) {
 	if code == websocket.CodeTooBig {
 		reason = metrics.CloseMessageTooBig
 	}
-	c.srv.log.Debug("WebSocket violation", "address", c.handshake.address, "error", err)
+	c.srv.log.Debug("WebSocket violation", "address", c.handshake.address(), "error", err)
 	c.close(reason, code)
 }
 
@@ -131,7 +131,7 @@ func (c *conn) onText(text []byte) {
 
 // refuse closes a conn that sent a packet it may not send.
 func (c *conn) refuse(err error) {
-	c.srv.log.Debug("packet refused", "address", c.handshake.address, "error", err)
+	c.srv.log.Debug("packet refused", "address", c.handshake.address(), "error", err)
 	c.close(metrics.CloseForced, noCode)
 }
 

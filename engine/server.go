@@ -140,7 +140,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		s.bus = s.loopback
 	}
 	s.hub = fanout.New(fanout.Config{
-		Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp,
+		Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp, WriteDelay: cfg.WriteDelay,
 	}, subscriber{s}, m)
 	t := s.hub.Ticks
 	s.ticks = tickTable{

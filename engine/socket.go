@@ -292,7 +292,7 @@ func (s *Socket) leave(reason string, f fate) {
 	if was == socketMoved || was == socketConnected && r != nil {
 		r.ending.begin(s.id)
 	}
-	leaving := was == socketConnected && s.session != nil && s.session.departure != nil
+	leaving := was == socketConnected && s.session != nil && s.session.travels().departure != nil
 	s.mu.Unlock()
 	if leaving {
 		s.conn.poll.away.over(s.id, f)

@@ -21,6 +21,9 @@ type Config struct {
 	Inbox       int           // bound of deliveries waiting in one shard; default 65,536
 	Linger      time.Duration // how long an empty room keeps its subscription; default 10 s
 	Kept        int           // messages kept for a member while it catches up; default 128
+	// WriteDelay is how long a busy shard at most collects messages before it
+	// writes; one that was idle never waits. 0 is not at all.
+	WriteDelay time.Duration
 	// Stamp returns m with a position added, as a new message. It is called on
 	// shards and must not block; nil: messages are not stamped.
 	Stamp func(m *Message, id ID) *Message

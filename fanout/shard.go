@@ -86,6 +86,8 @@ type shard struct {
 	last    []ID // by namespace: the last journalled message processed
 	stamped stamped
 	stats   passStats
+	pace    pace
+	pause   *time.Timer // of rest; nil until a pass waits for the first time
 }
 
 // passStats collects counts of one pass, so that shared counters are touched
@@ -96,7 +98,10 @@ type passStats struct {
 }
 
 func newShard(h *Hub, index int) *shard {
-	return &shard{hub: h, index: index, wake: make(chan struct{}, 1), scratch: make([]byte, 0, scratchBytes)}
+	return &shard{
+		hub: h, index: index, wake: make(chan struct{}, 1), scratch: make([]byte, 0, scratchBytes),
+		pace: pace{max: h.cfg.WriteDelay},
+	}
 }
 
 // enqueue appends a control operation; it is never refused.
@@ -165,13 +170,35 @@ func (s *shard) run() {
 			continue // what expiry enqueued comes with its own wake
 		case <-s.wake:
 		}
-		for s.pass() {
-			select {
-			case <-s.hub.stop:
+		for start := time.Now(); s.pass(); start = time.Now() {
+			if !s.rest(s.pace.after(start, time.Now())) {
 				return
-			default:
 			}
 		}
+	}
+}
+
+// rest waits between two passes, while the inbox collects what comes. It reports
+// false if the shard is to end.
+func (s *shard) rest(d time.Duration) bool {
+	if d <= 0 {
+		select {
+		case <-s.hub.stop:
+			return false
+		default:
+			return true
+		}
+	}
+	if s.pause == nil {
+		s.pause = time.NewTimer(d)
+	} else {
+		s.pause.Reset(d)
+	}
+	select {
+	case <-s.hub.stop:
+		return false
+	case <-s.pause.C:
+		return true
 	}
 }
 

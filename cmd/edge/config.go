@@ -48,6 +48,8 @@ type Config struct {
 
 	TCPNotSentLowat int `env:"TCP_NOTSENT_LOWAT" envDefault:"65536" help:"bytes that the kernel keeps for a client beyond what it can send; 0: as many as it likes, up to 4 MB"`
 
+	WriteDelay time.Duration `env:"WRITE_DELAY" envDefault:"10ms" help:"longest time for which a busy node collects messages to merge those of one connection into one write; an idle one writes at once; 0s: not at all"`
+
 	Recovery recoveryRules `env:"RECOVERY" envDefault:"on" help:"connection state recovery, for which messages are kept in Redis: on or off, then prefix=on or prefix=off for rooms whose names begin with it, as on,typing:=off"`
 
 	PresenceWindow time.Duration `env:"PRESENCE_WINDOW" envDefault:"250ms" help:"time over which presence updates to a room are merged; 0s: not at all"`
@@ -127,6 +129,7 @@ const peersOff = "off"
 const (
 	minTimer, maxTimer     = 100 * time.Millisecond, time.Hour
 	maxPresenceWindow      = time.Minute
+	maxWriteDelay          = time.Second
 	maxPresenceGrace       = time.Minute
 	minLease, maxLease     = 5 * time.Second, 5 * time.Minute // below, a silent connection costs the lease before it is noticed
 	minGrace, maxGrace     = 100 * time.Millisecond, time.Hour
@@ -245,6 +248,7 @@ func (c *Config) checkNumbers(p *problems) {
 		{"PING_INTERVAL", c.PingInterval, minTimer, maxTimer},
 		{"PING_TIMEOUT", c.PingTimeout, minTimer, maxTimer},
 		{"CONNECT_TIMEOUT", c.ConnectTimeout, minTimer, maxTimer},
+		{"WRITE_DELAY", c.WriteDelay, 0, maxWriteDelay},
 		{"PRESENCE_WINDOW", c.PresenceWindow, 0, maxPresenceWindow},
 		{"PRESENCE_GRACE", c.PresenceGrace, 0, maxPresenceGrace},
 		{"PRESENCE_LEASE", c.PresenceLease, minLease, maxLease},

@@ -33,7 +33,7 @@ func TestConfigDefaults(t *testing.T) {
 	want := Config{
 		ListenAddr: "127.0.0.1:3000", AdminAddr: "127.0.0.1:9464", RedisCache: true, AdapterKey: "socket.io",
 		Subscriptions: subscribeExact, PeerAddr: peersOff, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
-		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, TCPNotSentLowat: 65536, PresenceWindow: 250 * time.Millisecond,
+		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, TCPNotSentLowat: 65536, WriteDelay: 10 * time.Millisecond, PresenceWindow: 250 * time.Millisecond,
 		PresenceGrace: 5 * time.Second, PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
 	want.Recovery.byDefault = true
@@ -122,6 +122,9 @@ func TestConfigRefuses(t *testing.T) {
 		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "1e6"), "whole number"},
 		{"TCP_NOTSENT_LOWAT", production("TCP_NOTSENT_LOWAT", "1"), "4096"},
 		{"TCP_NOTSENT_LOWAT", production("TCP_NOTSENT_LOWAT", "64k"), "whole number"},
+		{"WRITE_DELAY", production("WRITE_DELAY", "-1ms"), "between"},
+		{"WRITE_DELAY", production("WRITE_DELAY", "2s"), "1s"},
+		{"WRITE_DELAY", production("WRITE_DELAY", "10"), "unit"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "-1ms"), "between"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "1h"), "1m"},
 		{"PRESENCE_GRACE", production("PRESENCE_GRACE", "-1s"), "between"},

@@ -55,7 +55,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	name, uid := randomID(8), randomID(6)
 	settings := engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, Node: name, UID: uid, Logger: log,
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Node: name, UID: uid, Logger: log,
 	}
 	st, err := state.Open(state.Config{
 		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
@@ -187,6 +187,7 @@ func (n *node) run(ctx context.Context) error {
 		}
 	}()
 	go n.ready.watch(running, n.metrics.Ready, n.log)
+	go trim(running, n.log)
 
 	var cause error
 	select {
