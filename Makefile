@@ -10,6 +10,7 @@ FUZZTIME ?= 10s
 BENCH ?= .
 BENCHPKG ?= ./websocket ./socketio ./fanout ./engine ./trunk
 IMAGE ?= stellara/edge:dev
+FLAGS ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 # Packages whose tests also run under the race detector; the others start processes. Of ./test, only what runs the
@@ -111,6 +112,10 @@ bench-node: bench/node/node_modules/.package-lock.json ## three rates on the edg
 .PHONY: bench-go
 bench-go: ## the Go benchmarks beside the hot code, six times each, for benchstat (BENCH=regexp, BENCHPKG=packages)
 	@$(GO) test -run '^$$' -bench '$(BENCH)' -count 6 $(BENCHPKG)
+
+.PHONY: bench-compare
+bench-compare: bench/node/node_modules/.package-lock.json ## the edge against Node.js in five scenarios, three trials each: ratios and targets (35 minutes; FLAGS=-quick: 4)
+	$(GO) run ./bench -scenario compare $(FLAGS)
 
 .PHONY: bench-idle
 bench-idle: ## memory per idle connection

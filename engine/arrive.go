@@ -84,6 +84,9 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 	c := &conn{srv: s, nb: h.nb, onSocket: true, handshake: makeHandshake(k.Header, k.Address, k.Path, k.Query)}
 	c.handshake.time, c.handshake.xdomain, c.handshake.secure = k.Time, k.XDomain, k.Secure
 	c.polled.Store(true)
+	if h.deflate {
+		c.acceptDeflate()
+	}
 	if len(o.Sockets) > 0 {
 		c.mark(markJoined)
 	}

@@ -111,7 +111,7 @@ func (b Broadcast) local(p *Payload) {
 	}
 	var text scratch
 	m := newMessage(socketio.AppendPacket(text.room(len(p.JSON)+len(pkt.Namespace)+32), &pkt), p.Attachments)
-	m.Volatile = b.flags.Volatile
+	m.Volatile, m.Plain = b.flags.Volatile, b.flags.NoCompress
 	m.Namespace, m.Stamp = b.nsp.number, srv.recovery != nil
 	m.Arrived = time.Now()
 	if t, ok := srv.target(b.nsp, b.rooms, b.except); ok {

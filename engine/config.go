@@ -23,6 +23,17 @@ type Config struct {
 	MaxPayload     int           // largest message from a client in bytes; 1,000,000
 	MaxConns       int           // open conns at which handshakes are refused; 0 is no limit
 
+	// ConnectRate bounds the sessions that are opened per second, with ConnectBurst of
+	// them at once: what is refused is answered 503 with Retry-After. 0 is no limit; a
+	// burst is a second's worth unless it is set. Requests of sessions that are open,
+	// upgrades included, are never refused for it.
+	ConnectRate  float64
+	ConnectBurst int
+	// ConnectRatePerSource is the same for each address that connects, a /64 for IPv6,
+	// and answered 429. Behind a proxy all clients have the proxy's address: 0 there.
+	ConnectRatePerSource  float64
+	ConnectBurstPerSource int
+
 	// OutboxBytes bounds what waits for one conn; a client that lets it fill is
 	// closed as a slow reader. One packet may be a quarter of it. 4 × MaxPayload,
 	// at least 4 MiB.
@@ -54,6 +65,8 @@ type Config struct {
 	// GzipFrom is the size in bytes from which answers to polls are compressed for
 	// clients that accept gzip; 0 is never. (engine.io does from 1024 on.)
 	GzipFrom int
+	// Deflate, if not nil, lets WebSockets compress messages.
+	Deflate *Deflate
 	// Allow, if not nil, decides about every opening request; the text of its
 	// error is the client's answer (403, Engine.IO code 4).
 	Allow func(*http.Request) error
@@ -90,6 +103,8 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.MaxPayload, 1_000_000)
 	def(&c.OutboxBytes, max(4<<20, 4*c.MaxPayload))
 	def(&c.InboundBytes, 4*c.MaxPayload)
+	def(&c.ConnectBurst, defaultBurst(c.ConnectRate))
+	def(&c.ConnectBurstPerSource, defaultBurst(c.ConnectRatePerSource))
 	def(&c.Handlers, 256)
 	def(&c.Shards, runtime.GOMAXPROCS(0))
 	def(&c.Pollers, max(1, runtime.GOMAXPROCS(0)/2))
@@ -104,6 +119,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 
 	var errs []error
+	if c.Deflate != nil {
+		var err error
+		if c.Deflate, err = c.Deflate.withDefaults(); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if !strings.HasPrefix(c.Path, "/") || !strings.HasSuffix(c.Path, "/") {
 		errs = append(errs, fmt.Errorf("engine: Path %q must begin and end with a slash", c.Path))
 	}
@@ -121,10 +142,28 @@ func (c Config) withDefaults() (Config, error) {
 			errs = append(errs, fmt.Errorf("engine: %s %v is below 10ms", d.name, d.v))
 		}
 	}
+	errs = append(errs, checkRate("ConnectRate", c.ConnectRate, c.ConnectBurst), checkRate("ConnectRatePerSource", c.ConnectRatePerSource, c.ConnectBurstPerSource))
 	if c.MaxPayload < 1 || c.MaxPayload > c.OutboxBytes/4 {
 		errs = append(errs, fmt.Errorf("engine: MaxPayload %d must be between 1 and a quarter of OutboxBytes (%d)", c.MaxPayload, c.OutboxBytes/4))
 	}
 	return c, errors.Join(errs...)
+}
+
+// Bounds of rates and bursts, within which a schedule does not overflow.
+const (
+	minRate, maxRate = 0.001, 1e6
+	maxBurst         = 1_000_000
+)
+
+// checkRate returns an error for a rate or a burst that makes no sense.
+func checkRate(name string, perSecond float64, burst int) error {
+	if perSecond != 0 && !(perSecond >= minRate && perSecond <= maxRate) { // not a number neither
+		return fmt.Errorf("engine: %s %v must be 0 or between %v and %v per second", name, perSecond, minRate, maxRate)
+	}
+	if burst < 1 || burst > maxBurst {
+		return fmt.Errorf("engine: the burst %d of %s must be between 1 and %d", burst, name, maxBurst)
+	}
+	return nil
 }
 
 func def[T comparable](v *T, d T) {

@@ -3,8 +3,11 @@ package engine
 import (
 	"errors"
 	"maps"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,10 +39,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // a preflight, answered
 	}
 	if s.plain != nil {
-		s.openWebSocket(w, r, nil)
+		if s.inTurn(w, r) {
+			s.openWebSocket(w, r, nil)
+		}
 		return
 	}
-	of, e, why, ok := s.check(r, upgrade)
+	q := r.URL.Query()
+	of, e, why, ok := s.check(r, q, upgrade)
+	if ok && of == nil {
+		if !s.inTurn(w, r) {
+			return
+		}
+		e, why, ok = s.checkOpening(r, q)
+	}
 	switch {
 	case !ok:
 		s.m.Refusals[why].Inc()
@@ -90,9 +102,8 @@ func (s *Server) boundBody(w http.ResponseWriter, r *http.Request, upgrade bool)
 }
 
 // check decides by the query, in Engine.IO's order. of is the session the request
-// is for, nil if it opens one.
-func (s *Server) check(r *http.Request, upgrade bool) (of *whose, e socketio.EngineError, why metrics.Refusal, ok bool) {
-	q := r.URL.Query()
+// is for, nil if it opens one; what it costs to let it do so comes later.
+func (s *Server) check(r *http.Request, q url.Values, upgrade bool) (of *whose, e socketio.EngineError, why metrics.Refusal, ok bool) {
 	transport, sid, eio := last(q, "transport"), last(q, "sid"), last(q, "EIO")
 	badRequest := func() (*whose, socketio.EngineError, metrics.Refusal, bool) {
 		return nil, socketio.ErrBadRequest, metrics.RefusalBadRequest, false
@@ -124,17 +135,43 @@ func (s *Server) check(r *http.Request, upgrade bool) (of *whose, e socketio.Eng
 	case upgrade != (transport == "websocket"):
 		return badRequest()
 	}
+	return nil, e, 0, true
+}
+
+// checkOpening decides about a request that opens a session.
+func (s *Server) checkOpening(r *http.Request, q url.Values) (e socketio.EngineError, why metrics.Refusal, ok bool) {
 	if s.cfg.Allow != nil {
 		if err := s.cfg.Allow(r); err != nil {
 			e = socketio.ErrForbidden
 			e.Message = err.Error()
-			return nil, e, metrics.RefusalForbidden, false
+			return e, metrics.RefusalForbidden, false
 		}
 	}
-	if eio != "4" {
-		return nil, socketio.ErrUnsupportedProtocol, metrics.RefusalProtocolVersion, false
+	if last(q, "EIO") != "4" {
+		return socketio.ErrUnsupportedProtocol, metrics.RefusalProtocolVersion, false
 	}
-	return nil, e, 0, true
+	return e, 0, true
+}
+
+// inTurn lets a request open a session, or answers it if it comes too soon: before
+// anything is looked at that costs more than the answer.
+func (s *Server) inTurn(w http.ResponseWriter, r *http.Request) bool {
+	if s.limiter == nil {
+		return true
+	}
+	v, wait := s.limiter.decide(r.RemoteAddr, int64(time.Since(s.born)))
+	if v == letIn {
+		return true
+	}
+	status, why, text := http.StatusServiceUnavailable, metrics.RefusalRate, "too many clients connect at the moment"
+	if v == tooMany {
+		status, why, text = http.StatusTooManyRequests, metrics.RefusalRateSource, "too many connections from this address at the moment"
+	}
+	s.m.Refusals[why].Inc()
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Retry-After", strconv.FormatInt(comeBackAfter(time.Duration(wait), rand.Int64N), 10))
+	http.Error(w, text, status)
+	return false
 }
 
 // last is the last of repeated query parameters, which is the one that counts.
@@ -149,7 +186,7 @@ func last(q url.Values, name string) string {
 // openWebSocket turns a WebSocket handshake into a conn, or into a candidate for
 // a session.
 func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request, of *whose) {
-	u, err := websocket.CheckUpgrade(r)
+	u, err := s.checkUpgrade(r)
 	if err != nil {
 		s.m.Refusals[metrics.RefusalBadRequest].Inc()
 		status := http.StatusBadRequest
@@ -238,6 +275,9 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrad
 		return
 	}
 	c.nb = nb
+	if s.agreed(&u) {
+		c.acceptDeflate()
+	}
 	s.m.FramesSent.Inc()
 	s.m.Connects.Inc()
 	s.m.ConnsWebSocket.Inc()
@@ -288,6 +328,8 @@ func (s *Server) takeConn(w http.ResponseWriter, greeting []byte) (nb *nbio.Conn
 	if err == nil {
 		s.m.BytesSent.Add(float64(len(greeting)))
 		nb, err = nbio.NBConn(nc) // closes nc: its socket lives on in nb
+		forget(nc.LocalAddr())
+		forget(nc.RemoteAddr())
 	}
 	if err != nil {
 		_ = nc.Close()
@@ -297,6 +339,14 @@ func (s *Server) takeConn(w http.ResponseWriter, greeting []byte) (nb *nbio.Conn
 		early = nil
 	}
 	return nb, early, nil
+}
+
+// forget empties an address, which nbio keeps for as long as the connection lives
+// and nobody asks for: the handshake has what is of interest.
+func forget(a net.Addr) {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		*tcp = net.TCPAddr{}
+	}
 }
 
 // controlFrame builds a control frame with a payload of the client's.

@@ -65,7 +65,9 @@ type Server struct {
 	ids       *idSource
 	flights   *flights
 	limits    *websocket.Limits
-	maxPacket int // bytes of one packet with its attachments
+	limiter   *connectLimiter // nil without limits
+	born      time.Time       // the zero of the limiter's clock
+	maxPacket int             // bytes of one packet with its attachments
 	ticks     tickTable
 	bounds    moveBounds
 	ping      *fanout.Message
@@ -115,7 +117,9 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		sessions:  &sessionTable{m: make(map[id]*conn)},
 		ids:       &idSource{node: cfg.Node},
 		flights:   newFlights(),
-		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload},
+		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload, Inflater: new(websocket.Inflater)},
+		limiter:   newConnectLimiter(&cfg),
+		born:      time.Now(),
 		maxPacket: cfg.OutboxBytes / 4,
 		bounds:    usualMoveBounds,
 		ping:      engineMessage(string(socketio.EnginePing)),
@@ -125,6 +129,10 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 
 		namespaces: make(map[string]*Namespace),
 		order:      newSequence(),
+	}
+	fan := fanout.Config{Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp, WriteDelay: cfg.WriteDelay}
+	if err := s.compressInto(&fan); err != nil {
+		return nil, err
 	}
 	if cfg.Recovery != nil {
 		s.recovery = &recovery{Sessions: cfg.Recovery.Sessions, journal: cfg.Recovery.Journal}
@@ -139,9 +147,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		s.loopback = newLoopback(s, own)
 		s.bus = s.loopback
 	}
-	s.hub = fanout.New(fanout.Config{
-		Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp, WriteDelay: cfg.WriteDelay,
-	}, subscriber{s}, m)
+	s.hub = fanout.New(fan, subscriber{s}, m)
 	t := s.hub.Ticks
 	s.ticks = tickTable{
 		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout),

@@ -35,6 +35,9 @@ type candidate struct {
 	probe  bool // "2probe" arrived
 	over   bool // this connection is the conn's transport: "5" arrived
 
+	// Set before it takes over, then read-only.
+	deflate bool // permessage-deflate was agreed to
+
 	// Shared.
 	seat   *seat
 	polled atomic.Bool
@@ -76,6 +79,9 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *conn, u webs
 		return
 	}
 	cand.nb = nb
+	if cand.deflate = s.agreed(&u); cand.deflate {
+		cand.reader.AcceptDeflate()
+	}
 	cand.seat = &seat{}
 	nb.SetSession(cand.seat)
 	cand.seat.give(cand)
@@ -248,6 +254,9 @@ func (c *conn) takeOver() {
 		return
 	}
 	c.onSocket = true
+	if d.deflate {
+		c.fan.TakeCompressed()
+	}
 	c.polled.Store(true)
 	c.poll.next.Store(nil)
 	if d.seat != nil {

@@ -27,6 +27,12 @@ type Config struct {
 	// Stamp returns m with a position added, as a new message. It is called on
 	// shards and must not block; nil: messages are not stamped.
 	Stamp func(m *Message, id ID) *Message
+	// Compress returns the compressed form of a message's Frame, nil if that is not
+	// worth it. It is called on shards and must not wait: once for a message of at
+	// least CompressFrom bytes that a conn is to get which takes that form, however
+	// many there are. nil: nothing is compressed.
+	Compress     func(frame []byte) []byte
+	CompressFrom int
 }
 
 // Subscriber keeps the bus subscribed to what the hub needs. Calls must not

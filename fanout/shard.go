@@ -83,8 +83,9 @@ type shard struct {
 	stamp   uint64     // number of the last multi-room target; never repeats
 	arrived []*Message // delivered in this pass, to be timed
 	replays map[*Conn][]*Replay
-	last    []ID // by namespace: the last journalled message processed
-	stamped stamped
+	last    []ID    // by namespace: the last journalled message processed
+	stamped stamped // at the shard's own position
+	apart   stamped // at another one
 	stats   passStats
 	pace    pace
 	pause   *time.Timer // of rest; nil until a pass waits for the first time

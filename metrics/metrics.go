@@ -31,6 +31,7 @@ type Metrics struct {
 
 	// What is there now.
 	ConnsWebSocket, ConnsPolling prometheus.Gauge
+	Pending                      prometheus.Gauge // TCP connections of clients that have sent no request yet
 	Sockets                      prometheus.Gauge
 	Rooms                        prometheus.Gauge // rooms with local members, private rooms not counted
 	Subscriptions                prometheus.Gauge // Redis channels and patterns subscribed
@@ -41,6 +42,7 @@ type Metrics struct {
 
 	// What went by.
 	Connects                   prometheus.Counter // conns opened
+	PendingFull, AcceptErrors  prometheus.Counter // times that connections had to wait for MAX_PENDING; that none could be accepted
 	FramesReceived, FramesSent prometheus.Counter // WebSocket messages and control frames in; packets out
 	BytesReceived, BytesSent   prometheus.Counter // on the client side, TCP payload
 	Writes                     prometheus.Counter // writes to client sockets: BytesSent/Writes shows merging
@@ -58,6 +60,7 @@ type Metrics struct {
 	Recovered                  prometheus.Counter                // messages replayed to them
 
 	relaying
+	deflating
 
 	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
 	JournalReadCallers prometheus.Counter // clients they were for
@@ -118,6 +121,10 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		Ready:         r.gauge("edge_ready", "1 while the node is ready for traffic."),
 		PresenceDirty: r.gauge("edge_presence_dirty", "Presence facts not yet stored in Redis."),
 
+		Pending:      r.gauge("edge_pending_connections", "TCP connections of clients that have sent no request yet."),
+		PendingFull:  r.counter("edge_pending_full_total", "Times that connections had to wait because too many had sent no request."),
+		AcceptErrors: r.counter("edge_accept_errors_total", "Connections that could not be accepted, as for want of descriptors."),
+
 		Connects:           r.counter("edge_connects_total", "Conns opened."),
 		FramesReceived:     r.counter("edge_frames_received_total", "WebSocket messages and control frames received from clients."),
 		FramesSent:         r.counter("edge_frames_sent_total", "Packets sent to clients."),
@@ -151,6 +158,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	}
 	m.catalogueJournal(r)
 	m.catalogueRelay(r)
+	m.catalogueDeflate(r)
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
 

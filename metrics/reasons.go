@@ -78,12 +78,16 @@ const (
 	RefusalMiddleware                      // a middleware refused the socket (bad token, …)
 	RefusalEvent                           // an application event answered {ok:false}
 	RefusalPeer                            // the node that owns the session cannot be reached; Engine.IO code 1
+	RefusalRate                            // sessions are opened faster than CONNECT_RATE
+	RefusalRateSource                      // from this address faster than CONNECT_RATE_PER_IP
+	RefusalNoRequest                       // a connection that had sent no request made room for another (MAX_PENDING)
 	refusalCount
 )
 
 var refusalNames = [refusalCount]string{
 	"transport_unknown", "session_unknown", "handshake_method", "bad_request", "forbidden", "protocol_version",
 	"max_conns", "shutdown", "invalid_namespace", "middleware", "event", "peer_unreachable",
+	"rate_limited", "rate_limited_source", "no_request",
 }
 
 // String is the label value.

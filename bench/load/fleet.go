@@ -166,6 +166,7 @@ func (s *Settled) add(o *Settled) {
 	s.SlowGone += o.SlowGone
 	s.Latency.Add(&o.Latency)
 	s.SendLag.Add(&o.SendLag)
+	s.ReadLag.Add(&o.ReadLag)
 	for len(s.Seconds) < len(o.Seconds) {
 		s.Seconds = append(s.Seconds, Second{})
 	}

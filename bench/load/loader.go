@@ -33,6 +33,7 @@ type Loader struct {
 	out     []byte // the frame being sent
 	scratch []byte // the payload being built
 	now     int64  // time of the latest read
+	sawAll  int64  // when the poller last told of everything that there was to read
 
 	online       int   // CONNECT answered and still open
 	dialling     int   // handshakes under way
@@ -146,13 +147,29 @@ func (l *Loader) Pump(d time.Duration) error {
 	if err != nil {
 		return err
 	}
+	asked := l.clock.Now()
 	for _, ev := range events {
 		l.ready(int(ev.Fd), ev.Events)
 		if l.run != nil && l.now >= l.run.nextDue {
 			l.sendDue()
 		}
 	}
+	l.countReadLag(len(events))
+	if len(events) < cap(l.poll.events[:]) {
+		l.sawAll = asked
+	}
 	return nil
+}
+
+// countReadLag takes the lag of a pass into the figures of a step. What a pass reads came after the last
+// one that had seen everything there was, so that it waited no longer than since then. A client that is
+// not the bottleneck sees everything in most of its passes.
+func (l *Loader) countReadLag(events int) {
+	r := l.run
+	if r == nil || events == 0 || l.now < r.from || l.now >= r.to {
+		return
+	}
+	r.settled.ReadLag.Record(clockDiff(l.now, max(l.sawAll, r.from)))
 }
 
 // pumpUntil serves the connections until done or until the monotonic time deadline, and says whether

@@ -53,6 +53,7 @@ type Settled struct {
 	SlowGone  int    // slow connections closed by the server, as far as they have seen it; all steps so far
 	Latency   hist.Histogram
 	SendLag   hist.Histogram // how late the client itself was in sending
+	ReadLag   hist.Histogram // how long, at most, what a pass over the connections read had waited for it; one value a pass
 	Seconds   []Second
 	Orders    []Order
 	Failures  map[string]int

@@ -35,6 +35,7 @@ const (
 	minConnectRate    = 4000.0
 	maxConnectCPUMS   = 0.12
 	saturated         = 65_000.0 // deliveries/s from which a step counts as saturation
+	minSaturationGain = 1.5      // deliveries/s at saturation against Node's, clients taken out
 	maxWrites         = 2.0      // server CPU per delivery in loopback writes, at saturation
 )
 
@@ -61,6 +62,10 @@ func Judge(r *Report) []Verdict {
 		return v
 	case "moves":
 		return judgeMoves(r)
+	case scenarioSaturation:
+		return judgeSaturation(r)
+	case "tiny-rooms":
+		return []Verdict{judgeDelivery(edge), judgePresence(edge)}
 	case "heartbeat":
 		v := []Verdict{judgeTraffic(r)}
 		for i := range r.Systems {

@@ -178,7 +178,7 @@ func TestHealthcheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := newPublicServer(publicHandler(http.NotFoundHandler(), &readiness{state: func() error { return errDraining }}), quiet)
+	srv := newPublicServer(publicHandler(http.NotFoundHandler(), &readiness{state: func() error { return errDraining }}), newEntrance(512, nil, nil, quiet), quiet)
 	go func() { _ = srv.Serve(ln) }()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	environ := map[string]string{"LISTEN_ADDR": "0.0.0.0:" + port, "AUTH_NONE_PUBLIC": "true"}

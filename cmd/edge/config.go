@@ -46,9 +46,17 @@ type Config struct {
 	ConnectTimeout time.Duration `env:"CONNECT_TIMEOUT" envDefault:"45s" help:"time to join a namespace before the connection is closed"`
 	MaxPayload     int           `env:"MAX_PAYLOAD" envDefault:"1000000" help:"largest message from a client, in bytes"`
 
-	TCPNotSentLowat int `env:"TCP_NOTSENT_LOWAT" envDefault:"65536" help:"bytes that the kernel keeps for a client beyond what it can send; 0: as many as it likes, up to 4 MB"`
+	WriteDelay      time.Duration `env:"WRITE_DELAY" envDefault:"10ms" help:"longest time for which a busy node collects messages to merge those of one connection into one write; an idle one writes at once; 0s: not at all"`
+	TCPNotSentLowat int           `env:"TCP_NOTSENT_LOWAT" envDefault:"65536" help:"bytes that the kernel keeps for a client beyond what it can send; 0: as many as it likes, up to 4 MB"`
 
-	WriteDelay time.Duration `env:"WRITE_DELAY" envDefault:"10ms" help:"longest time for which a busy node collects messages to merge those of one connection into one write; an idle one writes at once; 0s: not at all"`
+	Deflate     deflateLevel `env:"DEFLATE" envDefault:"off" help:"compression on WebSockets (permessage-deflate) for clients that offer it: off, on, or a level from 1, the fastest, which is on, to 9"`
+	DeflateFrom int          `env:"DEFLATE_FROM" envDefault:"1024" help:"size of a message from which it is compressed, in bytes"`
+
+	MaxPending        int     `env:"MAX_PENDING" envDefault:"512" help:"TCP connections whose request is awaited at a time: others wait for a place, which one that is silent for 1 s loses; as many are kept idle between two requests"`
+	ConnectRate       float64 `env:"CONNECT_RATE" envDefault:"0" help:"sessions that may be opened per second, in all; 0: no limit"`
+	ConnectBurst      int     `env:"CONNECT_BURST" shown:"a second's worth" help:"how many of them at once"`
+	ConnectRatePerIP  float64 `env:"CONNECT_RATE_PER_IP" envDefault:"0" help:"sessions that may be opened per second from one address, or one /64 of IPv6; 0: no limit, which is right behind a proxy, whose address all clients have"`
+	ConnectBurstPerIP int     `env:"CONNECT_BURST_PER_IP" shown:"a second's worth" help:"how many of them at once"`
 
 	Recovery recoveryRules `env:"RECOVERY" envDefault:"on" help:"connection state recovery, for which messages are kept in Redis: on or off, then prefix=on or prefix=off for rooms whose names begin with it, as on,typing:=off"`
 
@@ -148,6 +156,7 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 	err := env.ParseWithOptions(cfg, env.Options{Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
 		reflect.TypeFor[time.Duration](): parseDuration,
 		reflect.TypeFor[int]():           parseInt,
+		reflect.TypeFor[float64]():       parseFloat,
 		reflect.TypeFor[bool]():          parseBool,
 	}})
 	p.addParse(err)
@@ -175,6 +184,7 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 	cfg.checkRedis(&p)
 	cfg.checkAuth(&p)
 	cfg.checkNumbers(&p)
+	cfg.checkLimits(&p)
 	if len(p.errs) > 0 {
 		return nil, errors.Join(p.errs...)
 	}
@@ -261,6 +271,9 @@ func (c *Config) checkNumbers(p *problems) {
 	}
 	if !p.has("MAX_CONNS") && c.MaxConns < 0 {
 		p.add("MAX_CONNS", "%d is below 0 (0 means: the open-file limit less %d)", c.MaxConns, spareFiles)
+	}
+	if !p.has("DEFLATE_FROM") && (c.DeflateFrom < 1 || c.DeflateFrom > maxPayload) {
+		p.add("DEFLATE_FROM", "%d is not between 1 and %d bytes", c.DeflateFrom, maxPayload)
 	}
 	if !p.has("MAX_PAYLOAD") && (c.MaxPayload < minPayload || c.MaxPayload > maxPayload) {
 		p.add("MAX_PAYLOAD", "%d is not between %d and %d bytes", c.MaxPayload, minPayload, maxPayload)

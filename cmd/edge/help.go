@@ -30,9 +30,9 @@ func variables() []variable {
 
 // Widths of the table's columns, in characters. 100 columns fit terminals and READMEs.
 const (
-	nameWidth    = 17
+	nameWidth    = 20
 	presetWidth  = 20
-	meaningWidth = 59
+	meaningWidth = 56
 )
 
 // printHelp writes the usage and the table of variables.

@@ -3,11 +3,16 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,8 +24,16 @@ import (
 // asCommand makes the test binary be the command.
 const asCommand = "EDGE_TEST_AS_COMMAND"
 
+// withFiles is the open-file limit of such a command.
+const withFiles = "EDGE_TEST_FILES"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
+		if n, err := strconv.ParseUint(os.Getenv(withFiles), 10, 64); err == nil {
+			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
+				panic(err)
+			}
+		}
 		main()
 	}
 	os.Exit(m.Run())
@@ -139,5 +152,92 @@ func TestSecondSignal(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if code := p.exit(); code != exitFailed || !strings.Contains(p.log.String(), "exiting at once") || strings.Contains(p.log.String(), "msg=stopped") {
 		t.Errorf("exit %d\n%s", code, p.log)
+	}
+}
+
+// silent opens connections that send nothing. The kernel takes all of them, whatever the process does.
+func (p *process) silent(n int) (close func()) {
+	p.t.Helper()
+	addr := p.logged(`msg=starting .* listen=(\S+)`)
+	var held []net.Conn
+	close = func() {
+		for _, c := range held {
+			_ = c.Close()
+		}
+	}
+	p.t.Cleanup(close)
+	for range n {
+		c, err := net.DialTimeout("tcp", addr, wire.Timeout)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		held = append(held, c)
+	}
+	return close
+}
+
+// counter asks the admin listener for a metric.
+func (p *process) counter(name string) float64 {
+	p.t.Helper()
+	res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(httptest.NewRequest(http.MethodGet, "http://"+p.logged(`msg=starting .* admin=(\S+)`)+"/metrics", nil))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(text)
+	if m == nil {
+		p.t.Fatalf("no metric %s", name)
+	}
+	v, err := strconv.ParseFloat(string(m[1]), 64)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return v
+}
+
+// TestWithoutDescriptors: a node that has none left neither ends nor spins, and accepts again when there are some.
+func TestWithoutDescriptors(t *testing.T) {
+	p := startProcess(t, "MAX_CONNS=1000", "MAX_PENDING=1000", withFiles+"=64")
+	p.logged("msg=ready")
+	began := time.Now()
+	end := p.silent(100)
+	p.logged(`msg="clients cannot be accepted" .*too many open files`)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	addr := p.logged(`msg=starting .* listen=(\S+)`)
+	if err := healthcheck(ctx, addr); err == nil {
+		t.Error("answered without a descriptor")
+	}
+	end()
+	if err := healthcheck(t.Context(), addr); err != nil {
+		t.Errorf("with descriptors again: %v", err)
+	}
+	// The pauses grow from 5 ms to 1 s: 8 of them, then one a second.
+	if tries := p.counter("edge_accept_errors_total"); tries > 9+time.Since(began).Seconds() {
+		t.Errorf("accepting was tried %v times within %v", tries, time.Since(began))
+	}
+	if n := strings.Count(p.log.String(), "clients cannot be accepted"); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
+}
+
+// TestPendingKeepsDescriptors: with MAX_PENDING, connections that send nothing use up no descriptors, and
+// whoever sends a request is answered.
+func TestPendingKeepsDescriptors(t *testing.T) {
+	p := startProcess(t, "MAX_CONNS=8", "MAX_PENDING=16", withFiles+"=64")
+	p.logged("msg=ready")
+	p.silent(44)
+	if err := healthcheck(t.Context(), p.logged(`msg=starting .* listen=(\S+)`)); err != nil {
+		t.Error(err)
+	}
+	if n := p.counter("edge_accept_errors_total"); n != 0 {
+		t.Errorf("%v times no descriptor was left", n)
+	}
+	if n := p.counter("edge_refusals_total{reason=\"no_request\"}"); n < 29 {
+		t.Errorf("%v connections made room for others", n)
 	}
 }

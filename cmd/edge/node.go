@@ -32,6 +32,7 @@ type node struct {
 	ready   *readiness
 	peers   *peers // nil with PEER_ADDR=off
 
+	entrance                      *entrance // of the clients' listener
 	public, admin                 *http.Server
 	publicListener, adminListener net.Listener
 	peerListener                  net.Listener // nil with PEER_ADDR=off
@@ -55,7 +56,9 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	name, uid := randomID(8), randomID(6)
 	settings := engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Node: name, UID: uid, Logger: log,
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
+		Node: name, UID: uid, Logger: log,
+		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
 	}
 	st, err := state.Open(state.Config{
 		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
@@ -90,9 +93,10 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 
 	n := &node{
 		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, peers: between,
-		public: newPublicServer(publicHandler(srv, ready), log),
-		admin:  newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
+		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
+		admin:    newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
 	}
+	n.public = newPublicServer(publicHandler(srv, ready), n.entrance, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
@@ -109,7 +113,7 @@ func (n *node) logStart(name string, maxConns int) {
 	}
 	n.log.Info("starting", "version", edgeVersion(), "go", runtime.Version(), "node", name,
 		"listen", n.publicListener.Addr().String(), "admin", n.adminListener.Addr().String(), "peers", others,
-		"redis", n.cfg.redisName(), "subscriptions", n.cfg.subscriptionsInUse(), "recovery", n.cfg.Recovery.String(), "auth", string(n.cfg.Auth), "max_conns", maxConns)
+		"redis", n.cfg.redisName(), "subscriptions", n.cfg.subscriptionsInUse(), "recovery", n.cfg.Recovery.String(), "deflate", n.cfg.Deflate.String(), "auth", string(n.cfg.Auth), "max_conns", maxConns)
 }
 
 // warn says what works but may not be meant.
@@ -119,6 +123,9 @@ func (n *node) warn(maxConns, files int) {
 	}
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
+	}
+	for _, name := range n.cfg.unused() {
+		n.log.Warn(name + " is not used, because the rate it belongs to is 0")
 	}
 	if maxConns > files-spareFiles {
 		n.log.Warn("MAX_CONNS leaves too few files for other uses", "max_conns", maxConns, "open_file_limit", files)
@@ -137,6 +144,7 @@ func (n *node) listen() (err error) {
 	if n.publicListener, err = listenClients(context.Background(), n.cfg.ListenAddr, n.cfg.TCPNotSentLowat); err != nil {
 		return fmt.Errorf("LISTEN_ADDR: %w", err)
 	}
+	n.publicListener = n.entrance.listener(n.publicListener)
 	if n.adminListener, err = listen(context.Background(), n.cfg.AdminAddr); err != nil {
 		return errors.Join(fmt.Errorf("ADMIN_ADDR: %w", err), n.publicListener.Close())
 	}

@@ -45,9 +45,10 @@ func publicHandler(clients http.Handler, ready *readiness) http.Handler {
 
 // newPublicServer bounds the HTTP phase of clients. There is no ReadTimeout and
 // no WriteTimeout because a long-polling request waits for longer than any that would protect.
-func newPublicServer(h http.Handler, log *slog.Logger) *http.Server {
+func newPublicServer(h http.Handler, e *entrance, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           e.handler(h),
+		ConnState:         e.watch,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       75 * time.Second,
 		MaxHeaderBytes:    16 << 10,

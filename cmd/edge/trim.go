@@ -36,7 +36,7 @@ const (
 	trimShare  = 8       // of garbage, from which a trim is worth it
 	quietShare = 64      // allocated between two looks, up to which the node is quiet
 	trimLeast  = 4 << 20 // bytes
-	quietLeast = 1 << 20 // bytes
+	quietLeast = 4 << 20 // bytes
 )
 
 // due says whether to trim now.

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Bounds of rates, per second, and of bursts: those of engine.Config.
+const (
+	minRate, maxRate = 0.001, 1e6
+	maxBurst         = 1_000_000
+)
+
+// checkLimits is about how clients connect.
+func (c *Config) checkLimits(p *problems) {
+	if !p.has("MAX_PENDING") && (c.MaxPending < 1 || c.MaxPending > maxBurst) {
+		p.add("MAX_PENDING", "%d is not between 1 and %d", c.MaxPending, maxBurst)
+	}
+	for _, r := range []struct {
+		name  string
+		v     float64
+		burst string
+		n     int
+	}{
+		{"CONNECT_RATE", c.ConnectRate, "CONNECT_BURST", c.ConnectBurst},
+		{"CONNECT_RATE_PER_IP", c.ConnectRatePerIP, "CONNECT_BURST_PER_IP", c.ConnectBurstPerIP},
+	} {
+		if !p.has(r.name) && r.v != 0 && !(r.v >= minRate && r.v <= maxRate) { // NaN neither
+			p.add(r.name, "%v is neither 0 nor between %v and %v per second", r.v, minRate, maxRate)
+		}
+		if !p.has(r.burst) && (r.n < 0 || r.n > maxBurst) {
+			p.add(r.burst, "%d is not between 0 (a second's worth) and %d", r.n, maxBurst)
+		}
+	}
+}
+
+// unused names limits that are set and mean nothing, because what they belong to is off.
+func (c *Config) unused() (names []string) {
+	if c.ConnectBurst > 0 && c.ConnectRate == 0 {
+		names = append(names, "CONNECT_BURST")
+	}
+	if c.ConnectBurstPerIP > 0 && c.ConnectRatePerIP == 0 {
+		names = append(names, "CONNECT_BURST_PER_IP")
+	}
+	return names
+}
+
+func parseFloat(v string) (any, error) {
+	f, err := strconv.ParseFloat(v, 64)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a number", v)
+	}
+	return f, nil
+}
