@@ -39,8 +39,13 @@ func (m *measurement) slowReaders(ctx context.Context) error {
 	var found *slowFound
 	var watchErr error
 	var watching sync.WaitGroup
-	watching.Go(func() { found, watchErr = m.watchSlow(ctx, plan) })
+	watched, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	watching.Go(func() { found, watchErr = m.watchSlow(watched, plan) })
 	got, err := m.stack.fleet.Step(plan, m.cfg.settle)
+	if err != nil {
+		giveUp()
+	}
 	watching.Wait()
 	if err == nil {
 		err = watchErr
