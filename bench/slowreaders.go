@@ -39,8 +39,13 @@ func (m *measurement) slowReaders(ctx context.Context) error {
 	var found *slowFound
 	var watchErr error
 	var watching sync.WaitGroup
-	watching.Go(func() { found, watchErr = m.watchSlow(ctx, plan) })
+	watched, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	watching.Go(func() { found, watchErr = m.watchSlow(watched, plan) })
 	got, err := m.stack.fleet.Step(plan, m.cfg.settle)
+	if err != nil {
+		giveUp()
+	}
 	watching.Wait()
 	if err == nil {
 		err = watchErr
@@ -57,8 +62,9 @@ type slowFound struct {
 	before, peak, after report.SlowMemory
 	closed              map[string]float64 // since the stall, by reason
 	times               report.SlowTimes
-	stall               report.Latency
 	cpu                 report.CPU
+
+	stallBefore, stall report.Latency // of the machine itself
 }
 
 // watchSlow looks at memory and at the closed conns until the step ends.
@@ -69,6 +75,8 @@ func (m *measurement) watchSlow(ctx context.Context, plan load.Step) (*slowFound
 	}
 	meter, from := startStallMeter(), m.stack.snapshot(m.clock)
 	err := pause(ctx, m.clock.Until(plan.StallAt))
+	f.stallBefore = report.NewLatency(meter.end())
+	meter = startStallMeter()
 	var earlier map[string]float64
 	if err == nil {
 		earlier, err = m.stack.closes(ctx)
@@ -212,6 +220,7 @@ func (m *measurement) slowFigures(plan load.Step, got *load.Settled, f *slowFoun
 		Slow: got.Stalled, Others: m.cfg.conns - got.Stalled, Rooms: m.cfg.rooms, Nodes: m.cfg.nodes, StallSeconds: m.cfg.slow.stall.Seconds(),
 		Offered: plan.Rate / float64(m.cfg.rooms) * float64(m.cfg.payload) * m.cfg.slow.stall.Seconds(),
 		Closed:  f.closed, Times: f.times, Gone: got.SlowGone, Counted: len(m.stack.admin) > 0,
+		StallBefore: f.stallBefore, Stall: f.stall,
 		MemoryBefore: f.before, MemoryPeak: f.peak, MemoryAfter: f.after,
 		Before: secondsOf(plan, got.Seconds, plan.MeasureFrom(), plan.StallAt, true),
 		During: secondsOf(plan, got.Seconds, plan.StallAt, plan.ResumeAt, false),

@@ -27,6 +27,9 @@ type SlowReaders struct {
 	Before Latency `json:"before"` // of messages at all connections
 	During Latency `json:"during"` // at those that read
 	After  Latency `json:"after"`
+
+	StallBefore Latency `json:"machine_stall_before"`
+	Stall       Latency `json:"machine_stall"` // from when they stopped reading to the end
 }
 
 // SlowMemory is what is held for clients, in bytes.
@@ -130,6 +133,12 @@ func slowReadersRows(t *table) {
 	latency("p50", func(l *Latency) float64 { return l.P50 })
 	latency("p99", func(l *Latency) float64 { return l.P99 })
 	latency("max", func(l *Latency) float64 { return l.Max })
+	each("machine's own stalls, p99: before / from then", false, func(r *SlowReaders) figure {
+		return figure{0, millis(r.StallBefore.P99).text + " / " + millis(r.Stall.P99).text}
+	})
+	each("its worst stall: before / from then", false, func(r *SlowReaders) figure {
+		return figure{0, millis(r.StallBefore.Max).text + " / " + millis(r.Stall.Max).text}
+	})
 }
 
 // complaints says why slow readers were closed.
