@@ -24,8 +24,8 @@ type heapState struct {
 // needed, because the next allocation is near. Of an edge whose conns only sit there
 // nothing is near, and this room is most of what a conn seems to cost.
 //
-// A trim is a collection, and the next one needs as much garbage again: an eighth of
-// the heap, in place of half of it, and only while that comes slowly.
+// A trim is a collection, and the next one needs as much garbage again: a sixteenth
+// of the heap, in place of half of it, and only while that comes slowly.
 type trimmer struct {
 	last  heapState // as it was looked at last
 	after heapState // as the last trim left it
@@ -33,9 +33,9 @@ type trimmer struct {
 
 // Shares of the live heap, and what is too little to be worth it.
 const (
-	trimShare  = 8       // of garbage, from which a trim is worth it
-	quietShare = 64      // allocated between two looks, up to which the node is quiet
-	trimLeast  = 4 << 20 // bytes
+	trimShare  = 16      // of garbage, from which a trim is worth it
+	quietShare = 256     // allocated between two looks, up to which the node is quiet
+	trimLeast  = 2 << 20 // bytes
 	quietLeast = 4 << 20 // bytes
 )
 

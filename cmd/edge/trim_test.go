@@ -14,12 +14,12 @@ func TestTrimmer(t *testing.T) {
 		looks []look
 		due   []bool
 	}{
-		"young and small":       {[]look{{3 * mib, 3 * mib, 5 * mib}, {0, 3 * mib, 5 * mib}}, []bool{false, false}},
+		"young and small":       {[]look{{3 * mib, 3 * mib, 4 * mib}, {0, 3 * mib, 4 * mib}}, []bool{false, false}},
 		"a storm, then quiet":   {[]look{{200 * mib, 30 * mib, 80 * mib}, {50 * mib, 34 * mib, 80 * mib}, {mib / 2, 34 * mib, 80 * mib}}, []bool{false, false, true}},
 		"never quiet":           {[]look{{200 * mib, 30 * mib, 80 * mib}, {5 * mib, 30 * mib, 80 * mib}, {5 * mib, 30 * mib, 80 * mib}}, []bool{false, false, false}},
-		"quiet for its size":    {[]look{{9000 * mib, 2000 * mib, 3000 * mib}, {20 * mib, 2000 * mib, 3000 * mib}}, []bool{false, true}},
-		"nothing to win":        {[]look{{200 * mib, 34 * mib, 37 * mib}, {0, 34 * mib, 37 * mib}}, []bool{false, false}},
-		"once per share":        {[]look{{200 * mib, 34 * mib, 80 * mib}, {0, 34 * mib, 80 * mib}, {mib, 34 * mib, 80 * mib}, {mib, 34 * mib, 80 * mib}}, []bool{false, true, false, false}},
+		"quiet for its size":    {[]look{{9000 * mib, 2000 * mib, 3000 * mib}, {7 * mib, 2000 * mib, 3000 * mib}}, []bool{false, true}},
+		"nothing to win":        {[]look{{200 * mib, 34 * mib, 36 * mib}, {0, 34 * mib, 36 * mib}}, []bool{false, false}},
+		"once per share":        {[]look{{200 * mib, 34 * mib, 80 * mib}, {0, 34 * mib, 80 * mib}, {mib, 34 * mib, 80 * mib}, {mib / 2, 34 * mib, 80 * mib}}, []bool{false, true, false, false}},
 		"again after a share":   {[]look{{200 * mib, 34 * mib, 80 * mib}, {0, 34 * mib, 80 * mib}, {6 * mib, 34 * mib, 80 * mib}, {0, 34 * mib, 80 * mib}}, []bool{false, true, false, true}},
 		"much allocated before": {[]look{{0, 34 * mib, 80 * mib}}, []bool{false}},
 	} {
