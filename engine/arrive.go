@@ -83,7 +83,7 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 	k := o.Handshake
 	c := &conn{srv: s, nb: h.nb, onSocket: true, handshake: makeHandshake(k.Header, k.Address, k.Path, k.Query)}
 	c.handshake.time, c.handshake.xdomain, c.handshake.secure = k.Time, k.XDomain, k.Secure
-	c.polled.Store(true)
+	c.mark(markPolled)
 	if h.deflate {
 		c.acceptDeflate()
 	}

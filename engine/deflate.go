@@ -79,6 +79,6 @@ func (s *Server) agreed(u *websocket.Upgrade) bool {
 
 // acceptDeflate lets both sides of a conn compress that is not attached yet.
 func (c *conn) acceptDeflate() {
-	c.reader.AcceptDeflate()
+	c.mark(markDeflate)
 	c.fan.TakeCompressed()
 }

@@ -68,7 +68,7 @@ func (a *away) move() {
 	a.tries++
 	try := a.tries
 	a.mu.Unlock()
-	if !c.reader.Idle() || c.binary != nil || !c.movable() || len(sockets) != len(c.all()) {
+	if !c.whole() || !c.movable() || len(sockets) != len(c.all()) {
 		a.stay(try)
 		return
 	}

@@ -292,7 +292,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrad
 		c.transportClosed(err)
 		return
 	}
-	c.polled.Store(true)
+	c.mark(markPolled)
 	if c.marked(markAborted) { // given up meanwhile
 		_ = nb.Close()
 	}

@@ -60,6 +60,7 @@ type Server struct {
 	bus       Bus
 	hub       *fanout.Hub
 	pool      *pool
+	partials  sync.Pool // *partial: those that no conn needs
 	sockets   *socketTable
 	sessions  *sessionTable // that began with long-polling
 	ids       *idSource
@@ -259,7 +260,7 @@ func (s *Server) Conns() int { return int(s.conns.Load()) }
 
 // gone counts a conn whose transport closed.
 func (s *Server) gone(c *conn) {
-	if c.poll != nil && !c.polled.Load() {
+	if c.poll != nil && !c.marked(markPolled) {
 		s.m.ConnsPolling.Dec()
 	} else {
 		s.m.ConnsWebSocket.Dec()

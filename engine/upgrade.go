@@ -229,7 +229,10 @@ func (d *candidate) takeOver() bool {
 		}
 		return false
 	}
-	c.reader = d.reader
+	if d.deflate {
+		c.mark(markDeflate)
+	}
+	c.takeUp().reader = d.reader
 	d.over = true
 	if t := d.timer.Load(); t != nil {
 		t.Stop()
@@ -257,7 +260,7 @@ func (c *conn) takeOver() {
 	if d.deflate {
 		c.fan.TakeCompressed()
 	}
-	c.polled.Store(true)
+	c.mark(markPolled)
 	c.poll.next.Store(nil)
 	if d.seat != nil {
 		d.seat.give(c) // and d is of no more use
@@ -281,7 +284,7 @@ func (c *conn) takeOver() {
 
 // onWritten counts what the kernel took, once the connection is the conn's.
 func (d *candidate) onWritten(n int) {
-	if d.c.polled.Load() {
+	if d.c.marked(markPolled) {
 		d.c.fan.Wrote(n)
 	}
 }

