@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -214,6 +215,23 @@ func sendQueues(table string, ports map[string]bool) (sum int64) {
 	return sum
 }
 
+// usualP99 returns the median of the p99s, in ms, of the seconds of a step that lie in a stretch of time as a whole: half
+// of them were better. A few seconds in which the machine did something else do not change it.
+func usualP99(plan load.Step, seconds []load.Second, from, to int64) float64 {
+	var p99s []float64
+	for i := range seconds {
+		begins := plan.Start + int64(i)*int64(time.Second)
+		if begins >= from && begins+int64(time.Second) <= to {
+			p99s = append(p99s, float64(seconds[i].Latency.Quantile(0.99))/1e6)
+		}
+	}
+	if len(p99s) == 0 {
+		return 0
+	}
+	slices.Sort(p99s)
+	return p99s[len(p99s)/2]
+}
+
 // slowFigures puts what was found into the report.
 func (m *measurement) slowFigures(plan load.Step, got *load.Settled, f *slowFound) {
 	r := &report.SlowReaders{
@@ -226,6 +244,9 @@ func (m *measurement) slowFigures(plan load.Step, got *load.Settled, f *slowFoun
 		During: secondsOf(plan, got.Seconds, plan.StallAt, plan.ResumeAt, false),
 		After:  secondsOf(plan, got.Seconds, plan.ResumeAt+int64(time.Second), plan.End(), true),
 	}
+	r.UsualBefore = usualP99(plan, got.Seconds, plan.MeasureFrom(), plan.StallAt)
+	r.UsualDuring = usualP99(plan, got.Seconds, plan.StallAt, plan.ResumeAt)
+	r.UsualAfter = usualP99(plan, got.Seconds, plan.ResumeAt+int64(time.Second), plan.End())
 	m.sys.SlowReaders = r
 	s := m.figures(plan.Rate, got, &load.Settled{}, f.stall, f.cpu)
 	measured := float64(plan.Duration) / 1e9

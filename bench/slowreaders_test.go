@@ -6,6 +6,8 @@ import (
 	"maps"
 	"testing"
 	"time"
+
+	"github.com/stellara/edge/bench/load"
 )
 
 func TestSlowReadersFlags(t *testing.T) {
@@ -47,5 +49,21 @@ func TestSendQueues(t *testing.T) {
 `
 	if got := sendQueues(table, portsOf([]string{"127.0.0.1:3000", "127.0.0.1:3001"})); got != 0x10010 {
 		t.Errorf("%#x bytes, want those of lines 1 and 3", got)
+	}
+}
+
+func TestUsualP99(t *testing.T) {
+	plan := load.Step{Start: 1000}
+	seconds := make([]load.Second, 6)
+	for i, ms := range []int{90, 2, 500, 3, 4, 90} {
+		seconds[i].Latency.Record(time.Duration(ms) * time.Millisecond)
+	}
+	at := func(second int) int64 { return plan.Start + int64(second)*int64(time.Second) }
+	// Seconds 1 to 3 as a whole: 2, 500 and 3 ms.
+	if got := usualP99(plan, seconds, at(1)-5, at(4)+5); got < 2.9 || got > 3.1 {
+		t.Errorf("%v ms, want the 3 of the middle", got)
+	}
+	if got := usualP99(plan, seconds, at(1)+5, at(2)-5); got != 0 {
+		t.Errorf("%v ms of no second", got)
 	}
 }

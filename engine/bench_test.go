@@ -41,7 +41,7 @@ func (b *sinkBus) Subscribe(ns, room string, generation uint64) {
 func (*sinkBus) Unsubscribe(string, string, uint64) {}
 
 // benchServer serves on loopback, without a bus behind it.
-func benchServer(b *testing.B, setup func(*Server)) (s *Server, addr string) {
+func benchServer(b testing.TB, setup func(*Server)) (s *Server, addr string) {
 	b.Helper()
 	bus := &sinkBus{}
 	s, err := New(Config{Logger: slog.New(slog.DiscardHandler)}, bus, metrics.New(prometheus.NewRegistry(), "bench"))
@@ -71,7 +71,7 @@ func benchServer(b *testing.B, setup func(*Server)) (s *Server, addr string) {
 }
 
 // benchConn connects one client and returns the server's end of it. Nothing else than the benchmark gives it data.
-func benchConn(b *testing.B, setup func(*Namespace)) *conn {
+func benchConn(b testing.TB, setup func(*Namespace)) *conn {
 	b.Helper()
 	sockets := make(chan *Socket, 1)
 	_, addr := benchServer(b, func(s *Server) {
@@ -109,6 +109,26 @@ func roomMessage(tb testing.TB, room string) []byte {
 		tb.Fatal(err)
 	}
 	return socketio.AppendBroadcast(nil, &socketio.Broadcast{UID: "aBcDeF", Namespace: "/", Data: data, Rooms: []string{room}})
+}
+
+// TestAllocations: what comes most often allocates what its handler keeps, or nothing.
+func TestAllocations(t *testing.T) {
+	c := benchConn(t, func(n *Namespace) { n.On("message", func(*Socket, *Event) {}) })
+	event, pong := clientFrame(`42["message","room-17",{"text":"hello, everyone","n":12345}]`), clientFrame("3")
+	elsewhere := roomMessage(t, "elsewhere")
+	for _, of := range []struct {
+		what string
+		most float64
+		run  func()
+	}{
+		{"an event: the Event and its name", 2, func() { c.onData(event) }},
+		{"a pong", 0, func() { c.onData(pong) }},
+		{"a message for a room without members", 0, func() { c.srv.Deliver("/", "elsewhere", elsewhere) }},
+	} {
+		if n := testing.AllocsPerRun(200, of.run); n > of.most {
+			t.Errorf("%s: %v allocations, at most %v", of.what, n, of.most)
+		}
+	}
 }
 
 // BenchmarkDeliver is one message from the bus to 100 clients on loopback sockets, from its bytes to the last

@@ -36,7 +36,8 @@ type Config struct {
 
 	// OutboxBytes bounds what waits for one conn; a client that lets it fill is
 	// closed as a slow reader. One packet may be a quarter of it. 4 × MaxPayload,
-	// at least 4 MiB.
+	// at least 4 MiB. What the kernel keeps besides is the listener's to bound:
+	// TCP_NOTSENT_LOWAT, which accepted connections inherit (tcp(7)).
 	OutboxBytes int
 	// InboundBytes bounds the packets of one socket that wait behind a pending
 	// operation or a busy handler. 4 × MaxPayload.

@@ -28,6 +28,10 @@ type SlowReaders struct {
 	During Latency `json:"during"` // at those that read
 	After  Latency `json:"after"`
 
+	UsualBefore float64 `json:"usual_p99_before_ms"` // of the median second
+	UsualDuring float64 `json:"usual_p99_during_ms"`
+	UsualAfter  float64 `json:"usual_p99_after_ms"`
+
 	StallBefore Latency `json:"machine_stall_before"`
 	Stall       Latency `json:"machine_stall"` // from when they stopped reading to the end
 }
@@ -133,6 +137,9 @@ func slowReadersRows(t *table) {
 	latency("p50", func(l *Latency) float64 { return l.P50 })
 	latency("p99", func(l *Latency) float64 { return l.P99 })
 	latency("max", func(l *Latency) float64 { return l.Max })
+	each("p99 of the median second", false, func(r *SlowReaders) figure {
+		return figure{0, millis(r.UsualBefore).text + " / " + millis(r.UsualDuring).text + " / " + millis(r.UsualAfter).text}
+	})
 	each("machine's own stalls, p99: before / from then", false, func(r *SlowReaders) figure {
 		return figure{0, millis(r.StallBefore.P99).text + " / " + millis(r.Stall.P99).text}
 	})
@@ -176,7 +183,7 @@ func judgeSlowReaders(edge *System) []Verdict {
 		closed, named,
 		atMost("nodes grew, per slow reader", nodes/slow/1e6, outboxBytes/1e6, "%.2f MB"),
 		atMost("send queues grew, per slow reader", unsent/slow/1e3, maxSlowUnsent/1e3, "%.0f KB"),
-		atMost("the others' p99 meanwhile", r.During.P99, max(r.Before.P99*maxSlowP99, r.Before.P99+maxSlowP99Step), "%.1f ms"),
+		atMost("the others' p99 meanwhile, median second", r.UsualDuring, max(r.UsualBefore*maxSlowP99, r.UsualBefore+maxSlowP99Step), "%.1f ms"),
 		judgeDelivery(edge),
 	}
 }
