@@ -100,6 +100,11 @@ func (p *Compared) trials(variant string, planned int, get func(*System) (float6
 	return out
 }
 
+// heading is the part's title line.
+func (p *Compared) heading() string {
+	return fmt.Sprintf("%s: %s (%s connections)", p.Name, p.Title, thousands(float64(p.Load.Conns)))
+}
+
 // Held returns the highest rate that the latest trial of a part found for a variant, in deliveries per
 // second as they were sent; 0 if none did.
 func (c *Comparison) Held(part, variant string) (deliveries float64) {

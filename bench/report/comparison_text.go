@@ -19,7 +19,7 @@ const (
 	cmpName   = 40 // what it is of
 )
 
-// comparisonNotes explain the columns and the figures that are computed.
+// notes explain the columns and the figures that are computed.
 func (c *Comparison) notes() []string {
 	notes := []string{
 		"figures are medians of the trials; a ratio is the median of the trials' ratios, of the edge to Node.js in the same trial",
@@ -55,7 +55,7 @@ func ComparisonText(c *Comparison) string {
 		padLeft("in each trial", cmpTrials) + padLeft("target", cmpTarget) + "\n")
 	for i := range c.Parts {
 		p := &c.Parts[i]
-		fmt.Fprintf(&b, "\n%s: %s\n", p.Name, p.Title)
+		fmt.Fprintf(&b, "\n%s\n", p.heading())
 		for _, r := range c.compare(p) {
 			if r.group != "" {
 				fmt.Fprintf(&b, "  %s\n", r.group)
