@@ -23,12 +23,14 @@ const scenarioCompare = "compare"
 // compareFlags shape the comparison.
 type compareFlags struct {
 	trials int
+	limit  time.Duration
 	quick  bool
 	parts  string
 }
 
 func (f *compareFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.trials, "trials", 3, "compare: how often every part is run; figures are medians")
+	fs.DurationVar(&f.limit, "limit", 40*time.Minute, "compare: what would not be done by then is left out, and said to be; 0: no limit, the default with -trials")
 	fs.BoolVar(&f.quick, "quick", false, "compare: a try-out of a few minutes, with one trial unless -trials is given, of which no figure counts")
 	fs.StringVar(&f.parts, "parts", "", "compare: NAME,... of the parts to run; all if empty: "+strings.Join(partNames(), ","))
 }
@@ -38,10 +40,13 @@ func (f *compareFlags) deal(given map[string]bool) error {
 	if f.quick && !given["trials"] {
 		f.trials = 1
 	}
-	own := []string{"scenario", "trials", "quick", "parts", "env", "edge", "out", "target"} // the last is refused with its reason
+	if given["trials"] && !given["limit"] {
+		f.limit = 0
+	}
+	own := []string{"scenario", "trials", "limit", "quick", "parts", "env", "edge", "out", "target"} // the last is refused with its reason
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if !slices.Contains(own, name) {
-			return fmt.Errorf("-%s: the parts of compare have their own; it takes -trials, -quick, -parts, -env, -edge and -out", name)
+			return fmt.Errorf("-%s: the parts of compare have their own; it takes -trials, -limit, -quick, -parts, -env, -edge and -out", name)
 		}
 	}
 	return nil
@@ -69,6 +74,8 @@ func (f *compareFlags) validate(c *config) error {
 		return errors.New("-target: compare needs servers of its own, as it measures their CPU")
 	case f.trials < 1 || f.trials > 9:
 		return fmt.Errorf("-trials: %d, can be 1 to 9", f.trials)
+	case f.limit < 0:
+		return fmt.Errorf("-limit: %v, cannot be negative", f.limit)
 	}
 	return nil
 }
@@ -108,12 +115,14 @@ func compare(ctx context.Context, cfg config, out io.Writer) error {
 	for i, run := range runs {
 		if run.trial != trial {
 			trial = run.trial
-			if err := c.floor(); err != nil {
-				return err
-			}
+			c.floor()
 		}
 		fmt.Fprintf(out, "\n[%d/%d] trial %d, %s, %s; %s gone, about %s left\n", i+1, len(runs), run.trial+1,
 			c.parts[run.part].name, run.variant.name, minutes(time.Since(c.began)), minutes(left(runs, i, time.Since(c.began))))
+		if tooLate(time.Since(c.began), run.about, cfg.compare.limit) {
+			c.leaveOut(run)
+			continue
+		}
 		c.run(ctx, run)
 		if err := c.write(); err != nil {
 			return err
@@ -204,15 +213,34 @@ func left(runs []comparedRun, i int, gone time.Duration) time.Duration {
 // minutes shows a time without fractions of a second.
 func minutes(d time.Duration) string { return d.Round(time.Second).String() }
 
-// floor measures the price of a bare write, once in every trial.
-func (c *comparison) floor() error {
+// floor measures the price of a bare write, once in every trial. Without it figures in bare writes are
+// missing, and all others are not.
+func (c *comparison) floor() {
 	floor, err := writeFloor(c.cfg.conns)
 	if err != nil {
-		return err
+		fmt.Fprintf(c.out, "%v; going on without\n", err)
+		return
 	}
 	c.report.Floors = append(c.report.Floors, *floor)
 	fmt.Fprintf(c.out, "a bare write costs %.2f µs\n", floor.Base())
-	return nil
+}
+
+// tooLate reports whether a run would end after the limit, if there is one.
+func tooLate(gone, about, limit time.Duration) bool { return limit > 0 && gone+about > limit }
+
+// leaveOut keeps in the report that a run was not made.
+func (c *comparison) leaveOut(r comparedRun) {
+	why := fmt.Sprintf("left out: it would have ended after -limit %v", c.cfg.compare.limit)
+	fmt.Fprintln(c.out, why)
+	c.add(r, report.Run{Trial: r.trial, Variant: r.variant.name, Error: why})
+}
+
+// add takes a run into the report.
+func (c *comparison) add(r comparedRun, run report.Run) {
+	p, cfg := &c.parts[r.part], &c.configs[r.part]
+	c.report.Add(report.Compared{
+		Name: p.name, Title: p.title, Load: cfg.load(), Command: "go run ./bench " + strings.Join(p.args(c.cfg.compare.quick), " "),
+	}, run)
 }
 
 // run measures one system. An error is kept with what was measured until then, and the comparison goes on.
@@ -226,8 +254,8 @@ func (c *comparison) run(ctx context.Context, r comparedRun) {
 		c.narrow(&cfg, p.name, r.variant.name)
 	}
 	began := time.Now()
-	part := part{cfg: cfg, system: r.variant.system}
-	sys, err := part.measure(ctx, c.clock, c.out)
+	lead := part{cfg: cfg, system: r.variant.system}
+	sys, err := lead.measure(ctx, c.clock, c.out)
 	if ctx.Err() != nil {
 		return // half of it says nothing
 	}
@@ -236,9 +264,7 @@ func (c *comparison) run(ctx context.Context, r comparedRun) {
 		run.Error = err.Error()
 		fmt.Fprintf(c.out, "%s, %s: %v; going on with the next\n", p.name, r.variant.name, err)
 	}
-	c.report.Add(report.Compared{
-		Name: p.name, Title: p.title, Load: cfg.load(), Command: "go run ./bench " + strings.Join(p.args(c.cfg.compare.quick), " "),
-	}, run)
+	c.add(r, run)
 }
 
 // Where a search begins whose result is known from an earlier trial, and its steps: with luck one rate is held

@@ -94,7 +94,7 @@ const (
 	edgeJoins, nodeJoins       = 7000.0, 800.0
 	edgeStart, nodeStart       = 3 * time.Second, 4 * time.Second // until ready, and until gone
 	afterStep                  = 1500 * time.Millisecond
-	firstSearch, laterSearch   = 9, 5 // steps; the first has no idea where to begin
+	firstSearch, laterSearch   = 11, 7 // steps, some of them twice; the first has no idea where to begin
 	heartbeat                  = 25 * time.Second
 )
 

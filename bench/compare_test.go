@@ -91,6 +91,32 @@ func TestTimeLeftFollowsTheTimeGone(t *testing.T) {
 	}
 }
 
+func TestWhatWouldEndTooLateIsLeftOut(t *testing.T) {
+	for _, c := range []struct {
+		gone, about, limit time.Duration
+		want               bool
+	}{
+		{30 * time.Minute, 10 * time.Minute, 40 * time.Minute, false},
+		{30 * time.Minute, 11 * time.Minute, 40 * time.Minute, true},
+		{30 * time.Hour, time.Minute, 0, false},
+	} {
+		if got := tooLate(c.gone, c.about, c.limit); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+	if c := parse(t, "-scenario", "compare"); c.compare.limit != 40*time.Minute {
+		t.Errorf("limit %v", c.compare.limit)
+	}
+	if c := parse(t, "-scenario", "compare", "-trials", "5"); c.compare.limit != 0 {
+		t.Errorf("limit %v for more trials than usual", c.compare.limit)
+	}
+	c := newTestComparison(t, "-parts", "idle", "-limit", "1s")
+	c.leaveOut(c.plan()[0])
+	if text := report.ComparisonText(c.report); !strings.Contains(text, "left out: it would have ended after -limit 1s") || !strings.Contains(text, "1 of 1") {
+		t.Errorf("a run that was left out is not in the report:\n%s", text)
+	}
+}
+
 func TestLaterSearchesBeginWhereTheFirstEnded(t *testing.T) {
 	c := newTestComparison(t, "-parts", "saturation")
 	cfg := c.configs[0]
@@ -120,6 +146,7 @@ func TestBadComparisonsAreNamed(t *testing.T) {
 		"-parts":  {"-parts", "idle,fast"},
 		"-target": {"-target", "127.0.0.1:1"},
 		"-conns":  {"-conns", "10"},
+		"-limit":  {"-limit", "-1s"},
 	} {
 		if _, err := parseFlags(append([]string{"-scenario", "compare"}, args...), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: error %v does not name %s", args, err, want)

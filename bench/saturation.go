@@ -107,7 +107,7 @@ func (m *measurement) searchSteps(ctx context.Context) error {
 		*tries = append(*tries, try{rate, s.Outcome})
 		m.say("%.0f deliveries/s: %s", s.Nominal, s.Outcome)
 		if s.Dropped > 0 || s.Lost > 0 {
-			m.say("starting anew, as what these servers lost would count again")
+			m.say("these servers are given up, as what they lost would count again")
 			return nil
 		}
 	}

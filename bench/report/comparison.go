@@ -18,14 +18,14 @@ const (
 
 // Comparison is several scenarios, each with several trials, of the edge and the Node.js system.
 type Comparison struct {
-	Started time.Time  `json:"started"`
-	Seconds float64    `json:"seconds"` // how long it took, or has taken so far
-	Machine Machine    `json:"machine"`
-	Planned int        `json:"trials"` // of each part
-	Quick   bool       `json:"quick"`  // a try-out, of which no figure counts
-	Floors  []Floor    `json:"floors"` // one of each trial
-	Parts   []Compared `json:"parts"`
-	Results []Verdict  `json:"verdicts"`
+	Started  time.Time  `json:"started"`
+	Seconds  float64    `json:"seconds"` // how long it took, or has taken so far
+	Machine  Machine    `json:"machine"`
+	Planned  int        `json:"trials"` // of each part
+	Quick    bool       `json:"quick"`  // a try-out, of which no figure counts
+	Floors   []Floor    `json:"floors"` // one of each trial
+	Parts    []Compared `json:"parts"`
+	Verdicts []Verdict  `json:"verdicts"`
 }
 
 // Compared is one scenario of a comparison.
@@ -100,6 +100,11 @@ func (p *Compared) trials(variant string, planned int, get func(*System) (float6
 	return out
 }
 
+// heading is the part's title line.
+func (p *Compared) heading() string {
+	return fmt.Sprintf("%s: %s (%s connections)", p.Name, p.Title, thousands(float64(p.Load.Conns)))
+}
+
 // Held returns the highest rate that the latest trial of a part found for a variant, in deliveries per
 // second as they were sent; 0 if none did.
 func (c *Comparison) Held(part, variant string) (deliveries float64) {
@@ -139,7 +144,7 @@ func (p *Compared) systems(variant string) (out []*System) {
 // Write judges what there is so far, and writes bench-compare.json and bench-compare.html to dir. It
 // returns the two paths. A file is replaced as a whole, so that an interrupt leaves the one before.
 func (c *Comparison) Write(dir string) (jsonPath, htmlPath string, err error) {
-	c.Results = c.Judge()
+	c.Verdicts = c.Judge()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", "", fmt.Errorf("report: %w", err)
 	}

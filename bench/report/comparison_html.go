@@ -57,8 +57,7 @@ func (c *Comparison) tiles() string {
 
 // partSection is a part with its charts and every figure of every trial.
 func (c *Comparison) partSection(b *strings.Builder, p *Compared) {
-	fmt.Fprintf(b, "<section><h2>%s: %s</h2><p class=\"dim\"><code>%s</code></p>\n",
-		html.EscapeString(p.Name), html.EscapeString(p.Title), html.EscapeString(p.Command))
+	fmt.Fprintf(b, "<section><h2>%s</h2><p class=\"dim\"><code>%s</code></p>\n", html.EscapeString(p.heading()), html.EscapeString(p.Command))
 	if charts := c.charts(p); charts != "" {
 		fmt.Fprintf(b, "<div class=\"grid\">\n%s</div>\n", charts)
 	}

@@ -144,6 +144,9 @@ func on(yes bool, do func()) {
 
 func TestComparisonCountsLossOnlyWhereARateWasHeld(t *testing.T) {
 	c := sampleComparison() // beyond the highest rate, all searches lost something
+	if text := ComparisonText(c); !strings.Contains(text, "edge, at rates that were not held: 3,000 deliveries lost, 6 connections dropped") {
+		t.Errorf("what was lost there is not said:\n%s", text)
+	}
 	edge := c.Parts[2].Runs[1].System
 	if edge.Name != "edge" || edge.Steps[0].Outcome != Held {
 		t.Fatalf("not the run that is meant: %+v", edge)

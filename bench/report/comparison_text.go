@@ -19,7 +19,7 @@ const (
 	cmpName   = 40 // what it is of
 )
 
-// comparisonNotes explain the columns and the figures that are computed.
+// notes explain the columns and the figures that are computed.
 func (c *Comparison) notes() []string {
 	notes := []string{
 		"figures are medians of the trials; a ratio is the median of the trials' ratios, of the edge to Node.js in the same trial",
@@ -55,7 +55,7 @@ func ComparisonText(c *Comparison) string {
 		padLeft("in each trial", cmpTrials) + padLeft("target", cmpTarget) + "\n")
 	for i := range c.Parts {
 		p := &c.Parts[i]
-		fmt.Fprintf(&b, "\n%s: %s\n", p.Name, p.Title)
+		fmt.Fprintf(&b, "\n%s\n", p.heading())
 		for _, r := range c.compare(p) {
 			if r.group != "" {
 				fmt.Fprintf(&b, "  %s\n", r.group)
@@ -117,7 +117,8 @@ func ratioCells(ratios []float64) string {
 	return strings.Join(cells, " ")
 }
 
-// endings says what ended searches, as a rate that ended for the clients' sake is only a lower bound.
+// endings says what ended searches, as a rate that ended for the clients' sake is only a lower bound, and what
+// was lost beyond the highest rates held.
 func (p *Compared) endings(b *strings.Builder) {
 	for _, variant := range []string{VariantEdge, VariantNode} {
 		counts := map[string]int{}
@@ -129,7 +130,23 @@ func (p *Compared) endings(b *strings.Builder) {
 		for _, why := range slices.Sorted(maps.Keys(counts)) {
 			fmt.Fprintf(b, "  %s, next higher rate: %s (%d ×)\n", variant, why, counts[why])
 		}
+		if lost, dropped := p.lostBeyond(variant); lost > 0 || dropped > 0 {
+			fmt.Fprintf(b, "  %s, at rates that were not held: %s deliveries lost, %s connections dropped\n",
+				variant, thousands(float64(lost)), thousands(float64(dropped)))
+		}
 	}
+}
+
+// lostBeyond is what a variant lost at rates that were not held, in all trials.
+func (p *Compared) lostBeyond(variant string) (lost int64, dropped int) {
+	for _, s := range p.systems(variant) {
+		for _, step := range s.Steps {
+			if step.Outcome != "" && step.Outcome != Held {
+				lost, dropped = lost+step.Lost, dropped+step.Dropped
+			}
+		}
+	}
+	return lost, dropped
 }
 
 // trialLines lists every figure of every trial.

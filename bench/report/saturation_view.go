@@ -144,16 +144,19 @@ func triesChart(title, unit string, systems []*System, get func(*Step) (float64,
 // triesTable lists what was tried, for the page.
 func triesTable(systems []*System) string {
 	var b strings.Builder
-	b.WriteString("<table class=\"figures\"><tr><th>system</th><th>sent/s</th><th>delivered/s</th><th>p50</th><th>p99</th>" +
-		"<th>client late: sending</th><th>reading</th><th>server</th><th>client</th><th>outcome</th></tr>\n")
+	b.WriteString("<table class=\"figures\"><tr><th>search</th><th>sent/s</th><th>delivered/s</th><th>p50</th><th>p99</th>" +
+		"<th>client late: sending</th><th>reading</th><th>server</th><th>client</th><th>lost / conns</th><th>outcome</th></tr>\n")
+	searches := map[string]int{}
 	for _, s := range systems {
+		searches[s.Name]++
+		name := fmt.Sprintf("%s, %d", shortTitle(s), searches[s.Name])
 		for i := range s.Steps {
 			step := &s.Steps[i]
 			server, _ := step.serverCores()
 			client, _ := step.clientCores()
-			fmt.Fprintf(&b, "<tr><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%.2f cores</td><td>%.2f cores</td><td>%s</td></tr>\n",
-				html.EscapeString(shortTitle(s)), thousands(step.Nominal), thousands(step.PerSecond), millis(step.Latency.P50).text, millis(step.Latency.P99).text,
-				millis(step.SendLag.P99).text, millis(step.ReadLag.P99).text, server, client, html.EscapeString(string(step.Outcome)))
+			fmt.Fprintf(&b, "<tr><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%.2f cores</td><td>%.2f cores</td><td>%s / %d</td><td>%s</td></tr>\n",
+				html.EscapeString(name), thousands(step.Nominal), thousands(step.PerSecond), millis(step.Latency.P50).text, millis(step.Latency.P99).text,
+				millis(step.SendLag.P99).text, millis(step.ReadLag.P99).text, server, client, thousands(float64(step.Lost)), step.Dropped, html.EscapeString(string(step.Outcome)))
 		}
 	}
 	return b.String() + "</table>\n"
