@@ -101,6 +101,8 @@ func sections(r *Report) []section {
 	memoryRows(t)
 	lossRows(t)
 	recoveryRows(t)
+	stormRows(t)
+	comingsRows(t)
 	trafficRows(t)
 	movesRows(t)
 	steps := 0

@@ -46,7 +46,7 @@ type Config struct {
 	ConnectTimeout time.Duration `env:"CONNECT_TIMEOUT" envDefault:"45s" help:"time to join a namespace before the connection is closed"`
 	MaxPayload     int           `env:"MAX_PAYLOAD" envDefault:"1000000" help:"largest message from a client, in bytes"`
 
-	MaxPending        int     `env:"MAX_PENDING" envDefault:"512" help:"TCP connections whose request is awaited at a time: others wait for a place, which one that is silent for 1 s loses; as many are kept idle between two requests"`
+	MaxPending        int     `env:"MAX_PENDING" envDefault:"512" help:"TCP connections whose request is awaited at a time: others wait for a place, which one that is silent for 3 s loses; as many are kept idle between two requests"`
 	ConnectRate       float64 `env:"CONNECT_RATE" envDefault:"0" help:"sessions that may be opened per second, in all; 0: no limit"`
 	ConnectBurst      int     `env:"CONNECT_BURST" shown:"a second's worth" help:"how many of them at once"`
 	ConnectRatePerIP  float64 `env:"CONNECT_RATE_PER_IP" envDefault:"0" help:"sessions that may be opened per second from one address, or one /64 of IPv6; 0: no limit, which is right behind a proxy, whose address all clients have"`
