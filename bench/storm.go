@@ -91,7 +91,8 @@ func (m *measurement) blow(ctx context.Context, crowd *delivery.Crowd, number in
 	m.sampler.mark(fmt.Sprintf("storm %d", number))
 	m.view.Phase(number)
 	pid := m.stack.nodes[0].cmd.Process.Pid
-	rss, refused, changes := startPeak(pid), m.stack.refusals(ctx), crowd.Changes()
+	rss, changes := startPeak(pid), crowd.Changes()
+	refused, closed := m.stack.reasons(ctx, "edge_refusals_total"), m.stack.reasons(ctx, "edge_closes_total")
 	meter, before := startStallMeter(), m.stack.snapshot(m.clock)
 	f := &stormFound{at: m.clock.Now()}
 	s, began := &f.storm, time.Now()
@@ -131,7 +132,8 @@ func (m *measurement) blow(ctx context.Context, crowd *delivery.Crowd, number in
 	}
 	told := crowd.Changes()
 	s.Joined, s.Left = told.Joined-changes.Joined, told.Left-changes.Left
-	s.Refusals = m.stack.refusals(ctx).beyond(refused)
+	s.Refusals = m.stack.reasons(ctx, "edge_refusals_total").beyond(refused)
+	s.Closes = m.stack.reasons(ctx, "edge_closes_total").beyond(closed)
 	now, err := usageOf(pid)
 	s.RSSAfter = now.rss
 	return f, err
@@ -198,17 +200,17 @@ func (m *measurement) stormFigures(plan load.Step, got *load.Settled, f *stormsF
 	m.sys.Failures = got.Failures
 }
 
-// refused is what nodes have counted of refusals, by reason; nothing where there are no metrics.
-type refused map[string]float64
+// reasons is what nodes have counted of something, by its reason; nothing where there are no metrics.
+type reasons map[string]float64
 
-func (s *stack) refusals(ctx context.Context) refused {
-	sum := refused{}
+func (s *stack) reasons(ctx context.Context, metric string) reasons {
+	sum := reasons{}
 	for _, admin := range s.admin {
 		text, err := scrape(ctx, admin)
 		if err != nil {
 			continue
 		}
-		for reason, n := range labelled(text, "edge_refusals_total", "reason") {
+		for reason, n := range labelled(text, metric, "reason") {
 			sum[reason] += n
 		}
 	}
@@ -216,7 +218,7 @@ func (s *stack) refusals(ctx context.Context) refused {
 }
 
 // beyond returns what was added since o.
-func (r refused) beyond(o refused) map[string]float64 {
+func (r reasons) beyond(o reasons) map[string]float64 {
 	d := map[string]float64{}
 	for reason, n := range r {
 		if n > o[reason] {

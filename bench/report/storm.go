@@ -40,9 +40,10 @@ type Storm struct {
 
 	CPU       CPU                `json:"cpu"` // beyond the usual, until all were back
 	Refusals  map[string]float64 `json:"refusals,omitempty"`
-	Joined    int                `json:"joined_told"` // presence updates at those clients that name somebody who joined
-	Left      int                `json:"left_told"`   // or left
-	RSSBefore int64              `json:"rss_before"`  // of the node, bytes
+	Closes    map[string]float64 `json:"closes,omitempty"` // conns that ended, by reason
+	Joined    int                `json:"joined_told"`      // presence updates at those clients that name somebody who joined
+	Left      int                `json:"left_told"`        // or left
+	RSSBefore int64              `json:"rss_before"`       // of the node, bytes
 	RSSPeak   int64              `json:"rss_peak"`
 	RSSAfter  int64              `json:"rss_after"`
 	During    Latency            `json:"during"` // of messages at the steady connections
@@ -99,11 +100,14 @@ func sum(m map[string]float64) (all float64) {
 	return all
 }
 
-// complaints lists refusals, connects that failed, and examples of what was lost.
+// complaints lists refusals and closes, connects that failed, and examples of what was lost.
 func (s *Storms) complaints() (lines []string) {
 	for i := range s.Each {
 		for _, reason := range slices.Sorted(maps.Keys(s.Each[i].Refusals)) {
 			lines = append(lines, fmt.Sprintf("storm %d: %.0f × refused, %s", i+1, s.Each[i].Refusals[reason], reason))
+		}
+		for _, reason := range slices.Sorted(maps.Keys(s.Each[i].Closes)) {
+			lines = append(lines, fmt.Sprintf("storm %d: %.0f × closed, %s", i+1, s.Each[i].Closes[reason], reason))
 		}
 	}
 	for _, reason := range slices.Sorted(maps.Keys(s.Failed)) {
