@@ -137,6 +137,14 @@ chaos-presence: ## kill and cut nodes and Redis, and see whether presence become
 chaos-delivery: bench/node/node_modules/.package-lock.json ## kill and cut clients, nodes and Redis, and see whether every message comes once; Node.js beside it (15 minutes)
 	$(GO) run ./bench -scenario chaos-delivery -system both
 
+.PHONY: bench-storm
+bench-storm: ## 5,000 clients of a node are cut and come back within a second, three times: all back, memory, what the others notice
+	$(GO) run ./bench -scenario storm
+
+.PHONY: bench-churn
+bench-churn: ## connections that come and go all the time: their price, and whether anything of them stays
+	$(GO) run ./bench -scenario churn
+
 .PHONY: bench-recovery
 bench-recovery: ## 5,000 clients lose their node and come back at once: how many recovered, how soon, what the others notice
 	$(GO) run ./bench -scenario recovery

@@ -54,6 +54,8 @@ var scenarios = map[string]map[string]string{
 	scenarioHeartbeat:  {"nodes": "1", "warmup": "20s"},
 	scenarioChaos:      {"rooms": "60", "churn": "40"},
 	scenarioRecovery:   {"conns": "500", "duration": "15s"},
+	scenarioStorm:      {"conns": "500", "duration": "10s"},
+	scenarioChurn:      {"conns": "1000"},
 	scenarioJournal:    {"rates": "100,400"},
 	scenarioMoves:      {"conns": "4000", "nodes": "2", "rooms": "0"},
 	scenarioDelivery:   {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
@@ -97,6 +99,8 @@ type config struct {
 	chaos      chaosFlags
 	delivery   deliveryFlags
 	recovery   recoveryFlags
+	storm      stormFlags
+	comings    comingsFlags
 	slow       slowReadersFlags
 	moves      movesConfig
 	saturation saturationFlags
@@ -120,17 +124,17 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.SetOutput(stderr)
 	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), tiny-rooms (messages in rooms of two), saturation (the highest rate), "+
 		"compare (these four on both systems, with -trials of each), floor (the price of bare writes), "+
-		"loss (nodes are killed), recovery (a node is killed, its clients come back), journal (messages with and without recovery), moves (conns that go to another node), slow-readers (some stop reading), "+
+		"loss (nodes are killed), recovery (a node is killed, its clients come back), storm (all clients of a node are cut and come back within a second), churn (connections that come and go all the time), journal (messages with and without recovery), moves (conns that go to another node), slow-readers (some stop reading), "+
 		"heartbeat (traffic of the leases), chaos-presence or chaos-delivery (faults, one after the other)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
-	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery: 500, chaos-delivery: 1000, moves: 4000")
+	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery, storm: 500, churn: 1000, chaos-delivery: 1000, moves: 4000")
 	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle and heartbeat: 1, loss: 6, moves: 2")
 	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; moves: 0, which joins none; idle: of 100 members each, tiny-rooms: of 2, loss: 1000, chaos-presence: 60, chaos-delivery: 20")
 	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
 	fs.IntVar(&c.payload, "payload", 128, "bytes of a message; slow-readers: 32768")
 	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together; chaos-delivery: 200")
 	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700; journal: 100,400; tiny-rooms: 1000,2500")
-	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss, recovery: before the kill, 20s and 15s; heartbeat: counted time; slow-readers: before they stop reading, 15s; idle: time in which CPU is measured, 0 for none; tiny-rooms: 20s, saturation: 5s")
+	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss, recovery: before the kill, 20s and 15s; storm: before the first, 10s; heartbeat: counted time; slow-readers: before they stop reading, 15s; idle: time in which CPU is measured, 0 for none; tiny-rooms: 20s, saturation: 5s")
 	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured; heartbeat: 20s, slow-readers: 5s, tiny-rooms: 3s, saturation: 2s")
 	fs.DurationVar(&c.settle, "settle", 10*time.Second, "how long to wait for deliveries after a rate's last message; saturation: 6s")
 	fs.IntVar(&c.heartbeats, "heartbeats", 2, "idle, moves: heartbeats of every connection before memory is read")
@@ -151,6 +155,8 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	c.slow.register(fs)
 	c.saturation.register(fs)
 	c.compare.register(fs)
+	c.storm.register(fs)
+	c.comings.register(fs)
 	if err := fs.Parse(args); err != nil {
 		return c, err
 	}
@@ -248,7 +254,7 @@ func (c *config) validate() error {
 			return fmt.Errorf("-rate: %v messages per second", r)
 		}
 	}
-	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c), c.moves.validate(c), c.slow.validate(c), c.saturation.validate(c), c.compare.validate(c)); err != nil {
+	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c), c.storm.validate(c), c.comings.validate(c), c.moves.validate(c), c.slow.validate(c), c.saturation.validate(c), c.compare.validate(c)); err != nil {
 		return err
 	}
 	if c.scenario == scenarioHeartbeat {

@@ -96,3 +96,30 @@ func TestOpenFileLimitNamesTheNumber(t *testing.T) {
 		t.Errorf("100 connections: %d processes, %v", c.processes, err)
 	}
 }
+
+func TestStormFlags(t *testing.T) {
+	c := parse(t, "-scenario", "storm")
+	if c.conns != 500 || c.recovery.clients != 5000 || c.storm.times != 3 || c.storm.spread != time.Second || c.storm.calm != 30*time.Second {
+		t.Errorf("storm: %+v", c)
+	}
+	if c = parse(t, "-scenario", "churn"); c.conns != 1000 || c.comings.rate != 200 || c.comings.life != 2*time.Second {
+		t.Errorf("churn: %+v", c)
+	}
+	if c = parse(t, "-scenario", "storm", "-system", "both"); len(c.systems()) != 2 {
+		t.Errorf("storm on both: %v", c.systems())
+	}
+	for want, args := range map[string][]string{
+		"-storms":       {"-scenario", "storm", "-storms", "0"},
+		"-spread":       {"-scenario", "storm", "-spread", "0s"},
+		"-target":       {"-scenario", "storm", "-target", "127.0.0.1:1"},
+		"-within":       {"-scenario", "storm", "-within", "1h"},
+		"-comings":      {"-scenario", "churn", "-comings", "0"},
+		"-rates":        {"-scenario", "churn", "-rates", "1,2"},
+		"-returning 10": {"-scenario", "storm", "-rooms", "20", "-returning", "10"},
+	} {
+		_, err := parseFlags(args, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: error %v does not name %s", args, err, want)
+		}
+	}
+}

@@ -23,7 +23,7 @@ type measurement struct {
 	presence *presenceReader // nil without access to Redis
 	observer *observer       // nil without Node.js, and where nobody changes presence
 	churn    *churn          // steady only
-	view     *delivery.Fleet // recovery only
+	view     *delivery.Fleet // recovery and storm only
 	sys      *report.System
 	out      io.Writer
 	sids     []string
@@ -120,6 +120,10 @@ func (m *measurement) scenario(ctx context.Context) error {
 		err = m.recovery(ctx)
 	case scenarioSlowReaders:
 		err = m.slowReaders(ctx)
+	case scenarioStorm:
+		err = m.storms(ctx)
+	case scenarioChurn:
+		err = m.comings(ctx)
 	case scenarioIdle:
 		err = m.idle(ctx)
 	case scenarioSaturation:

@@ -58,11 +58,20 @@ func (m *measurement) recovery(ctx context.Context) error {
 
 // returners connects the clients of the node that will be killed.
 func (m *measurement) returners(ctx context.Context) (*delivery.Crowd, error) {
+	m.view = delivery.NewFleet(m.stack.listen)
+	crowd, err := m.crowdOnFirst(ctx, "back", m.cfg.recovery.clients)
+	if err == nil {
+		m.say("%d clients are on the node that will be killed", m.cfg.recovery.clients)
+	}
+	return crowd, err
+}
+
+// crowdOnFirst connects clients to the first node, which join the rooms of the plan and check its messages.
+func (m *measurement) crowdOnFirst(ctx context.Context, prefix string, clients int) (*delivery.Crowd, error) {
 	m.sampler.mark("clients")
 	p := &m.stack.plan
-	m.view = delivery.NewFleet(m.stack.listen)
 	crowd := delivery.NewCrowd(m.view, delivery.Plan{
-		Prefix: "back", Clients: m.cfg.recovery.clients, Home: 0, Dialing: m.cfg.recovery.clients, // at once
+		Prefix: prefix, Clients: clients, Home: 0, Dialing: clients, // at once
 		Rooms: func(i int) []int { return []int{i % p.Rooms} }, Room: p.RoomName,
 		Streams: func(room int) (streams []int) {
 			for j := range p.Senders {
@@ -79,14 +88,13 @@ func (m *measurement) returners(ctx context.Context) (*delivery.Crowd, error) {
 		if time.Now().After(end) {
 			n := crowd.Absent()
 			crowd.Close()
-			return nil, fmt.Errorf("%d of %d clients did not get into their rooms: %v", n, m.cfg.recovery.clients, crowd.TakeEvents())
+			return nil, fmt.Errorf("%d of %d clients did not get into their rooms: %v", n, clients, crowd.TakeEvents())
 		}
 		if err := pause(ctx, lookEvery); err != nil {
 			crowd.Close()
 			return nil, err
 		}
 	}
-	m.say("%d clients are on the node that will be killed", m.cfg.recovery.clients)
 	return crowd, nil
 }
 

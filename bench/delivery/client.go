@@ -36,6 +36,7 @@ type client struct {
 	away    time.Duration  // for how long then
 	held    bool           // away until it is let go
 	spoil   bool           // come back with another pid
+	changes Changes        // of presence, that it was told
 	free    chan struct{}  // closed when it is no longer held
 }
 
@@ -167,6 +168,12 @@ func (k *client) take(event []byte) {
 		k.offset = offset
 	}
 	if !bytes.HasPrefix(event, []byte(`["message",`)) {
+		if bytes.Contains(event, []byte(`"joined":["`)) {
+			k.changes.Joined++
+		}
+		if bytes.Contains(event, []byte(`"left":["`)) {
+			k.changes.Left++
+		}
 		return
 	}
 	stream, n, ok := k.crowd.plan.Read(event)
@@ -285,6 +292,18 @@ func (k *client) drop(away time.Duration) bool {
 	k.mu.Unlock()
 	conn.Abandon()
 	k.crowd.running.Go(func() { conn.Linger(k.crowd.ctx) })
+	return true
+}
+
+// cut ends the connection without a word, and lets the client come back after a while. It reports whether there was one.
+func (k *client) cut(away time.Duration) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.conn == nil || k.dropped {
+		return false
+	}
+	k.dropped, k.away = true, away
+	k.conn.Cut()
 	return true
 }
 

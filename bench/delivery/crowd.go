@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -259,4 +260,40 @@ func (c *Crowd) Enter(room int) {
 			c.running.Go(func() { k.join(c.ctx, conn) })
 		}
 	}
+}
+
+// CutAll ends the connections of all clients that have one, at once and without a word, and lets each come
+// back at a time of its own within spread. It returns how many were cut.
+func (c *Crowd) CutAll(spread time.Duration) (cut int) {
+	for _, k := range c.clients {
+		if k.cut(rand.N(spread)) {
+			cut++
+		}
+	}
+	return cut
+}
+
+// Sockets are the socket ids of the clients that are connected, by user.
+func (c *Crowd) Sockets() map[string]string {
+	sids := map[string]string{}
+	c.count(func(k *client) bool {
+		if k.conn != nil {
+			sids[k.name] = k.conn.SID()
+		}
+		return false
+	})
+	return sids
+}
+
+// Changes is how many presence updates named somebody who joined, or who left.
+type Changes struct{ Joined, Left int }
+
+// Changes returns what all clients were told so far.
+func (c *Crowd) Changes() (sum Changes) {
+	c.count(func(k *client) bool {
+		sum.Joined += k.changes.Joined
+		sum.Left += k.changes.Left
+		return false
+	})
+	return sum
 }

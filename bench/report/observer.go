@@ -97,6 +97,12 @@ func observed(s *System) (lines []string) {
 	if s.SlowReaders != nil {
 		lines = append(lines, s.SlowReaders.complaints()...)
 	}
+	if s.Storms != nil {
+		lines = append(lines, s.Storms.complaints()...)
+	}
+	if s.Comings != nil {
+		lines = append(lines, s.Comings.complaints()...)
+	}
 	o := s.Observer
 	if o == nil {
 		return lines

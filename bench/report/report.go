@@ -12,7 +12,7 @@ import (
 
 // Report is everything one run of the benchmark found out.
 type Report struct {
-	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, journal, heartbeat, moves, slow-readers, saturation, tiny-rooms or floor
+	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, storm, churn, journal, heartbeat, moves, slow-readers, saturation, tiny-rooms or floor
 	Started  time.Time `json:"started"`
 	Machine  Machine   `json:"machine"`
 	Load     Load      `json:"load"`
@@ -58,6 +58,8 @@ type System struct {
 	Churn       *Churn         `json:"churn,omitempty"`
 	Loss        *Loss          `json:"loss,omitempty"`
 	Recovery    *Recovery      `json:"recovery,omitempty"`
+	Storms      *Storms        `json:"storms,omitempty"`
+	Comings     *Comings       `json:"comings,omitempty"`
 	Traffic     *Traffic       `json:"traffic,omitempty"`
 	Moves       *Moves         `json:"moves,omitempty"`
 	Idle        *Idle          `json:"idle,omitempty"`

@@ -102,6 +102,8 @@ func sections(r *Report) []section {
 	lossRows(t)
 	recoveryRows(t)
 	slowReadersRows(t)
+	stormRows(t)
+	comingsRows(t)
 	trafficRows(t)
 	movesRows(t)
 	if r.Scenario == scenarioSaturation {

@@ -54,6 +54,10 @@ func Judge(r *Report) []Verdict {
 		return append(judgeRecovery(edge), judgePresence(edge))
 	case "slow-readers":
 		return append(judgeSlowReaders(edge), judgePresence(edge))
+	case "storm":
+		return append(judgeStorms(edge), judgePresence(edge))
+	case "churn":
+		return append(judgeComings(edge), judgePresence(edge))
 	case "journal":
 		var v []Verdict
 		for i := range r.Systems {

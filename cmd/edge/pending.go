@@ -7,9 +7,9 @@ import (
 )
 
 // usualPatience is how long a connection that sends no request keeps its place when
-// others want it. A request comes right behind the handshake of TCP; one that was lost
-// is sent again well within a second on most lines.
-const usualPatience = time.Second
+// others want it. A request comes right behind the handshake of TCP, or where the line or
+// the client is busy, as in a storm, some time later.
+const usualPatience = 3 * time.Second
 
 // pending is the connections that have sent no request yet, in the order in which
 // they came. It has no lock and no clock: its owner has.
