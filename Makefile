@@ -7,7 +7,10 @@ SHELL := /bin/bash
 
 GO ?= go
 FUZZTIME ?= 10s
+BENCH ?= .
+BENCHPKG ?= ./websocket ./socketio ./fanout ./engine ./trunk
 IMAGE ?= stellara/edge:dev
+FLAGS ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 # Packages whose tests also run under the race detector; the others start processes. Of ./test, only what runs the
@@ -20,7 +23,7 @@ SOURCES = $$(find . -name node_modules -prune -o -name '.?*' -prune -o -name '*.
 ##@ Use
 .PHONY: help
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## an edge on 127.0.0.1:3000 with an in-process Redis; needs nothing but Go
@@ -104,6 +107,16 @@ observer:
 bench-node: bench/node/node_modules/.package-lock.json ## three rates on the edge and on the Node.js reference system, side by side (8 minutes)
 	$(GO) run ./bench -system both -rates 100,400,700
 
+# For benchstat (golang.org/x/perf/cmd/benchstat): make bench-go > old.txt, change something, make bench-go > new.txt,
+# benchstat old.txt new.txt.
+.PHONY: bench-go
+bench-go: ## the Go benchmarks beside the hot code, six times each, for benchstat (BENCH=regexp, BENCHPKG=packages)
+	@$(GO) test -run '^$$' -bench '$(BENCH)' -count 6 $(BENCHPKG)
+
+.PHONY: bench-compare
+bench-compare: bench/node/node_modules/.package-lock.json ## the edge against Node.js in five scenarios, three trials each: ratios and targets (35 minutes; FLAGS=-quick: 4)
+	$(GO) run ./bench -scenario compare $(FLAGS)
+
 .PHONY: bench-idle
 bench-idle: ## memory per idle connection
 	$(GO) run ./bench -scenario idle
@@ -139,6 +152,10 @@ bench-recovery: ## 5,000 clients lose their node and come back at once: how many
 .PHONY: bench-journal
 bench-journal: ## two rates with RECOVERY=on and with RECOVERY=off, side by side: what the journal costs (6 minutes)
 	$(GO) run ./bench -scenario journal
+
+.PHONY: bench-slow-readers
+bench-slow-readers: bench/node/node_modules/.package-lock.json ## 500 of 5,000 connections stop reading: memory, and what the others notice; Node.js beside it (5 minutes)
+	$(GO) run ./bench -scenario slow-readers -system both
 
 .PHONY: bench-moves
 bench-moves: ## 4,000 clients that poll at one node and upgrade at another, beside others: memory of moved conns, price of a move

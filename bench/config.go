@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -36,21 +37,35 @@ const (
 	scenarioIdle      = "idle"
 	scenarioLoss      = "loss"
 	scenarioHeartbeat = "heartbeat"
+	scenarioTiny      = "tiny-rooms" // steady, with many rooms of two
+)
+
+// Members of each room where the number of rooms is not given.
+const (
+	idleMembers = 100
+	tinyMembers = 2
 )
 
 // scenarios are the scenarios with the flags whose defaults are other ones there.
 var scenarios = map[string]map[string]string{
-	scenarioSteady:    {},
-	scenarioIdle:      {"conns": "15000", "nodes": "1", "rooms": "0"},
-	scenarioLoss:      {"conns": "50000", "nodes": "6", "rooms": "1000", "duration": "20s"},
-	scenarioHeartbeat: {"nodes": "1", "warmup": "20s"},
-	scenarioChaos:     {"rooms": "60", "churn": "40"},
-	scenarioRecovery:  {"conns": "500", "duration": "15s"},
-	scenarioStorm:     {"conns": "500", "duration": "10s"},
-	scenarioChurn:     {"conns": "1000"},
-	scenarioJournal:   {"rates": "100,400"},
-	scenarioMoves:     {"conns": "4000", "nodes": "2", "rooms": "0"},
-	scenarioDelivery:  {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
+	scenarioSteady:     {},
+	scenarioIdle:       {"conns": "15000", "nodes": "1"},
+	scenarioLoss:       {"conns": "50000", "nodes": "6", "rooms": "1000", "duration": "20s"},
+	scenarioHeartbeat:  {"nodes": "1", "warmup": "20s"},
+	scenarioChaos:      {"rooms": "60", "churn": "40"},
+	scenarioRecovery:   {"conns": "500", "duration": "15s"},
+	scenarioStorm:      {"conns": "500", "duration": "10s"},
+	scenarioChurn:      {"conns": "1000"},
+	scenarioJournal:    {"rates": "100,400"},
+	scenarioMoves:      {"conns": "4000", "nodes": "2", "rooms": "0"},
+	scenarioDelivery:   {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
+	scenarioCompare:    {},
+	scenarioFloor:      {"rooms": "0"},
+	scenarioTiny:       {"rates": "1000,2500", "warmup": "3s", "duration": "20s", "churn": "0", "observer": "false"},
+	scenarioSaturation: {"warmup": "2s", "duration": "5s", "settle": "6s", "procs": "2", "churn": "0", "observer": "false"},
+
+	// The outbox is to be full before a pong is missed.
+	scenarioSlowReaders: {"payload": "32768", "duration": "15s", "warmup": "5s", "env": "PING_TIMEOUT=90s"},
 }
 
 // config is what the flags say.
@@ -78,15 +93,18 @@ type config struct {
 	env      []string // further environment of the servers
 	out      string
 
-	watch     watchFlags
-	loss      lossFlags
-	heartbeat heartbeatFlags
-	chaos     chaosFlags
-	delivery  deliveryFlags
-	recovery  recoveryFlags
-	storm     stormFlags
-	comings   comingsFlags
-	moves     movesConfig
+	watch      watchFlags
+	loss       lossFlags
+	heartbeat  heartbeatFlags
+	chaos      chaosFlags
+	delivery   deliveryFlags
+	recovery   recoveryFlags
+	storm      stormFlags
+	comings    comingsFlags
+	slow       slowReadersFlags
+	moves      movesConfig
+	saturation saturationFlags
+	compare    compareFlags
 }
 
 // listFlag is a flag with commas.
@@ -104,27 +122,29 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	var rates, targets, env, headers string
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), loss (nodes are killed), recovery (a node is killed, its clients come back), storm (all clients of a node are cut and come back within a second), churn (connections that come and go all the time), journal (messages with and without recovery), moves (conns that go to another node), "+
+	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), tiny-rooms (messages in rooms of two), saturation (the highest rate), "+
+		"compare (these four on both systems, with -trials of each), floor (the price of bare writes), "+
+		"loss (nodes are killed), recovery (a node is killed, its clients come back), storm (all clients of a node are cut and come back within a second), churn (connections that come and go all the time), journal (messages with and without recovery), moves (conns that go to another node), slow-readers (some stop reading), "+
 		"heartbeat (traffic of the leases), chaos-presence or chaos-delivery (faults, one after the other)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
 	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery, storm: 500, churn: 1000, chaos-delivery: 1000, moves: 4000")
 	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle and heartbeat: 1, loss: 6, moves: 2")
-	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; idle, moves: 0, which joins none; loss: 1000, chaos-presence: 60, chaos-delivery: 20")
+	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; moves: 0, which joins none; idle: of 100 members each, tiny-rooms: of 2, loss: 1000, chaos-presence: 60, chaos-delivery: 20")
 	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
-	fs.IntVar(&c.payload, "payload", 128, "bytes of a message")
+	fs.IntVar(&c.payload, "payload", 128, "bytes of a message; slow-readers: 32768")
 	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together; chaos-delivery: 200")
-	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700; journal: 100,400")
-	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss, recovery: before the kill, 20s and 15s; storm: before the first, 10s; heartbeat: counted time")
-	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured; heartbeat: 20s")
-	fs.DurationVar(&c.settle, "settle", 10*time.Second, "how long to wait for deliveries after a rate's last message")
+	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700; journal: 100,400; tiny-rooms: 1000,2500")
+	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss, recovery: before the kill, 20s and 15s; storm: before the first, 10s; heartbeat: counted time; slow-readers: before they stop reading, 15s; idle: time in which CPU is measured, 0 for none; tiny-rooms: 20s, saturation: 5s")
+	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured; heartbeat: 20s, slow-readers: 5s, tiny-rooms: 3s, saturation: 2s")
+	fs.DurationVar(&c.settle, "settle", 10*time.Second, "how long to wait for deliveries after a rate's last message; saturation: 6s")
 	fs.IntVar(&c.heartbeats, "heartbeats", 2, "idle, moves: heartbeats of every connection before memory is read")
 	fs.StringVar(&headers, "headers", "browser", "size of the opening request: browser or plain")
 	fs.IntVar(&c.dialing, "dialing", 256, "handshakes, and joins, under way at once")
-	fs.IntVar(&c.processes, "procs", 0, "client processes; 0: as many as the open-file limit needs")
+	fs.IntVar(&c.processes, "procs", 0, "client processes; 0: as many as the open-file limit needs; saturation: 2")
 	fs.StringVar(&targets, "target", "", "HOST:PORT,... of servers that run already, with -system ignored")
 	fs.StringVar(&c.redisURL, "redis", "", "redis:// of the servers at -target, to check the presence keys")
 	fs.StringVar(&c.edge, "edge", "", "an edge binary; built from ./cmd/edge if not given")
-	fs.StringVar(&env, "env", "", "NAME=VALUE,... for the servers")
+	fs.StringVar(&env, "env", "", "NAME=VALUE,... for the servers; slow-readers: PING_TIMEOUT=90s")
 	fs.StringVar(&c.out, "out", "out", "directory of the report")
 	c.watch.register(fs)
 	c.loss.register(fs)
@@ -132,6 +152,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	c.chaos.register(fs)
 	c.delivery.register(fs)
 	c.recovery.register(fs)
+	c.slow.register(fs)
+	c.saturation.register(fs)
+	c.compare.register(fs)
 	c.storm.register(fs)
 	c.comings.register(fs)
 	if err := fs.Parse(args); err != nil {
@@ -149,16 +172,8 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 			}
 		}
 	}
-	c.rates = []float64{rate}
-	if rates != "" {
-		c.rates = nil
-		for _, s := range strings.Split(rates, ",") {
-			v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
-			if err != nil {
-				return c, fmt.Errorf("-rates: %q is not a number", s)
-			}
-			c.rates = append(c.rates, v)
-		}
+	if err := errors.Join(c.deal(given), c.setRates(rate, rates)); err != nil {
+		return c, err
 	}
 	c.browser = headers == "browser"
 	if !c.browser && headers != "plain" {
@@ -166,6 +181,39 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	}
 	c.env = listFlag(env)
 	return c, errors.Join(c.setTargets(listFlag(targets)), c.validate())
+}
+
+// deal sets what follows from other flags where it is not given.
+func (c *config) deal(given map[string]bool) error {
+	if !given["rooms"] {
+		switch c.scenario {
+		case scenarioIdle:
+			c.rooms = (c.conns + idleMembers - 1) / idleMembers
+		case scenarioTiny:
+			c.rooms = (c.conns + tinyMembers - 1) / tinyMembers
+		}
+	}
+	if c.scenario == scenarioCompare {
+		return c.compare.deal(given)
+	}
+	return nil
+}
+
+// setRates takes the list of rates or, without one, the single rate.
+func (c *config) setRates(rate float64, list string) error {
+	c.rates = []float64{rate}
+	if list == "" {
+		return nil
+	}
+	c.rates = nil
+	for _, s := range strings.Split(list, ",") {
+		v, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+		if err != nil {
+			return fmt.Errorf("-rates: %q is not a number", s)
+		}
+		c.rates = append(c.rates, v)
+	}
+	return nil
 }
 
 // setTargets resolves the addresses of external servers.
@@ -192,10 +240,12 @@ func (c *config) validate() error {
 		return fmt.Errorf("-system: %q is none of edge, node, both", c.system)
 	case c.nodes < 1:
 		return fmt.Errorf("-nodes: %d, need at least 1", c.nodes)
-	case c.scenario == scenarioSteady && c.rooms < 1:
+	case (c.scenario == scenarioSteady || c.scenario == scenarioTiny) && c.rooms < 1:
 		return errors.New("-rooms: messages need at least 1 room")
 	case c.processes < 0 || c.heartbeats < 0:
 		return errors.New("-procs and -heartbeats cannot be negative")
+	case c.scenario == scenarioIdle && c.duration < 0:
+		return fmt.Errorf("-duration %v: cannot be negative", c.duration)
 	case c.scenario != scenarioIdle && (c.duration < time.Second || c.warmup < 0):
 		return fmt.Errorf("-duration %v, -warmup %v: need at least 1s and 0", c.duration, c.warmup)
 	}
@@ -204,7 +254,7 @@ func (c *config) validate() error {
 			return fmt.Errorf("-rate: %v messages per second", r)
 		}
 	}
-	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c), c.storm.validate(c), c.comings.validate(c), c.moves.validate(c)); err != nil {
+	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.recovery.validate(c), c.storm.validate(c), c.comings.validate(c), c.moves.validate(c), c.slow.validate(c), c.saturation.validate(c), c.compare.validate(c)); err != nil {
 		return err
 	}
 	if c.scenario == scenarioHeartbeat {
@@ -239,6 +289,8 @@ func (c *config) checkFiles() error {
 	case scenarioMoves:
 		nodes = 1
 		spare += c.dialing // a client that upgrades has two
+	case scenarioFloor, scenarioCompare: // which measures the floor, too
+		return floorFiles(c.conns, have)
 	}
 	if need := (c.conns+nodes-1)/nodes + spareServer; need > have && len(c.targets) == 0 {
 		return fmt.Errorf("the open-file limit is %d, but each of %d nodes needs %d for its connections: "+
@@ -265,6 +317,8 @@ func (c *config) plan(targets []string) load.Plan {
 		c.loss.shape(&p)
 	case scenarioRecovery:
 		c.recovery.shape(&p)
+	case scenarioSlowReaders:
+		c.slow.shape(&p)
 	case scenarioMoves:
 		c.moves.shape(&p)
 	}
@@ -272,50 +326,6 @@ func (c *config) plan(targets []string) load.Plan {
 		p.Prefix = fmt.Sprintf("bench%06x-", rand.Uint32N(1<<24))
 	}
 	return p
-}
-
-// systems are the systems to measure, in order.
-func (c *config) systems() []string {
-	switch {
-	case len(c.targets) > 0:
-		return []string{systemExternal}
-	case c.system == systemBoth:
-		return []string{systemNode, systemEdge}
-	default:
-		return []string{c.system}
-	}
-}
-
-// part is one run of a benchmark: a system under a load. title is empty where the system's name says it all.
-type part struct {
-	cfg    config
-	system string
-	title  string
-}
-
-// parts are the runs of the benchmark, in order.
-func (c *config) parts() (parts []part) {
-	if c.scenario == scenarioHeartbeat {
-		for _, n := range c.heartbeat.sizes {
-			parts = append(parts, part{c.heartbeat.sized(*c, n), systemEdge, fmt.Sprintf("%d conns", n)})
-		}
-		return parts
-	}
-	if c.scenario == scenarioJournal {
-		for _, setting := range []string{"RECOVERY=off", "RECOVERY=on"} {
-			with := *c
-			with.env = append(slices.Clone(c.env), setting)
-			parts = append(parts, part{with, systemEdge, setting})
-		}
-		return parts
-	}
-	if c.scenario == scenarioMoves {
-		return c.moves.parts(c)
-	}
-	for _, system := range c.systems() {
-		parts = append(parts, part{*c, system, ""})
-	}
-	return parts
 }
 
 // name is the middle of the report's file names.

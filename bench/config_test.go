@@ -26,11 +26,17 @@ func TestFlagDefaultsAreTheBenchmark(t *testing.T) {
 		t.Errorf("steady: %+v", c)
 	}
 	c = parse(t, "-scenario", "idle")
-	if c.conns != 15_000 || c.rooms != 0 || c.nodes != 1 || c.heartbeats != 2 || !c.browser {
+	if c.conns != 15_000 || c.rooms != 150 || c.nodes != 1 || c.heartbeats != 2 || !c.browser {
 		t.Errorf("idle: %+v", c)
 	}
-	if c = parse(t, "-scenario", "idle", "-conns", "100", "-nodes", "2"); c.conns != 100 || c.nodes != 2 {
+	if c = parse(t, "-scenario", "idle", "-conns", "100", "-nodes", "2"); c.conns != 100 || c.nodes != 2 || c.rooms != 1 {
 		t.Errorf("idle with flags: %+v", c)
+	}
+	if c = parse(t, "-scenario", "tiny-rooms"); c.conns != 5000 || c.rooms != 2500 || c.senders != 2 {
+		t.Errorf("tiny-rooms: %+v", c)
+	}
+	if c = parse(t, "-scenario", "saturation", "-rooms", "1"); c.saturation.search(&c).start != 8 || c.processes != 2 {
+		t.Errorf("saturation of one room: %+v", c)
 	}
 }
 
@@ -61,6 +67,10 @@ func TestBadFlagsAreNamed(t *testing.T) {
 		"-nodes":              {"-nodes", "0"},
 		"-rooms":              {"-rooms", "0"},
 		"-duration":           {"-duration", "10ms"},
+		"-duration -1s":       {"-scenario", "idle", "-duration", "-1s"},
+		"-from":               {"-scenario", "saturation", "-from", "0"},
+		"-factor":             {"-scenario", "saturation", "-factor", "1"},
+		"-resolution":         {"-scenario", "saturation", "-resolution", "1"},
 		"rooms":               {"-conns", "10", "-rooms", "20"},
 		"payload":             {"-payload", "10"},
 		"-target":             {"-target", "nowhere"},

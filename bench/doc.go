@@ -7,9 +7,14 @@
 //	go run ./bench -scenario loss         50,000 connections lost with the nodes that held them
 //	go run ./bench -scenario heartbeat    traffic of an idle node and Redis
 //	go run ./bench -scenario idle         15,000 idle connections on one process: memory
+//	go run ./bench -scenario saturation   the highest rate at which nothing is lost or late
+//	go run ./bench -scenario tiny-rooms   many rooms of two
+//	go run ./bench -scenario floor        what a bare write costs, without any server
+//	go run ./bench -scenario compare      several of these on both systems, three times each: ratios
 //	go run ./bench -scenario chaos-presence   faults of nodes and Redis: presence
 //	go run ./bench -scenario chaos-delivery   faults of clients, nodes and Redis: messages
 //	go run ./bench -scenario recovery     clients that all lose their node and come back at once
+//	go run ./bench -scenario slow-readers 500 of 5,000 connections that stop reading: their price, and what the others notice
 //	go run ./bench -scenario storm        clients of a node that all come back within a second
 //	go run ./bench -scenario churn        connections that come and go all the time
 //	go run ./bench -scenario journal      what the journal costs

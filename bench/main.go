@@ -60,9 +60,14 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		return chaosPresence(ctx, cfg, out)
 	case scenarioDelivery:
 		return chaosDelivery(ctx, cfg, out)
+	case scenarioCompare:
+		return compare(ctx, cfg, out)
 	}
 	if err := cfg.checkFiles(); err != nil {
 		return err
+	}
+	if cfg.scenario == scenarioFloor {
+		return runFloor(cfg, out)
 	}
 	clock, err := load.NewClock()
 	if err != nil {
@@ -74,15 +79,19 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 	}
 	rep := &report.Report{Scenario: cfg.scenario, Started: time.Now(), Machine: machine(write), Load: cfg.load()}
 	for _, p := range cfg.parts() {
-		sys, err := measure(ctx, p.cfg, clock, p.system, out)
+		sys, err := p.measure(ctx, clock, out)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.system, err)
 		}
-		sys.Title = p.title
 		rep.Systems = append(rep.Systems, *sys)
 	}
 	// The edge, or what is larger, first: ratios are of the first column to the second.
 	slices.Reverse(rep.Systems)
+	return finish(cfg, rep, out)
+}
+
+// finish judges the figures, prints the table and writes the files.
+func finish(cfg config, rep *report.Report, out io.Writer) error {
 	rep.Verdicts = report.Judge(rep)
 	fmt.Fprint(out, report.Text(rep))
 	jsonPath, htmlPath, err := rep.Write(cfg.out, cfg.name())

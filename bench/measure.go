@@ -118,12 +118,17 @@ func (m *measurement) scenario(ctx context.Context) error {
 		err = m.heartbeat(ctx)
 	case scenarioRecovery:
 		err = m.recovery(ctx)
+	case scenarioSlowReaders:
+		err = m.slowReaders(ctx)
 	case scenarioStorm:
 		err = m.storms(ctx)
 	case scenarioChurn:
 		err = m.comings(ctx)
 	case scenarioIdle:
 		err = m.idle(ctx)
+	case scenarioSaturation:
+		m.memory(m.stack.snapshot(m.clock))
+		err = m.searchSteps(ctx)
 	default:
 		m.memory(m.stack.snapshot(m.clock))
 		err = m.steps(ctx)
@@ -221,9 +226,13 @@ func (m *measurement) check(ctx context.Context, when string, since time.Time) e
 	return nil
 }
 
-// idle waits for heartbeats and reads the memory as it is then, without asking for a collection.
+// idle measures what connections cost that do nothing, waits for heartbeats and reads the memory as it is
+// then, without asking for a collection.
 func (m *measurement) idle(ctx context.Context) error {
 	m.sampler.mark("idle")
+	if err := m.idleCPU(ctx); err != nil {
+		return err
+	}
 	m.say("waiting for %d heartbeats on every connection", m.cfg.heartbeats)
 	if err := m.stack.fleet.WaitPings(m.cfg.heartbeats, time.Duration(m.cfg.heartbeats+1)*45*time.Second); err != nil {
 		return err
@@ -234,6 +243,22 @@ func (m *measurement) idle(ctx context.Context) error {
 		m.say("%.0f bytes per connection", m.sys.Memory.PerConn())
 	}
 	return m.check(ctx, "idle", time.Now())
+}
+
+// idleCPU measures the processor time of servers whose clients only answer heartbeats.
+func (m *measurement) idleCPU(ctx context.Context) error {
+	if m.cfg.scenario != scenarioIdle || m.cfg.duration == 0 || !m.stack.ours() {
+		return nil
+	}
+	m.say("measuring the CPU of idle connections for %v", m.cfg.duration)
+	from := m.stack.snapshot(m.clock)
+	if err := pause(ctx, m.cfg.duration); err != nil {
+		return err
+	}
+	to := m.stack.snapshot(m.clock)
+	m.sys.Idle = &report.Idle{Conns: m.sys.Connect.Done, Seconds: float64(to.at-from.at) / 1e9, CPU: to.cpu.Sub(from.cpu)}
+	m.say("%.2f µs of CPU per connection and second", m.sys.Idle.PerConn())
+	return nil
 }
 
 // leave closes all connections and sees whether the keys notice.

@@ -26,15 +26,23 @@ func (m *measurement) steps(ctx context.Context) error {
 	return m.unwatch()
 }
 
-// step sends at one rate and takes the figures of its measured time. last is the state of the counts
-// that run on through all steps.
+// step sends at one rate, then compares the presence keys with the truth.
 func (m *measurement) step(ctx context.Context, rate float64, last *load.Settled) error {
-	m.sampler.mark(fmt.Sprintf("%g/s", rate))
+	if _, err := m.take(ctx, rate, last); err != nil {
+		return err
+	}
+	return m.check(ctx, fmt.Sprintf("after %g messages/s", rate), time.Now())
+}
+
+// take sends at one rate and takes the figures of its measured time. last is the state of the counts
+// that run on through all steps.
+func (m *measurement) take(ctx context.Context, rate float64, last *load.Settled) (*report.Step, error) {
+	m.sampler.mark(fmt.Sprintf("%.6g/s", rate))
 	plan := load.Step{
 		Start: m.clock.Now() + int64(200*time.Millisecond), Rate: rate,
 		Warmup: m.cfg.warmup, Duration: m.cfg.duration,
 	}
-	m.say("%g messages/s for %v", rate, m.cfg.warmup+m.cfg.duration)
+	m.say("%.6g messages/s for %v", rate, m.cfg.warmup+m.cfg.duration)
 	var from, to snapshot
 	var stall report.Latency
 	var wg sync.WaitGroup
@@ -53,14 +61,14 @@ func (m *measurement) step(ctx context.Context, rate float64, last *load.Settled
 	m.churn.stop() // all its users have left when the keys are checked
 	wg.Wait()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.sys.Failures = got.Failures
 	m.sys.Steps = append(m.sys.Steps, m.figures(rate, got, last, stall, to.cpu.Sub(from.cpu)))
 	*last = *got
 	s := &m.sys.Steps[len(m.sys.Steps)-1]
 	m.say("%.0f deliveries/s, p50 %.1f ms, p99 %.1f ms, lost %d", s.PerSecond, s.Latency.P50, s.Latency.P99, s.Lost)
-	return m.check(ctx, fmt.Sprintf("after %g messages/s", rate), time.Now())
+	return s, nil
 }
 
 // figures turns what the clients and /proc say into a step of the report.
@@ -77,6 +85,7 @@ func (m *measurement) figures(rate float64, got, last *load.Settled, stall repor
 		Dropped:     got.Dropped - last.Dropped,
 		Latency:     report.NewLatency(&got.Latency),
 		SendLag:     report.NewLatency(&got.SendLag),
+		ReadLag:     report.NewLatency(&got.ReadLag),
 		Stall:       stall,
 	}
 	if m.stack.ours() {

@@ -81,10 +81,12 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 		return nil
 	}
 	k := o.Handshake
-	c := &conn{srv: s, nb: h.nb, onSocket: true, handshake: &handshake{
-		header: k.Header, time: k.Time, address: k.Address, path: k.Path, query: k.Query, xdomain: k.XDomain, secure: k.Secure,
-	}}
-	c.polled.Store(true)
+	c := &conn{srv: s, nb: h.nb, onSocket: true, handshake: makeHandshake(k.Header, k.Address, k.Path, k.Query)}
+	c.handshake.time, c.handshake.xdomain, c.handshake.secure = k.Time, k.XDomain, k.Secure
+	c.mark(markPolled)
+	if h.deflate {
+		c.acceptDeflate()
+	}
 	if len(o.Sockets) > 0 {
 		c.mark(markJoined)
 	}
@@ -100,7 +102,7 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 			socket.data = so.Data
 		}
 		socket.member.Init(&c.fan, socket)
-		socket.session = &session{pid: so.PID, user: so.User, generation: so.Generation + 1, recovered: true, changed: make(changes)}
+		socket.session = &session{pid: so.PID, user: so.User, generation: so.Generation + 1, recovered: true, travel: &travel{changed: make(changes)}}
 		if f := n.recoverer.Restore; f != nil {
 			socket.guard(func() { socket.data = f(socket, so.Data) })
 		}
@@ -238,7 +240,7 @@ func (v *arriving) cut(at socketio.Offset) {
 	v.own = nil
 	a.mu.Unlock()
 	s.mu.Lock()
-	s.session.own = own // its subscription lasts as long as the socket
+	s.session.onTravel().own = own // its subscription lasts as long as the socket
 	s.mu.Unlock()
 	v.release()
 	if old != nil {
@@ -343,8 +345,9 @@ func (v *arriving) kicked() bool {
 func (a *arrival) connected(i int, settled func()) {
 	s := a.sockets[i].s
 	s.mu.Lock()
-	changed := s.session.changed
-	s.session.changed = nil
+	t := s.session.onTravel()
+	changed := t.changed
+	t.changed = nil
 	s.mu.Unlock()
 	for _, op := range a.ops {
 		if op.Socket != i {

@@ -52,7 +52,7 @@ func (s *Server) serveUpgrade(st Stream, c *conn) Receiver {
 		a.d.polled.Store(true)
 		if a.d.nominate() {
 			a.d.timer.Store(time.AfterFunc(upgradeTimeout, a.d.drop))
-			st.Send(msgAnswer, appendAnswer(nil, answer{status: http.StatusOK}))
+			st.Send(msgAnswer, appendAnswer(nil, answer{status: http.StatusOK, body: []byte(readsDeflate)}))
 			return a
 		}
 		refused = socketio.ErrBadRequest
@@ -72,6 +72,10 @@ func (a *away) Receive(kind byte, payload []byte) {
 			a.d.endPolls()
 		}
 	case msgTake:
+		if len(payload) > 0 && a.is(awayProbing) {
+			a.d.deflate = true
+			a.d.reader.AcceptDeflate()
+		}
 		a.take()
 	case msgFrames:
 		a.mu.Lock()

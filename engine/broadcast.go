@@ -109,8 +109,9 @@ func (b Broadcast) local(p *Payload) {
 	if len(p.Attachments) > 0 {
 		pkt.Type, pkt.Attachments = socketio.BinaryEvent, len(p.Attachments)
 	}
-	m := newMessage(socketio.AppendPacket(make([]byte, 0, len(p.JSON)+32), &pkt), p.Attachments)
-	m.Volatile = b.flags.Volatile
+	var text scratch
+	m := newMessage(socketio.AppendPacket(text.room(len(p.JSON)+len(pkt.Namespace)+32), &pkt), p.Attachments)
+	m.Volatile, m.Plain = b.flags.Volatile, b.flags.NoCompress
 	m.Namespace, m.Stamp = b.nsp.number, srv.recovery != nil
 	m.Arrived = time.Now()
 	if t, ok := srv.target(b.nsp, b.rooms, b.except); ok {

@@ -36,7 +36,8 @@ type Config struct {
 
 	// OutboxBytes bounds what waits for one conn; a client that lets it fill is
 	// closed as a slow reader. One packet may be a quarter of it. 4 × MaxPayload,
-	// at least 4 MiB.
+	// at least 4 MiB. What the kernel keeps besides is the listener's to bound:
+	// TCP_NOTSENT_LOWAT, which accepted connections inherit (tcp(7)).
 	OutboxBytes int
 	// InboundBytes bounds the packets of one socket that wait behind a pending
 	// operation or a busy handler. 4 × MaxPayload.
@@ -45,6 +46,10 @@ type Config struct {
 	Handlers int
 	Shards   int // fan-out workers; GOMAXPROCS
 	Pollers  int // epoll loops; half of GOMAXPROCS, at least 1
+	// WriteDelay is how long a busy fan-out worker at most collects messages, to
+	// merge those of one conn into one write; one that was idle writes at once. 0 is
+	// not at all.
+	WriteDelay time.Duration
 
 	// Node is this node's part of every socket id: the first 8 of its 20
 	// characters, of the base64url alphabet. UID is the 6 characters by which
@@ -61,6 +66,8 @@ type Config struct {
 	// GzipFrom is the size in bytes from which answers to polls are compressed for
 	// clients that accept gzip; 0 is never. (engine.io does from 1024 on.)
 	GzipFrom int
+	// Deflate, if not nil, lets WebSockets compress messages.
+	Deflate *Deflate
 	// Allow, if not nil, decides about every opening request; the text of its
 	// error is the client's answer (403, Engine.IO code 4).
 	Allow func(*http.Request) error
@@ -113,6 +120,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 
 	var errs []error
+	if c.Deflate != nil {
+		var err error
+		if c.Deflate, err = c.Deflate.withDefaults(); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if !strings.HasPrefix(c.Path, "/") || !strings.HasSuffix(c.Path, "/") {
 		errs = append(errs, fmt.Errorf("engine: Path %q must begin and end with a slash", c.Path))
 	}

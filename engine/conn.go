@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"io"
-	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -74,30 +73,30 @@ type conn struct {
 	nb *nbio.Conn // nil if another node holds the WebSocket: see poll.away
 
 	// Owned by the goroutine that reads: the front door, then the poller.
-	reader websocket.Reader
-	binary *socketio.Assembler // a packet whose attachments are arriving
+	partial *partial // nil if nothing is incomplete
 
 	// Owned by the shard.
 	beat     heartbeat
 	onSocket bool // writes go to nb; false while polling
 
 	// Shared.
-	pong   atomic.Uint32 // tick of the last pong since the last ping, plus 1; 0 if none
-	heard  atomic.Bool   // something else arrived since the last ping
-	polled atomic.Bool   // in epoll: only from now on may nb be closed
-	marks  atomic.Uint32 // what happened once, see mark
-	state  atomic.Uint32
+	pong  atomic.Uint32 // tick of the last pong since the last ping, plus 1; 0 if none
+	marks atomic.Uint32 // what happened, see mark
+	state atomic.Uint32
 
 	mu      sync.Mutex // guards sockets; taken alone
 	sockets []*Socket
 }
 
-// What happens to a conn once, as bits: each conn has them.
+// What happens to a conn, as bits: each conn has them.
 const (
 	markJoined   = 1 << iota // a namespace was joined: connectTimeout does not apply
 	markShared               // set before the event loop has the conn, read by its callbacks: orders them
 	markAborted              // to be closed as soon as it may be
 	markFinished             // the client's side is closed: nothing to linger for
+	markPolled               // in epoll: only from now on may nb be closed
+	markDeflate              // the client may compress; set before the first byte is read
+	markHeard                // something else than a pong arrived since the last ping; the shard takes it back
 )
 
 func (c *conn) mark(m uint32)        { c.marks.Or(m) }
@@ -110,94 +109,6 @@ const (
 	connClosed  // the transport is gone
 )
 
-// never is a tick that is not reached.
-const never = ^fanout.Tick(0)
-
-// heartbeat is when a conn's next timed events are due, in ticks; 0 is never.
-type heartbeat struct {
-	pingAt    fanout.Tick
-	sentAt    fanout.Tick // of the ping that waits for its pong; 0 if none does
-	timeoutAt fanout.Tick
-	connectBy fanout.Tick
-	closeBy   fanout.Tick
-	extended  bool // this ping's timeout was extended once
-}
-
-// startHeartbeat sets the first deadlines and returns the earliest.
-func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
-	t := &c.srv.ticks
-	if c.srv.plain != nil { // no Engine.IO, no heartbeat
-		c.beat.pingAt = never
-		return never
-	}
-	// The first ping leaves early by chance: after a storm of connects the pings
-	// would come in storms, too, as long as the conns live.
-	c.beat = heartbeat{pingAt: now + t.interval - rand.N(t.interval/2+1), connectBy: now + t.connect}
-	if c.srv.engine != nil { // nothing to join
-		c.beat.connectBy = 0
-		return c.beat.pingAt
-	}
-	return min(c.beat.pingAt, c.beat.connectBy)
-}
-
-// Expire is called by the shard when a deadline may be reached: it sends pings
-// and closes conns that do not answer them. The first ping of a conn may leave
-// early, see startHeartbeat, the others by one tick; a timeout is never early.
-func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) {
-	b, t := &c.beat, &c.srv.ticks
-	if c.poll != nil && !c.onSocket {
-		c.takeOver()
-	}
-	if c.state.Load() != connOpen {
-		if b.closeBy == 0 {
-			b.closeBy = now + t.drain
-			if c.poll != nil && !c.onSocket {
-				b.closeBy = now + t.poll
-			}
-		}
-		if now >= b.closeBy {
-			c.abort()
-		}
-		return nil, b.closeBy
-	}
-	if b.connectBy != 0 && c.marked(markJoined) {
-		b.connectBy = 0
-	}
-	if b.connectBy != 0 && now >= b.connectBy {
-		c.close(metrics.CloseConnectTimeout, noCode)
-		return nil, now + 1
-	}
-	if b.sentAt != 0 {
-		switch pong := c.pong.Load(); {
-		case pong != 0:
-			b.pingAt, b.sentAt = fanout.Tick(pong-1)+t.interval, 0
-		case now >= b.timeoutAt && c.heard.Load() && !b.extended:
-			b.extended = true // a busy uplink: the pong may be behind a large message
-			b.timeoutAt = now + t.timeout
-		case now >= b.timeoutAt:
-			c.close(metrics.ClosePingTimeout, noCode)
-			return nil, now + 1
-		}
-	}
-	if b.sentAt == 0 && now >= b.pingAt {
-		c.pong.Store(0)
-		c.heard.Store(false)
-		b.sentAt, b.timeoutAt, b.extended = now, now+t.timeout, false
-		send = c.srv.ping
-	}
-	next = b.pingAt
-	if b.sentAt != 0 {
-		next = b.timeoutAt
-		if look := b.sentAt + t.interval; look > now {
-			next = min(next, look) // the next ping may be due before the timeout
-		}
-	}
-	if b.connectBy != 0 {
-		next = min(next, b.connectBy)
-	}
-	return send, next
-}
-
 // Write hands finished frames to the transport.
 func (c *conn) Write(p []byte) error {
 	if !c.onSocket {
@@ -205,6 +116,12 @@ func (c *conn) Write(p []byte) error {
 	}
 	if c.nb == nil {
 		return c.poll.away.write(p)
+	}
+	if n := sendNow(c.nb, p); n > 0 {
+		c.fan.Wrote(n)
+		if p = p[n:]; len(p) == 0 {
+			return nil
+		}
 	}
 	_, err := c.nb.Write(p)
 	return err
@@ -246,7 +163,7 @@ func (c *conn) Abort(reason metrics.Close) {
 // abort closes the transport at once, or as soon as it is in epoll.
 func (c *conn) abort() {
 	c.mark(markAborted)
-	if c.polled.Load() {
+	if c.marked(markPolled) {
 		c.closeTransport()
 	}
 	if c.poll != nil {

@@ -95,8 +95,9 @@ func (a *away) drained() bool {
 	var done []func()
 	for i, s := range a.leaving {
 		s.mu.Lock()
-		waiting := s.session.departure.deferred
-		s.session.departure.deferred = nil
+		d := s.session.travels().departure
+		waiting := d.deferred
+		d.deferred = nil
 		s.mu.Unlock()
 		for _, w := range waiting {
 			err := ErrDisconnected

@@ -77,7 +77,7 @@ func (s *Server) deliver(ns, room string, payload []byte) {
 		s.m.Drops[metrics.DropTooBig].Inc()
 		return
 	}
-	m.Volatile = b.Flags.Volatile
+	m.Volatile, m.Plain = b.Flags.Volatile, b.Flags.NoCompress
 	m.Arrived = arrived
 	if b.UID == s.cfg.UID {
 		m.Published = s.flights.landed(b.Seq, arrived, s.m)

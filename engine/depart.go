@@ -52,7 +52,7 @@ func (a *away) move() {
 	for _, s := range sockets { // from here on what changes them waits
 		s.mu.Lock()
 		if s.session != nil {
-			s.session.departure = &departure{}
+			s.session.onTravel().departure = &departure{}
 		}
 		s.mu.Unlock()
 	}
@@ -68,7 +68,7 @@ func (a *away) move() {
 	a.tries++
 	try := a.tries
 	a.mu.Unlock()
-	if !c.reader.Idle() || c.binary != nil || !c.movable() || len(sockets) != len(c.all()) {
+	if !c.whole() || !c.movable() || len(sockets) != len(c.all()) {
 		a.stay(try)
 		return
 	}
@@ -97,8 +97,9 @@ func (a *away) offer(try int, sockets []*Socket) {
 	a.timer = time.AfterFunc(a.c.srv.bounds.offer, func() { a.finish(errMoveLate) })
 	a.mu.Unlock()
 	h := a.c.handshake
+	d := h.details()
 	o := offer{
-		Handshake: offeredHandshake{Header: h.header, Time: h.time, Address: h.address, Path: h.path, Query: h.query, XDomain: h.xdomain, Secure: h.secure},
+		Handshake: offeredHandshake{Header: d.header, Time: h.time, Address: h.address(), Path: d.path, Query: d.query, XDomain: h.xdomain, Secure: h.secure},
 		Owner:     a.c.srv.recovery.Owner(),
 	}
 	for _, s := range sockets {

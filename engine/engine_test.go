@@ -54,11 +54,16 @@ func newServer(t *testing.T, cfg engine.Config, setup func(*engine.Server)) *ser
 
 func start(t *testing.T, s *engine.Server, m *metrics.Metrics) *server {
 	t.Helper()
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, s, m, l)
+}
+
+func startOn(t *testing.T, s *engine.Server, m *metrics.Metrics, l net.Listener) *server {
+	t.Helper()
+	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
 	front := &http.Server{Handler: s}

@@ -13,6 +13,8 @@ func (s *Server) WithoutMoveBounds() {
 
 // Kinds of messages between nodes, for tests that stop one.
 const (
+	MsgUpgrade = msgUpgrade
+	MsgAnswer  = msgAnswer
 	MsgTake    = msgTake
 	MsgOutput  = msgOutput
 	MsgRelay   = msgRelay

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -185,7 +186,7 @@ func last(q url.Values, name string) string {
 // openWebSocket turns a WebSocket handshake into a conn, or into a candidate for
 // a session.
 func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request, of *whose) {
-	u, err := websocket.CheckUpgrade(r)
+	u, err := s.checkUpgrade(r)
 	if err != nil {
 		s.m.Refusals[metrics.RefusalBadRequest].Inc()
 		status := http.StatusBadRequest
@@ -274,6 +275,9 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrad
 		return
 	}
 	c.nb = nb
+	if s.agreed(&u) {
+		c.acceptDeflate()
+	}
 	s.m.FramesSent.Inc()
 	s.m.Connects.Inc()
 	s.m.ConnsWebSocket.Inc()
@@ -288,7 +292,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrad
 		c.transportClosed(err)
 		return
 	}
-	c.polled.Store(true)
+	c.mark(markPolled)
 	if c.marked(markAborted) { // given up meanwhile
 		_ = nb.Close()
 	}
@@ -324,6 +328,8 @@ func (s *Server) takeConn(w http.ResponseWriter, greeting []byte) (nb *nbio.Conn
 	if err == nil {
 		s.m.BytesSent.Add(float64(len(greeting)))
 		nb, err = nbio.NBConn(nc) // closes nc: its socket lives on in nb
+		forget(nc.LocalAddr())
+		forget(nc.RemoteAddr())
 	}
 	if err != nil {
 		_ = nc.Close()
@@ -333,6 +339,14 @@ func (s *Server) takeConn(w http.ResponseWriter, greeting []byte) (nb *nbio.Conn
 		early = nil
 	}
 	return nb, early, nil
+}
+
+// forget empties an address, which nbio keeps for as long as the connection lives
+// and nobody asks for: the handshake has what is of interest.
+func forget(a net.Addr) {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		*tcp = net.TCPAddr{}
+	}
 }
 
 // controlFrame builds a control frame with a payload of the client's.

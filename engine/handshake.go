@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -23,40 +24,67 @@ type Handshake struct {
 	Auth    json.RawMessage
 }
 
-// handshake is what a conn keeps of the request: strings that most conns share
-// cost nothing.
+// handshake is what a conn keeps of the request: as little as can be, since every
+// conn has one.
 type handshake struct {
-	header  http.Header
-	time    int64 // unix ms
-	address string
-	path    string
-	query   string
+	time    int64      // unix ms
+	remote  netip.Addr // the zero Addr if special has it
+	special *special   // nil if the request was like nearly every client's
 	xdomain bool
 	secure  bool
 }
 
-// The path and the query that nearly every client sends are stored once.
+// special is what is not the same for nearly every client.
+type special struct {
+	header      http.Header
+	path, query string
+	address     string // "" if it is an IP address
+}
+
+// The path and the query that nearly every client sends.
 const (
 	usualPath  = "/socket.io/"
 	usualQuery = "EIO=4&transport=websocket"
 )
 
 func newHandshake(r *http.Request, keepHeaders bool) *handshake {
-	h := &handshake{
-		time: time.Now().UnixMilli(), address: remoteIP(r.RemoteAddr), path: usualPath, query: usualQuery,
-		xdomain: r.Header.Get("Origin") != "", secure: r.TLS != nil,
-	}
-	if r.URL.Path != usualPath {
-		h.path = strings.Clone(r.URL.Path)
-	}
-	if r.URL.RawQuery != usualQuery {
-		h.query = strings.Clone(r.URL.RawQuery)
-	}
+	var header http.Header
 	if keepHeaders {
-		h.header = r.Header.Clone()
-		h.header.Set("Host", r.Host) // net/http keeps it apart; socket.handshake has it
+		header = r.Header.Clone()
+		header.Set("Host", r.Host) // net/http keeps it apart; socket.handshake has it
+	}
+	h := makeHandshake(header, remoteIP(r.RemoteAddr), r.URL.Path, r.URL.RawQuery)
+	h.time, h.xdomain, h.secure = time.Now().UnixMilli(), r.Header.Get("Origin") != "", r.TLS != nil
+	return h
+}
+
+// makeHandshake keeps copies of the strings, which may be parts of larger ones.
+func makeHandshake(header http.Header, address, path, query string) *handshake {
+	h := &handshake{}
+	remote, err := netip.ParseAddr(address)
+	if err == nil && remote.String() == address {
+		h.remote, address = remote, ""
+	}
+	if header != nil || address != "" || path != usualPath || query != usualQuery {
+		h.special = &special{header, strings.Clone(path), strings.Clone(query), strings.Clone(address)}
 	}
 	return h
+}
+
+// details are the parts of the request that most conns have in common.
+func (h *handshake) details() special {
+	if h.special == nil {
+		return special{path: usualPath, query: usualQuery}
+	}
+	return *h.special
+}
+
+// address is the client's IP address.
+func (h *handshake) address() string {
+	if h.remote.IsValid() {
+		return h.remote.String()
+	}
+	return h.details().address
 }
 
 // remoteIP is the address without its port.
@@ -64,15 +92,16 @@ func remoteIP(addr string) string {
 	if i := strings.LastIndexByte(addr, ':'); i > 0 {
 		addr = addr[:i]
 	}
-	return strings.Clone(strings.Trim(addr, "[]"))
+	return strings.Trim(addr, "[]")
 }
 
 func (h *handshake) expand(auth []byte) *Handshake {
+	d := h.details()
 	out := &Handshake{
-		Header: h.header, Time: time.UnixMilli(h.time), Address: h.address, XDomain: h.xdomain, Secure: h.secure,
-		URL: h.path + "?" + h.query, Auth: auth,
+		Header: d.header, Time: time.UnixMilli(h.time), Address: h.address(), XDomain: h.xdomain, Secure: h.secure,
+		URL: d.path + "?" + d.query, Auth: auth,
 	}
-	out.Query, _ = url.ParseQuery(h.query) // what can be parsed; a bad pair is left out
+	out.Query, _ = url.ParseQuery(d.query) // what can be parsed; a bad pair is left out
 	if len(auth) == 0 {
 		out.Auth = json.RawMessage("{}")
 	}

@@ -23,9 +23,10 @@ type held struct {
 	of  *whose
 
 	// Set before the event loop has the connection, then read-only.
-	st   Stream
-	nb   *nbio.Conn
-	seat *seat // nb's
+	st      Stream
+	nb      *nbio.Conn
+	seat    *seat // nb's
+	deflate bool  // permessage-deflate was agreed to
 
 	// Owned by the goroutine that reads.
 	reader websocket.Reader
@@ -151,7 +152,11 @@ func (h *held) take(rest []byte) {
 	h.reader = websocket.Reader{} // another one reads on
 	h.timer.Stop()
 	h.srv.m.RelayedWebSockets.Inc()
-	h.tell(msgTake, nil)
+	if h.deflate {
+		h.tell(msgTake, []byte{1})
+	} else {
+		h.tell(msgTake, nil)
+	}
 }
 
 // write sends bytes to the client.

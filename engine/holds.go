@@ -20,7 +20,8 @@ func (s *Server) relayUpgrade(w http.ResponseWriter, r *http.Request, of *whose,
 	}
 	s.m.RelayedRequests[metrics.RelayUpgrade].Inc()
 	h := &held{srv: s, of: of, seat: &seat{}, question: question{answered: make(chan answer, 1)}}
-	if a := s.refusal(h.open(r.Context())); a.status != http.StatusOK {
+	a := s.refusal(h.open(r.Context()))
+	if a.status != http.StatusOK {
 		h.end(nil)
 		e := socketio.ErrBadRequest
 		if a.failed != nil {
@@ -32,10 +33,16 @@ func (s *Server) relayUpgrade(w http.ResponseWriter, r *http.Request, of *whose,
 		s.engineError(w, r, e, true)
 		return
 	}
+	if string(a.body) != readsDeflate {
+		u.Extensions = ""
+	}
 	nb, early, err := s.takeConn(w, websocket.AppendSwitchingProtocols(make([]byte, 0, 256), u, s.corsHeader(r)))
 	if err != nil {
 		h.end(err)
 		return
+	}
+	if h.deflate = s.agreed(&u); h.deflate {
+		h.reader.AcceptDeflate()
 	}
 	h.begin(nb, early)
 }

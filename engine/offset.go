@@ -28,9 +28,7 @@ func (s *Server) stamp(m *fanout.Message, id fanout.ID) *fanout.Message {
 	text := appendOffset(append(make([]byte, 0, size), payload...), o)
 	frame := make([]byte, 0, websocket.FrameSize(len(text))+len(rest))
 	frame = append(websocket.AppendFrame(frame, websocket.Text, text), rest...)
-	stamped := *m
-	stamped.Frame = frame
-	return &stamped
+	return m.WithFrame(frame)
 }
 
 // firstFrame splits the frames of a packet, as appendFrames made them, into the

@@ -14,14 +14,16 @@ import (
 // time; data is scratch space of the caller.
 func (c *conn) onData(data []byte) {
 	c.srv.m.BytesReceived.Add(float64(len(data)))
+	p := c.takeUp()
 	c.guard(func() {
 		for {
-			m, rest, ok, err := c.reader.Next(data, c.srv.limits)
+			m, rest, ok, err := p.reader.Next(data, c.srv.limits)
 			if err != nil {
 				c.violation(err)
 				return
 			}
 			if !ok {
+				c.putDown()
 				return
 			}
 			c.onMessage(&m)
@@ -43,7 +45,7 @@ func (c *conn) violation(err error) {
 	if code == websocket.CodeTooBig {
 		reason = metrics.CloseMessageTooBig
 	}
-	c.srv.log.Debug("WebSocket violation", "address", c.handshake.address, "error", err)
+	c.srv.log.Debug("WebSocket violation", "address", c.handshake.address(), "error", err)
 	c.close(reason, code)
 }
 
@@ -95,12 +97,12 @@ func (c *conn) onText(text []byte) {
 		c.pong.Store(uint32(c.srv.hub.Now()) + 1)
 		return
 	case socketio.EngineMessage:
-		c.heard.Store(true)
+		c.mark(markHeard)
 		if c.srv.engine != nil {
 			c.srv.engine(&Session{c}, true, text[1:])
 			return
 		}
-		if c.binary != nil {
+		if c.partial != nil && c.partial.binary != nil {
 			c.refuse(errors.New("text packet while attachments are awaited"))
 			return
 		}
@@ -131,32 +133,33 @@ func (c *conn) onText(text []byte) {
 
 // refuse closes a conn that sent a packet it may not send.
 func (c *conn) refuse(err error) {
-	c.srv.log.Debug("packet refused", "address", c.handshake.address, "error", err)
+	c.srv.log.Debug("packet refused", "address", c.handshake.address(), "error", err)
 	c.close(metrics.CloseForced, noCode)
 }
 
 // onBinary takes an attachment.
 func (c *conn) onBinary(data []byte) {
-	c.heard.Store(true)
+	c.mark(markHeard)
 	if c.srv.engine != nil {
 		c.srv.engine(&Session{c}, false, data)
 		return
 	}
-	if c.binary == nil {
+	if c.partial == nil || c.partial.binary == nil {
 		c.refuse(errors.New("binary message without a packet that announced it"))
 		return
 	}
-	done, err := c.binary.Add(data)
+	a := c.partial.binary
+	done, err := a.Add(data)
 	if err != nil {
-		c.binary = nil
+		c.partial.binary = nil
 		c.refuse(err)
 		return
 	}
 	if !done {
 		return
 	}
-	p, attachments := c.binary.Packet(), c.binary.Attachments()
-	c.binary = nil
+	p, attachments := a.Packet(), a.Attachments()
+	c.partial.binary = nil
 	c.onWhole(&p, attachments)
 }
 
@@ -171,7 +174,7 @@ func (c *conn) onPacket(p *socketio.Packet) {
 		c.refuse(err)
 		return
 	}
-	c.binary = a
+	c.takeUp().binary = a
 }
 
 // onWhole handles a complete Socket.IO packet.

@@ -178,6 +178,18 @@ func newMessage(text []byte, attachments [][]byte) *fanout.Message {
 	return &fanout.Message{Frame: appendFrames(make([]byte, 0, n), text, attachments), Packets: 1 + len(attachments)}
 }
 
+// scratch holds what is encoded on the way to something else, on the stack: what most clients send has its place
+// there.
+type scratch [512]byte
+
+// room returns an empty slice with room for n bytes.
+func (s *scratch) room(n int) []byte {
+	if n > len(s) {
+		return make([]byte, 0, n)
+	}
+	return s[:0]
+}
+
 // engineMessage builds the message for an Engine.IO packet of the given text.
 func engineMessage(text string) *fanout.Message {
 	return &fanout.Message{Frame: websocket.AppendFrame(nil, websocket.Text, []byte(text)), Packets: 1}

@@ -49,11 +49,11 @@ const (
 	msgPost    byte = 2  // sid, then the body. Answered with msgAnswer
 	msgSpoilt  byte = 12 // sid: a POST that cannot be read. Answered with msgAnswer
 	msgKnown   byte = 13 // sid: is there such a session? Answered with msgAnswer
-	msgUpgrade byte = 3  // sid: a WebSocket wants to take over. Answered with msgAnswer; 200 means that it may probe
+	msgUpgrade byte = 3  // sid: a WebSocket wants to take over. Answered with msgAnswer; 200 means that it may probe, with the body readsDeflate that it may agree to permessage-deflate
 
 	// Of a WebSocket, to the owner of its conn.
 	msgProbed   byte = 4  // the probe was answered
-	msgTake     byte = 5  // the client sent its "5". From here on its bytes are kept until msgRelay
+	msgTake     byte = 5  // the client sent its "5". From here on its bytes are kept until msgRelay. 1 byte: it agreed to permessage-deflate
 	msgFrames   byte = 6  // bytes from the client, as they come
 	msgWritten  byte = 7  // uvarint: so many bytes of msgOutput are with the kernel
 	msgFrozen   byte = 8  // the answer to msgFreeze: from here on the client's bytes are kept
@@ -70,6 +70,10 @@ const (
 	msgEnd    byte = 25 // an ending in JSON: all that was for the client before the cut has been sent
 	msgOver   byte = 26 // a socket ended while it moved: what becomes of its session, a fate, 1 byte; its id
 )
+
+// readsDeflate says that the owner reads compressed messages, whether it agrees to
+// them itself or not. Owners of older versions do not say it.
+const readsDeflate = "deflate"
 
 // peerOf is the node that owns a session of that id, "" if that is not another
 // node, or the id is none.

@@ -20,14 +20,15 @@ func (s *Socket) postpone(d deferred) bool {
 	if s.session == nil {
 		return false
 	}
-	if s.session.changed != nil && d.op.Op != "" {
-		s.session.changed[string(d.op.Room)] = struct{}{} // what the other node postponed was before that
+	t := s.session.travels()
+	if t.changed != nil && d.op.Op != "" {
+		t.changed[string(d.op.Room)] = struct{}{} // what the other node postponed was before that
 	}
-	if s.session.departure == nil || s.state != socketConnected {
+	if t.departure == nil || s.state != socketConnected {
 		s.session.changing++
 		return false
 	}
-	s.session.departure.deferred = append(s.session.departure.deferred, d)
+	t.departure.deferred = append(t.departure.deferred, d)
 	return true
 }
 
@@ -45,8 +46,8 @@ func (s *Socket) changed() {
 func (s *Socket) endDeparture() {
 	s.mu.Lock()
 	var d *departure
-	if s.session != nil {
-		d, s.session.departure = s.session.departure, nil
+	if s.session != nil && s.session.travel != nil {
+		d, s.session.travel.departure = s.session.travel.departure, nil
 	}
 	s.mu.Unlock()
 	if d == nil {
@@ -62,7 +63,7 @@ func (s *Socket) endDeparture() {
 func (s *Socket) quiet() bool {
 	s.mu.Lock()
 	ready := s.state == socketConnected && s.session != nil && s.session.pid != "" &&
-		s.session.changing == 0 && len(s.session.joins) == 0 && s.session.since == nil
+		s.session.changing == 0 && s.session.joins == nil && s.session.travels().since == nil
 	s.mu.Unlock()
 	return ready && s.box.quiet()
 }
@@ -71,14 +72,15 @@ func (s *Socket) quiet() bool {
 func (s *Socket) resume() {
 	for {
 		s.mu.Lock()
-		if s.session == nil || s.session.departure == nil {
+		if s.session == nil || s.session.travels().departure == nil {
 			s.mu.Unlock()
 			return
 		}
-		waiting := s.session.departure.deferred
-		s.session.departure.deferred = nil
+		t := s.session.travel
+		waiting := t.departure.deferred
+		t.departure.deferred = nil
 		if len(waiting) == 0 {
-			s.session.departure = nil
+			t.departure = nil
 		}
 		s.mu.Unlock()
 		for _, w := range waiting {

@@ -97,19 +97,41 @@ type session struct {
 	epoch      uint32 // number of the journal's, in which it began
 	changing   int16  // calls under way that change what moves with it
 	recovered  bool
-	kicked     bool         // disconnected by the server while it was on its way back
-	previous   string       // the owner that has it open still, until it was told
-	joins      []*joining   // not stored yet
-	since      sinceByRoom  // of the rooms joined, while the socket catches up; nil else
-	own        *fanout.Room // the subscription of the socket's own room, if another node made its id
-	departure  *departure   // the move to another node that is under way
-	changed    changes      // since it was cut to come here, until its handlers run; nil else
+	kicked     bool     // disconnected by the server while it was on its way back
+	joins      *joining // not stored yet
+	travel     *travel  // nil if it never came from anywhere, and goes nowhere
+}
+
+// travel is what only the session of a socket has that came from another conn or
+// another node, or goes to one.
+type travel struct {
+	since     sinceByRoom  // of the rooms joined, while the socket catches up; nil else
+	own       *fanout.Room // the subscription of the socket's own room, if another node made its id
+	departure *departure   // the move to another node that is under way
+	changed   changes      // since it was cut to come here, until its handlers run; nil else
+}
+
+// travels returns what there is of the session's travels, to be read.
+func (s *session) travels() (t travel) {
+	if s.travel != nil {
+		t = *s.travel
+	}
+	return t
+}
+
+// onTravel returns the session's travels, to be changed.
+func (s *session) onTravel() *travel {
+	if s.travel == nil {
+		s.travel = &travel{}
+	}
+	return s.travel
 }
 
 // joining is a Join under way.
 type joining struct {
 	room string
-	void bool // Leave came first
+	void bool     // Leave came first
+	next *joining // of the session's
 }
 
 // changes are the rooms that were joined or left, and "" if the data was set.

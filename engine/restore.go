@@ -22,6 +22,7 @@ type restoring struct {
 	asked    *Socket // made for the CONNECT; goes on as a new one if the restoration fails
 	s        *Socket // the one that comes back
 	claimed  *socketio.ClaimedSession
+	previous string // the owner that has the session open still, until it was told
 	reserved []*fanout.Room
 }
 
@@ -104,12 +105,12 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
 	}
 	since[c.SID] = fanout.ID{}
 	s.session = &session{
-		pid: c.PID, epoch: n.srv.recovery.epochs.number(c.After.Epoch), user: c.User, generation: c.Generation, recovered: true, previous: c.Owner, since: since,
+		pid: c.PID, epoch: n.srv.recovery.epochs.number(c.After.Epoch), user: c.User, generation: c.Generation, recovered: true, travel: &travel{since: since},
 	}
 	if f := n.recoverer.Restore; f != nil {
 		s.guard(func() { s.data = f(s, c.Data) })
 	}
-	w := &restoring{n: n, asked: asked, s: s, claimed: c}
+	w := &restoring{n: n, asked: asked, s: s, claimed: c, previous: c.Owner}
 	if !s.conn.replace(asked, s) {
 		w.abandon()
 		return
@@ -121,7 +122,7 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
 		return
 	}
 	if old != nil { // half-open, or on its way back, here
-		s.session.previous = ""
+		w.previous = ""
 		old.conn.close(metrics.CloseReplaced, noCode)
 		old.leave(disconnectReason(metrics.CloseReplaced), keepSession) // if somebody else closed it, it may not have left yet
 	}
@@ -157,7 +158,7 @@ func (w *restoring) join() {
 	if w.claimed.SID[:nodeLen] != srv.cfg.Node { // the subscription of its own room lasts as long as the socket
 		own := len(w.reserved) - 1
 		s.mu.Lock()
-		s.session.own = w.reserved[own]
+		s.session.onTravel().own = w.reserved[own]
 		s.mu.Unlock()
 		w.reserved = w.reserved[:own]
 	}
@@ -218,7 +219,7 @@ func (w *restoring) welcome(missed []*missed, end fanout.ID) {
 func (w *restoring) settle() {
 	s := w.s
 	drop := func() {
-		if s.session.previous != "" {
+		if w.previous != "" {
 			w.n.srv.recovery.Drop(w.claimed.Owner, w.n.name, s.ID(), w.claimed.Generation)
 		}
 	}
@@ -235,7 +236,7 @@ func (w *restoring) replay(messages []*fanout.Message, end fanout.ID) {
 	srv.hub.Replay(&s.member, &fanout.Replay{Messages: messages, UpTo: end, Done: func(caught bool) {
 		if caught {
 			s.mu.Lock()
-			s.session.since = nil
+			s.session.onTravel().since = nil
 			s.mu.Unlock()
 			srv.recovery.CaughtUp(s.ref())
 			return
@@ -283,8 +284,9 @@ func (s *Socket) catchUpRooms() sinceByRoom {
 	rooms := make(sinceByRoom, len(names))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	since := s.session.travels().since
 	for _, name := range names {
-		rooms[name] = s.session.since[name]
+		rooms[name] = since[name]
 	}
 	return rooms
 }
@@ -321,7 +323,7 @@ func (w *restoring) fail(err error) {
 	srv.log.Debug("socket not recovered", "socket", s.ID(), "error", err)
 	srv.m.Recoveries[result].Inc()
 	srv.recovery.Delete(s.ref(), nil)
-	if s.session.previous != "" {
+	if w.previous != "" {
 		srv.recovery.Drop(w.claimed.Owner, w.n.name, s.ID(), w.claimed.Generation)
 	}
 	w.undo()
@@ -338,7 +340,7 @@ func (w *restoring) abandon() {
 	srv, s := w.n.srv, w.s
 	srv.m.Recoveries[metrics.RecoveryAbandoned].Inc()
 	s.mu.Lock()
-	kicked, previous := s.session.kicked, s.session.previous
+	kicked := s.session.kicked
 	s.mu.Unlock()
 	if kicked {
 		srv.recovery.Delete(s.ref(), nil)
@@ -346,7 +348,7 @@ func (w *restoring) abandon() {
 	} else {
 		srv.recovery.Close(s.ref(), nil)
 	}
-	if previous != "" {
+	if w.previous != "" {
 		srv.recovery.Drop(w.claimed.Owner, w.n.name, s.ID(), w.claimed.Generation)
 	}
 	w.undo()
@@ -373,8 +375,8 @@ func (w *restoring) release() {
 func (s *Socket) releaseOwn() {
 	s.mu.Lock()
 	var own *fanout.Room
-	if s.session != nil {
-		own, s.session.own = s.session.own, nil
+	if s.session != nil && s.session.travel != nil {
+		own, s.session.travel.own = s.session.travel.own, nil
 	}
 	s.mu.Unlock()
 	if own != nil {

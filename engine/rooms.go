@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"slices"
-
 	"github.com/stellara/edge/fanout"
 	"github.com/stellara/edge/socketio"
 )
@@ -56,7 +54,7 @@ func (s *Socket) joinStored(ref socketio.SessionRef, room string, done func(erro
 		settled(done, ErrDisconnected)
 		return
 	}
-	s.session.joins = append(s.session.joins, j)
+	j.next, s.session.joins = s.session.joins, j
 	s.mu.Unlock()
 	srv.hub.Reserve(s.nsp.key(room), func(r *fanout.Room) {
 		if s.isVoid(j) {
@@ -81,8 +79,8 @@ func (s *Socket) joinStored(ref socketio.SessionRef, room string, done func(erro
 func (s *Socket) noteSince(room string, since fanout.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.session.since != nil {
-		s.session.since[room] = since
+	if rooms := s.session.travels().since; rooms != nil {
+		rooms[room] = since
 	}
 }
 
@@ -101,15 +99,20 @@ func (s *Socket) endJoin(j *joining, since fanout.ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forgetJoin(j)
-	if s.session.since != nil {
-		s.session.since[j.room] = since
+	if rooms := s.session.travels().since; rooms != nil {
+		rooms[j.room] = since
 	}
 	return !j.void
 }
 
 // forgetJoin takes j out of the joins under way; the caller holds s.mu.
 func (s *Socket) forgetJoin(j *joining) {
-	s.session.joins = slices.DeleteFunc(s.session.joins, func(other *joining) bool { return other == j })
+	for at := &s.session.joins; *at != nil; at = &(*at).next {
+		if *at == j {
+			*at = j.next
+			return
+		}
+	}
 }
 
 // joinBehind makes the socket a member at once, in its turn with what arrives
@@ -167,7 +170,7 @@ func (s *Socket) quit(room string, done func(error)) {
 	ref := s.ref()
 	if ref.PID != "" {
 		s.mu.Lock()
-		for _, j := range s.session.joins {
+		for j := s.session.joins; j != nil; j = j.next {
 			j.void = j.void || j.room == room
 		}
 		s.mu.Unlock()

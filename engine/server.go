@@ -60,6 +60,7 @@ type Server struct {
 	bus       Bus
 	hub       *fanout.Hub
 	pool      *pool
+	partials  sync.Pool // *partial: those that no conn needs
 	sockets   *socketTable
 	sessions  *sessionTable // that began with long-polling
 	ids       *idSource
@@ -117,7 +118,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		sessions:  &sessionTable{m: make(map[id]*conn)},
 		ids:       &idSource{node: cfg.Node},
 		flights:   newFlights(),
-		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload},
+		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload, Inflater: new(websocket.Inflater)},
 		limiter:   newConnectLimiter(&cfg),
 		born:      time.Now(),
 		maxPacket: cfg.OutboxBytes / 4,
@@ -129,6 +130,10 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 
 		namespaces: make(map[string]*Namespace),
 		order:      newSequence(),
+	}
+	fan := fanout.Config{Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp, WriteDelay: cfg.WriteDelay}
+	if err := s.compressInto(&fan); err != nil {
+		return nil, err
 	}
 	if cfg.Recovery != nil {
 		s.recovery = &recovery{Sessions: cfg.Recovery.Sessions, journal: cfg.Recovery.Journal}
@@ -143,9 +148,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		s.loopback = newLoopback(s, own)
 		s.bus = s.loopback
 	}
-	s.hub = fanout.New(fanout.Config{
-		Shards: cfg.Shards, Tick: cfg.tick(), OutboxBytes: cfg.OutboxBytes, Stamp: s.stamp,
-	}, subscriber{s}, m)
+	s.hub = fanout.New(fan, subscriber{s}, m)
 	t := s.hub.Ticks
 	s.ticks = tickTable{
 		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout),
@@ -257,7 +260,7 @@ func (s *Server) Conns() int { return int(s.conns.Load()) }
 
 // gone counts a conn whose transport closed.
 func (s *Server) gone(c *conn) {
-	if c.poll != nil && !c.polled.Load() {
+	if c.poll != nil && !c.marked(markPolled) {
 		s.m.ConnsPolling.Dec()
 	} else {
 		s.m.ConnsWebSocket.Dec()

@@ -15,10 +15,10 @@ func TestSizes(t *testing.T) {
 		what    string
 		got, at uintptr
 	}{
-		{"conn", unsafe.Sizeof(conn{}), 288},
+		{"conn", unsafe.Sizeof(conn{}), 208},
 		{"Socket", unsafe.Sizeof(Socket{}), 256},
-		{"session", unsafe.Sizeof(session{}), 128},
-		{"handshake", unsafe.Sizeof(handshake{}), 80},
+		{"session", unsafe.Sizeof(session{}), 64},
+		{"handshake", unsafe.Sizeof(handshake{}), 48},
 	} {
 		if s.got > s.at {
 			t.Errorf("%s has %d bytes, more than its class of %d", s.what, s.got, s.at)

@@ -222,7 +222,8 @@ func (s *Socket) sendPacket(p *socketio.Packet, attachments [][]byte, volatile b
 		}
 	}
 	p.Namespace = s.nsp.nameBytes
-	m := newMessage(socketio.AppendPacket(make([]byte, 0, len(p.Data)+32), p), attachments)
+	var text scratch
+	m := newMessage(socketio.AppendPacket(text.room(len(p.Data)+len(p.Namespace)+32), p), attachments)
 	m.Volatile = volatile
 	m.Namespace, m.Stamp = s.nsp.number, s.session != nil && !p.HasID && p.Type != socketio.Connect && p.Type != socketio.Disconnect
 	if len(m.Frame) > s.conn.srv.maxPacket {
@@ -291,7 +292,7 @@ func (s *Socket) leave(reason string, f fate) {
 	if was == socketMoved || was == socketConnected && r != nil {
 		r.ending.begin(s.id)
 	}
-	leaving := was == socketConnected && s.session != nil && s.session.departure != nil
+	leaving := was == socketConnected && s.session != nil && s.session.travels().departure != nil
 	s.mu.Unlock()
 	if leaving {
 		s.conn.poll.away.over(s.id, f)

@@ -174,7 +174,7 @@ func (n *Namespace) prepare(e *socketio.JournalEntry) *missed {
 	if len(message.Frame) > n.srv.maxPacket {
 		return m
 	}
-	message.ID, message.Namespace = m.id, n.number
+	message.ID, message.Namespace, message.Plain = m.id, n.number, b.Flags.NoCompress
 	m.rooms, m.except, m.message = b.Rooms, b.Except, message
 	return m
 }

@@ -35,6 +35,9 @@ type candidate struct {
 	probe  bool // "2probe" arrived
 	over   bool // this connection is the conn's transport: "5" arrived
 
+	// Set before it takes over, then read-only.
+	deflate bool // permessage-deflate was agreed to
+
 	// Shared.
 	seat   *seat
 	polled atomic.Bool
@@ -76,6 +79,9 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *conn, u webs
 		return
 	}
 	cand.nb = nb
+	if cand.deflate = s.agreed(&u); cand.deflate {
+		cand.reader.AcceptDeflate()
+	}
 	cand.seat = &seat{}
 	nb.SetSession(cand.seat)
 	cand.seat.give(cand)
@@ -223,7 +229,10 @@ func (d *candidate) takeOver() bool {
 		}
 		return false
 	}
-	c.reader = d.reader
+	if d.deflate {
+		c.mark(markDeflate)
+	}
+	c.takeUp().reader = d.reader
 	d.over = true
 	if t := d.timer.Load(); t != nil {
 		t.Stop()
@@ -248,7 +257,10 @@ func (c *conn) takeOver() {
 		return
 	}
 	c.onSocket = true
-	c.polled.Store(true)
+	if d.deflate {
+		c.fan.TakeCompressed()
+	}
+	c.mark(markPolled)
 	c.poll.next.Store(nil)
 	if d.seat != nil {
 		d.seat.give(c) // and d is of no more use
@@ -272,7 +284,7 @@ func (c *conn) takeOver() {
 
 // onWritten counts what the kernel took, once the connection is the conn's.
 func (d *candidate) onWritten(n int) {
-	if d.c.polled.Load() {
+	if d.c.marked(markPolled) {
 		d.c.fan.Wrote(n)
 	}
 }

@@ -52,7 +52,8 @@ const (
 	connDrained                        // Sink.Drained was called
 	connDetached                       // gone; later operations are ignored
 	connInWheel
-	connReplaying // in shard.replays
+	connReplaying  // in shard.replays
+	connCompressed // takes the compressed form of messages
 )
 
 // entry is one place in an outbox; entries are recycled by their shard.
@@ -85,6 +86,7 @@ func (c *Conn) push(m *Message) {
 		s.stats.drops[metrics.DropVolatile]++
 		return
 	}
+	m = c.form(m)
 	if c.queued+backlog+len(m.Frame) > s.hub.cfg.OutboxBytes && !c.makeRoom(len(m.Frame)) {
 		return
 	}

@@ -21,9 +21,18 @@ type Config struct {
 	Inbox       int           // bound of deliveries waiting in one shard; default 65,536
 	Linger      time.Duration // how long an empty room keeps its subscription; default 10 s
 	Kept        int           // messages kept for a member while it catches up; default 128
+	// WriteDelay is how long a busy shard at most collects messages before it
+	// writes; one that was idle never waits. 0 is not at all.
+	WriteDelay time.Duration
 	// Stamp returns m with a position added, as a new message. It is called on
 	// shards and must not block; nil: messages are not stamped.
 	Stamp func(m *Message, id ID) *Message
+	// Compress returns the compressed form of a message's Frame, nil if that is not
+	// worth it. It is called on shards and must not wait: once for a message of at
+	// least CompressFrom bytes that a conn is to get which takes that form, however
+	// many there are. nil: nothing is compressed.
+	Compress     func(frame []byte) []byte
+	CompressFrom int
 }
 
 // Subscriber keeps the bus subscribed to what the hub needs. Calls must not

@@ -1,6 +1,9 @@
 package fanout
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // ID is the position of a message in the journal of its namespace. The zero ID
 // means "not journalled".
@@ -22,18 +25,31 @@ func (a ID) After(b ID) bool {
 func (a ID) IsZero() bool { return a == ID{} }
 
 // Message is one encoded message, shared by all its recipients. It is immutable
-// once handed to the Hub.
+// once handed to the Hub, and must not be copied: see WithFrame.
 type Message struct {
-	Frame    []byte // finished bytes for the transport, always whole packets
-	ID       ID     // journal position; members skip what they already have
-	Stamp    bool   // not journalled, but carries a position: the shard has Config.Stamp add the receiver's
-	Packets  int    // Engine.IO packets in Frame, for counting; 0 counts as 1
-	Volatile bool   // may be lost: dropped for conns that are not writable, and by a full inbox
+	Frame   []byte // finished bytes for the transport, always whole packets
+	ID      ID     // journal position; members skip what they already have
+	Packets int    // Engine.IO packets in Frame, for counting; 0 counts as 1
 
 	Arrived   time.Time // when the hub got it from the bus; zero for direct sends
 	Published time.Time // when this node published it; zero for messages of others
 
 	Namespace uint32 // whose journal ID is of
+	Stamp     bool   // not journalled, but carries a position: the shard has Config.Stamp add the receiver's
+	Volatile  bool   // may be lost: dropped for conns that are not writable, and by a full inbox
+	Plain     bool   // never compressed
+
+	// Made by the first shard that needs it, then read-only.
+	once       sync.Once
+	compressed *Message // the message itself if that is not worth it
+}
+
+// WithFrame is the message with other bytes.
+func (m *Message) WithFrame(frame []byte) *Message {
+	return &Message{
+		Frame: frame, ID: m.ID, Packets: m.Packets, Arrived: m.Arrived, Published: m.Published,
+		Namespace: m.Namespace, Stamp: m.Stamp, Volatile: m.Volatile, Plain: m.Plain,
+	}
 }
 
 // Key names a room. Room "" is the namespace itself: every member that joined it.

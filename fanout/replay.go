@@ -115,7 +115,7 @@ func (s *shard) feed(c *Conn, i int) {
 		return
 	}
 	for bytes := 0; r.next < len(r.Messages) && bytes < replayChunk; r.next++ {
-		m := r.Messages[r.next]
+		m := c.form(r.Messages[r.next])
 		if bytes += len(m.Frame); bytes > replayChunk && bytes > len(m.Frame) {
 			break
 		}
@@ -148,7 +148,7 @@ func (s *shard) catchUp(m *Member) bool {
 	}
 	for _, msg := range at.kept {
 		if msg.ID.After(m.floor) {
-			m.conn.add(msg)
+			m.conn.add(m.conn.form(msg))
 			s.stats.delivered++
 			m.floor = msg.ID
 		}
@@ -174,8 +174,8 @@ func (s *shard) endReplays(c *Conn) {
 
 // at is the journal position that m has reached on this shard.
 func (s *shard) at(m *Member, namespace uint32) ID {
-	if m.catching == nil && int(namespace) < len(s.last) && s.last[namespace].After(m.floor) {
-		return s.last[namespace]
+	if last := s.position(namespace); m.catching == nil && last.After(m.floor) {
+		return last
 	}
 	return m.floor
 }
@@ -198,10 +198,28 @@ func (s *shard) stampFor(m *Member, msg *Message) *Message {
 		return msg
 	}
 	id := s.at(m, msg.Namespace)
-	if s.stamped.from != msg || s.stamped.id != id {
-		s.stamped.from, s.stamped.id, s.stamped.msg = msg, id, stamp(msg, id)
+	// Most are where the shard is. Those that are not must not take that copy's
+	// place: it would be made, and compressed, more than once.
+	at := &s.stamped
+	apart := id != s.position(msg.Namespace)
+	if apart {
+		at = &s.apart
 	}
-	return s.stamped.msg
+	if at.from != msg || at.id != id {
+		at.from, at.id, at.msg = msg, id, stamp(msg, id)
+		if apart && at.msg != msg {
+			at.msg.Plain = true // for few
+		}
+	}
+	return at.msg
+}
+
+// position is how far the shard is in the namespace's journal.
+func (s *shard) position(namespace uint32) ID {
+	if int(namespace) < len(s.last) {
+		return s.last[namespace]
+	}
+	return ID{}
 }
 
 // stamped is the message that was stamped last.

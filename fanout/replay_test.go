@@ -139,8 +139,8 @@ func TestStamps(t *testing.T) {
 		}
 		return ids
 	}
-	// The copy that two members can share is made once.
-	equal(t, "positions", stamped, at(3, 5, 9, 2, 20, 2, 20))
+	// The copy that members can share is made once.
+	equal(t, "positions", stamped, at(3, 5, 9, 2, 20))
 }
 
 func TestReserve(t *testing.T) {

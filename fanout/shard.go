@@ -83,9 +83,12 @@ type shard struct {
 	stamp   uint64     // number of the last multi-room target; never repeats
 	arrived []*Message // delivered in this pass, to be timed
 	replays map[*Conn][]*Replay
-	last    []ID // by namespace: the last journalled message processed
-	stamped stamped
+	last    []ID    // by namespace: the last journalled message processed
+	stamped stamped // at the shard's own position
+	apart   stamped // at another one
 	stats   passStats
+	pace    pace
+	pause   *time.Timer // of rest; nil until a pass waits for the first time
 }
 
 // passStats collects counts of one pass, so that shared counters are touched
@@ -96,7 +99,10 @@ type passStats struct {
 }
 
 func newShard(h *Hub, index int) *shard {
-	return &shard{hub: h, index: index, wake: make(chan struct{}, 1), scratch: make([]byte, 0, scratchBytes)}
+	return &shard{
+		hub: h, index: index, wake: make(chan struct{}, 1), scratch: make([]byte, 0, scratchBytes),
+		pace: pace{max: h.cfg.WriteDelay},
+	}
 }
 
 // enqueue appends a control operation; it is never refused.
@@ -148,61 +154,6 @@ func (s *shard) take() (ops []op, lost losses, ok bool) {
 	lost, s.lost = s.lost, losses{}
 	s.deliveries = 0
 	return ops, lost, true
-}
-
-func (s *shard) run() {
-	ticker := time.NewTicker(s.hub.cfg.Tick)
-	defer ticker.Stop()
-	s.ticks = ticker.C
-	for {
-		select {
-		case <-s.hub.stop:
-			return
-		case <-s.ticks:
-			s.expire()
-			s.flush()
-			s.report()
-			continue // what expiry enqueued comes with its own wake
-		case <-s.wake:
-		}
-		for s.pass() {
-			select {
-			case <-s.hub.stop:
-				return
-			default:
-			}
-		}
-	}
-}
-
-// pass drains the inbox into outboxes, then writes each dirty conn once; more
-// often only beyond flushEvery. It reports false when there was nothing to do and
-// the shard may sleep.
-func (s *shard) pass() bool {
-	ops, lost, ok := s.take()
-	if !ok {
-		return false
-	}
-	s.expireIfDue()
-	s.hub.m.ShardQueue.Add(float64(len(ops)))
-	for i := range ops {
-		s.do(&ops[i])
-		ops[i] = op{}
-		if s.stats.delivered >= flushEvery {
-			s.flush()
-			s.report()
-			s.expireIfDue()
-		}
-	}
-	s.hub.m.ShardQueue.Sub(float64(len(ops)))
-	s.giveUp(&lost)
-	s.flush()
-	s.report()
-	if cap(ops) > 1<<14 {
-		ops = nil // a burst's buffer is not kept
-	}
-	s.spare = ops
-	return true
 }
 
 // do applies one operation.
@@ -366,27 +317,6 @@ func (s *shard) detach(c *Conn) {
 	c.discard()
 	c.flags |= connDetached
 	s.endReplays(c)
-}
-
-func (s *shard) expire() { s.wheel.advance(s.hub.Now(), s.expireConn) }
-
-// expireIfDue lets a busy shard keep its deadlines.
-func (s *shard) expireIfDue() {
-	select {
-	case <-s.ticks:
-		s.expire()
-	default:
-	}
-}
-
-func (s *shard) expireConn(c *Conn) {
-	m, next := c.sink.Expire(s.hub.Now())
-	if m != nil {
-		c.push(m)
-	}
-	if c.flags&connDetached == 0 {
-		s.wheel.set(c, next)
-	}
 }
 
 func (s *shard) markDirty(c *Conn) {

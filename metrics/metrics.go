@@ -60,6 +60,7 @@ type Metrics struct {
 	Recovered                  prometheus.Counter                // messages replayed to them
 
 	relaying
+	deflating
 
 	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
 	JournalReadCallers prometheus.Counter // clients they were for
@@ -157,6 +158,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	}
 	m.catalogueJournal(r)
 	m.catalogueRelay(r)
+	m.catalogueDeflate(r)
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
 

@@ -31,6 +31,11 @@ func TestAllocations(t *testing.T) {
 	if len(elements) != 3 {
 		t.Fatalf("%q", elements)
 	}
+	for _, first := range []string{`"message"`, `"caf\u00e9"`, `1.50`} {
+		if n := testing.AllocsPerRun(200, func() { EventName([]byte(first)) }); n > 1 {
+			t.Errorf("EventName of %s: %v allocations, want the name alone", first, n)
+		}
+	}
 	buf := make([]byte, 0, 4096)
 	none("AppendPacket", func() { AppendPacket(buf, &p) })
 	none("AppendString", func() { AppendString(buf, "plain \"text\" é \xff") })
@@ -117,5 +122,55 @@ func BenchmarkParseBroadcast(b *testing.B) {
 		if err := ParseBroadcast(payload, &reused); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func BenchmarkAppendBroadcast(b *testing.B) {
+	message := Broadcast{UID: "aBcDeF", Namespace: "/", Data: packed(b, string(mustParse(b, chatEvent).Data)), Rooms: []string{"room:general"}, Seq: 5, Journal: true}
+	buf := make([]byte, 0, 512)
+	b.ReportAllocs()
+	for b.Loop() {
+		AppendBroadcast(buf, &message)
+	}
+}
+
+// BenchmarkAppendClientEvent is the one encoding for all receivers: MessagePack to the text of their packet.
+func BenchmarkAppendClientEvent(b *testing.B) {
+	data := packed(b, string(mustParse(b, chatEvent).Data))
+	buf := make([]byte, 0, 512)
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := AppendClientEvent(buf, "/", 0, false, data, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkEntryOf is all that is read of a message for a room without members.
+func BenchmarkEntryOf(b *testing.B) {
+	payload := AppendBroadcast(nil, &Broadcast{
+		UID: "aBcDeF", Namespace: "/", Data: packed(b, string(mustParse(b, chatEvent).Data)), Rooms: []string{"room:general"}, Seq: 5, Journal: true,
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		EntryOf(payload)
+	}
+}
+
+func BenchmarkEventName(b *testing.B) {
+	first := []byte(`"message"`)
+	b.ReportAllocs()
+	for b.Loop() {
+		EventName(first)
+	}
+}
+
+func BenchmarkAppendPacket(b *testing.B) {
+	p := mustParse(b, chatEvent)
+	buf := make([]byte, 0, 512)
+	b.ReportAllocs()
+	for b.Loop() {
+		AppendPacket(buf, &p)
 	}
 }

@@ -28,11 +28,12 @@ func EventName(first []byte) (name string, ok bool) {
 	if !ok {
 		return "", false
 	}
+	var text [64]byte // so that the name is the only allocation
 	switch c := literal[0]; {
 	case c == '"':
-		return string(appendUnescaped(nil, literal[1:len(literal)-1])), true
+		return string(appendUnescaped(text[:0], literal[1:len(literal)-1])), true
 	case c == '-' || isDigit(c):
-		return string(appendCanonicalNumber(nil, literal, s.fraction)), true
+		return string(appendCanonicalNumber(text[:0], literal, s.fraction)), true
 	}
 	return "", false
 }

@@ -21,15 +21,29 @@ func newRecent[T any](period time.Duration) recent[T] {
 
 // mark records what happened to key at now.
 func (r *recent[T]) mark(key string, what T, now time.Time) {
-	if now.Sub(r.swept) > r.period {
-		r.swept = now
-		for key, h := range r.last {
-			if now.Sub(h.at) > r.period {
-				delete(r.last, key)
-			}
+	r.sweep(now)
+	r.last[key] = happened[T]{what, now}
+}
+
+// sweep forgets what is older than the period; once in a period it costs
+// something. A map keeps the room for all it ever had, so an empty one is replaced:
+// after a storm it would be a share of every conn's memory.
+func (r *recent[T]) sweep(now time.Time) {
+	if now.Sub(r.swept) <= r.period {
+		return
+	}
+	r.swept = now
+	if len(r.last) == 0 {
+		return
+	}
+	for key, h := range r.last {
+		if now.Sub(h.at) > r.period {
+			delete(r.last, key)
 		}
 	}
-	r.last[key] = happened[T]{what, now}
+	if len(r.last) == 0 {
+		r.last = make(map[string]happened[T])
+	}
 }
 
 // get returns what happened to key within the period before now.

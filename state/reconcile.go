@@ -117,6 +117,8 @@ func (p *Presence) collect(ctx context.Context) bool {
 func (p *Presence) round(ctx context.Context, c *clients) bool {
 	p.mu.Lock()
 	now := time.Now()
+	p.rooms.sweep(now) // here, since it comes round also when nothing happens
+	p.users.sweep(now)
 	p.ledger.refill(p.pace.budget(now, p.nodes, p.ledger.backlog()))
 	ops := p.ledger.next(now, batchCommands, p.lease.valid())
 	until := p.lease.until

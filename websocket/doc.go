@@ -1,6 +1,6 @@
 // Package websocket implements RFC 6455 on bytes: frames in and out, masking,
 // fragmentation, UTF-8, close codes, limits, and the opening handshake of both
-// sides. It has no sockets, no clocks and no goroutines; whoever owns the
+// sides; and compression as RFC 7692 has it, for servers. It has no sockets, no clocks and no goroutines; whoever owns the
 // connection moves the bytes and decides what to answer.
 //
 // # Receiving
@@ -33,6 +33,14 @@
 // is built once by [AppendFrame] and is read-only from then on; servers do not
 // mask, so the same bytes serve every connection.
 //
+// # Compression
+//
+// [AnswerDeflate] decides about a client's offers and always agrees to that neither
+// side keeps a window between messages. A Reader accepts compressed messages after
+// AcceptDeflate and hands out what they inflate to, which is held to the same limit. A
+// [Deflater] makes the compressed form of finished frames, which then serves every
+// connection that agreed.
+//
 // # Concurrency
 //
 // A Reader belongs to one goroutine at a time; calls to its methods must not
@@ -48,6 +56,7 @@
 // names: 1002 for broken framing, 1007 for text that is not UTF-8, 1009 for a
 // message over the limits. Lengths are compared with the limit when the header
 // is read, before a byte of the payload is kept, and text is refused with the
-// first byte that makes it invalid, even in the middle of a frame. Code 1003 is
-// for the caller that accepts only one kind of message.
+// first byte that makes it invalid, even in the middle of a frame; a compressed
+// message when it is complete, with 1007 also if it cannot be inflated. Code 1003
+// is for the caller that accepts only one kind of message.
 package websocket

@@ -44,6 +44,9 @@ type Upgrade struct {
 	// Protocol is the subprotocol to agree to, empty for none. CheckUpgrade sets
 	// the first that the client offered.
 	Protocol string
+	// Extensions is what to agree to of the client's Sec-WebSocket-Extensions, empty
+	// for nothing: what AnswerDeflate returned. CheckUpgrade leaves it empty.
+	Extensions string
 }
 
 // CheckUpgrade checks a client's opening handshake (RFC 6455 section 4.2.1). The
@@ -161,7 +164,7 @@ func appendAcceptKey(dst []byte, key string) []byte {
 }
 
 // AppendSwitchingProtocols appends the complete answer 101 that accepts u. Of
-// extra, names that are not tokens and the four headers that the handshake sets
+// extra, names that are not tokens and the five headers that the handshake sets
 // itself are left out; line breaks in values become spaces.
 func AppendSwitchingProtocols(dst []byte, u Upgrade, extra http.Header) []byte {
 	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
@@ -170,7 +173,10 @@ func AppendSwitchingProtocols(dst []byte, u Upgrade, extra http.Header) []byte {
 	if u.Protocol != "" {
 		dst = appendField(dst, "Sec-WebSocket-Protocol", u.Protocol)
 	}
-	dst = appendFields(dst, extra, "Upgrade", "Connection", "Sec-Websocket-Accept", "Sec-Websocket-Protocol")
+	if u.Extensions != "" {
+		dst = appendField(dst, "Sec-WebSocket-Extensions", u.Extensions)
+	}
+	dst = appendFields(dst, extra, "Upgrade", "Connection", "Sec-Websocket-Accept", "Sec-Websocket-Protocol", "Sec-Websocket-Extensions")
 	return append(dst, "\r\n"...)
 }
 

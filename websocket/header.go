@@ -8,12 +8,13 @@ import (
 
 // header is one decoded frame header.
 type header struct {
-	op     Opcode
-	fin    bool
-	masked bool
-	size   uint8  // header bytes; 0 while they are not all there
-	key    uint32 // masking key, little-endian
-	length uint64 // payload bytes; checked against the limit once size is set
+	op         Opcode
+	fin        bool
+	masked     bool
+	compressed bool   // RSV1: the first frame of a compressed message
+	size       uint8  // header bytes; 0 while they are not all there
+	key        uint32 // masking key, little-endian
+	length     uint64 // payload bytes; checked against the limit once size is set
 }
 
 // parseHeader decodes and checks the frame header at the start of b, which has
@@ -22,6 +23,7 @@ type header struct {
 // with the limit before anything is computed from it.
 func (r *Reader) parseHeader(b []byte, lim *Limits) (h header, fail *Error) {
 	h.op, h.fin = Opcode(b[0]&bitsOpcode), b[0]&bitFin != 0
+	h.compressed = b[0]&bitDeflated != 0
 	if fail := r.checkOpcode(b[0], h, lim); fail != nil {
 		return h, fail
 	}
@@ -91,7 +93,9 @@ func (h *header) parseExtendedLength(b []byte) (size int, fail *Error) {
 // checkOpcode checks the first header byte against the state of the message.
 // This is the one place that decides about the reserved bits.
 func (r *Reader) checkOpcode(b0 byte, h header, lim *Limits) *Error {
-	if b0&bitsReserved != 0 {
+	// RSV1 is for the first frame of a message only (RFC 7692 section 6.1).
+	begins := h.compressed && (h.op == Text || h.op == Binary) && r.flags&flagDeflate != 0 && lim.Inflater != nil
+	if reserved := b0 & bitsReserved; reserved != 0 && !(begins && reserved == bitDeflated) {
 		return protocolError("reserved bits set: 0x" + strconv.FormatUint(uint64(b0&bitsReserved), 16))
 	}
 	switch {

@@ -1,6 +1,9 @@
 package websocket
 
-import "math"
+import (
+	"math"
+	"unicode/utf8"
+)
 
 // What a zero in [Limits] means.
 const (
@@ -15,11 +18,14 @@ type Limits struct {
 	// client refuses them (RFC 6455 section 5.1).
 	Server bool
 	// MaxMessage is the largest message in bytes, all fragments together; 0 means
-	// DefaultMaxMessage.
+	// DefaultMaxMessage. A compressed message may exceed it neither before nor after
+	// it is inflated.
 	MaxMessage int
 	// MaxFragments is the largest number of frames of one message, so that a peer
 	// cannot continue an empty message for ever; 0 means DefaultMaxFragments.
 	MaxFragments int
+	// Inflater is what Readers inflate with after AcceptDeflate, which needs it.
+	Inflater *Inflater
 }
 
 func (l *Limits) maxMessage() int {
@@ -78,8 +84,10 @@ type Reader struct {
 }
 
 const (
-	flagPayload = 1 << iota // head is complete, payload is being collected
-	flagClosed              // a close frame was delivered
+	flagPayload    = 1 << iota // head is complete, payload is being collected
+	flagClosed                 // a close frame was delivered
+	flagDeflate                // messages may be compressed
+	flagCompressed             // the message in progress is
 )
 
 // Next takes the next message out of in. Call it with every input that arrives,
@@ -120,10 +128,15 @@ func (r *Reader) Next(in []byte, lim *Limits) (m Message, rest []byte, ok bool, 
 	return Message{}, nil, false, nil
 }
 
+// AcceptDeflate lets the peer compress messages (RFC 7692), which the handshakes
+// have agreed to. It is called before the first Next; a Reader that takes over from
+// an idle one needs its own.
+func (r *Reader) AcceptDeflate() { r.flags |= flagDeflate }
+
 // Idle reports whether the Reader is between two messages: it has nothing of the
 // next one, and another Reader could go on.
 func (r *Reader) Idle() bool {
-	return r.failure == nil && r.flags == 0 && r.headSize == 0 && r.fragments == 0 && len(r.buf) == 0
+	return r.failure == nil && r.flags&^flagDeflate == 0 && r.headSize == 0 && r.fragments == 0 && len(r.buf) == 0
 }
 
 // Buffered returns the number of bytes the Reader holds for an incomplete
@@ -139,6 +152,9 @@ func (r *Reader) begin(in []byte, lim *Limits) (m Message, rest []byte, ok bool,
 	if !h.op.Control() {
 		if h.op != Continuation {
 			r.message = h.op
+			if h.compressed {
+				r.flags |= flagCompressed
+			}
 		}
 		r.fragments++
 	}
@@ -158,13 +174,13 @@ func (r *Reader) begin(in []byte, lim *Limits) (m Message, rest []byte, ok bool,
 		m, fail = r.control(h.op, payload)
 		return m, rest, true, fail
 	case h.fin && h.op != Continuation:
-		m, fail = r.whole(payload)
+		m, fail = r.whole(payload, lim)
 		return m, rest, true, fail
 	}
 	if fail := r.store(payload, h, lim); fail != nil {
 		return m, nil, false, fail
 	}
-	m, ok, fail = r.endFrame(h)
+	m, ok, fail = r.endFrame(h, lim)
 	return m, rest, ok, fail
 }
 
@@ -216,7 +232,7 @@ func (r *Reader) resume(in []byte, lim *Limits) (m Message, rest []byte, ok bool
 	r.flags &^= flagPayload
 	r.headSize = 0
 	if !h.op.Control() {
-		m, ok, fail = r.endFrame(h)
+		m, ok, fail = r.endFrame(h, lim)
 		return m, rest, ok, fail
 	}
 	payload := r.buf[r.frame:len(r.buf):len(r.buf)]
@@ -240,9 +256,12 @@ func (r *Reader) control(op Opcode, payload []byte) (Message, *Error) {
 }
 
 // whole returns the message that the frame begun in the input is all of.
-func (r *Reader) whole(payload []byte) (Message, *Error) {
+func (r *Reader) whole(payload []byte, lim *Limits) (Message, *Error) {
 	m := Message{Op: r.message, Data: payload}
 	r.message, r.fragments = Continuation, 0
+	if r.flags&flagCompressed != 0 {
+		return r.inflated(m, lim)
+	}
 	if m.Op == Text {
 		if tail, valid := utf8Prefix(payload); !valid || tail != 0 {
 			return Message{}, errText()
@@ -251,9 +270,23 @@ func (r *Reader) whole(payload []byte) (Message, *Error) {
 	return m, nil
 }
 
+// inflated returns the message that m, complete and compressed, stands for.
+func (r *Reader) inflated(m Message, lim *Limits) (Message, *Error) {
+	r.flags &^= flagCompressed
+	data, fail := lim.Inflater.inflate(m.Data, lim.maxMessage())
+	if fail != nil {
+		return Message{}, fail
+	}
+	if m.Op == Text && !utf8.Valid(data) {
+		return Message{}, errText()
+	}
+	m.Data = data
+	return m, nil
+}
+
 // endFrame completes a data frame whose payload is in buf, and with the last one
 // the message.
-func (r *Reader) endFrame(h header) (m Message, ok bool, fail *Error) {
+func (r *Reader) endFrame(h header, lim *Limits) (m Message, ok bool, fail *Error) {
 	if !h.fin {
 		return m, false, nil
 	}
@@ -263,7 +296,10 @@ func (r *Reader) endFrame(h header) (m Message, ok bool, fail *Error) {
 	m = Message{Op: r.message, Data: r.buf}
 	r.buf, r.frame = nil, 0
 	r.message, r.fragments = Continuation, 0
-	return m, true, nil
+	if r.flags&flagCompressed != 0 {
+		m, fail = r.inflated(m, lim)
+	}
+	return m, true, fail
 }
 
 // store copies unmasked payload to the end of buf, and checks it if it is text.
@@ -275,7 +311,7 @@ func (r *Reader) store(p []byte, h header, lim *Limits) *Error {
 		r.grow(need, h, lim)
 	}
 	r.buf = append(r.buf, p...)
-	if r.message != Text || h.op.Control() {
+	if r.message != Text || h.op.Control() || r.flags&flagCompressed != 0 {
 		return nil
 	}
 	tail, valid := utf8Prefix(r.buf[len(r.buf)-len(p)-int(r.tail):])

@@ -40,6 +40,7 @@ type conn struct {
 	entered  uint16 // joins that were accepted
 	joined   bool   // in all its rooms
 	retired  bool   // closed because the client wanted to
+	reading  reading
 	pings    uint16
 	dialled  int64 // monotonic nanoseconds
 	reader   websocket.Reader
@@ -72,6 +73,12 @@ func (l *Loader) ready(i int, events uint32) {
 		}
 	}
 	const ended = unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLRDHUP
+	if l.conns[i].reading == stalled {
+		if events&ended != 0 {
+			l.drop(i, errClosed)
+		}
+		return
+	}
 	if events&(unix.EPOLLIN|ended) == 0 {
 		return
 	}
@@ -198,6 +205,9 @@ func (l *Loader) packet(i int, text []byte) error {
 func (l *Loader) event(c *conn, i int, text []byte) {
 	if len(text) < 5 || text[4] != 'm' {
 		l.events++
+		return
+	}
+	if c.reading != reads {
 		return
 	}
 	s, ok := findStamp(text)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stellara/edge/bench/hist"
 	"github.com/stellara/edge/socketio"
 	"github.com/stellara/edge/websocket"
@@ -81,6 +83,11 @@ func (l *Loader) dialWebSocket(i int, request []byte) error {
 		return err
 	}
 	c.fd, c.unsent = fd, request
+	if l.slow[i] {
+		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, slowBuffer); err != nil {
+			return fmt.Errorf("SO_RCVBUF: %w", err)
+		}
+	}
 	return l.poll.watch(fd, int32(i))
 }
 

@@ -162,8 +162,11 @@ func (s *Settled) add(o *Settled) {
 	s.Lost += o.Lost
 	s.Checks.add(o.Checks)
 	s.Dropped += o.Dropped
+	s.Stalled += o.Stalled
+	s.SlowGone += o.SlowGone
 	s.Latency.Add(&o.Latency)
 	s.SendLag.Add(&o.SendLag)
+	s.ReadLag.Add(&o.ReadLag)
 	for len(s.Seconds) < len(o.Seconds) {
 		s.Seconds = append(s.Seconds, Second{})
 	}

@@ -95,6 +95,9 @@ func TestFleetSeesAGoodServer(t *testing.T) {
 		if s.Lost != 0 || s.Checks != (Checks{}) || s.Refused != 0 || Disagreeing(s.Orders) != 0 || len(s.Failures) != 0 {
 			t.Errorf("step %d: lost %d, %+v, orders %v, failures %v", step, s.Lost, s.Checks, s.Orders, s.Failures)
 		}
+		if s.ReadLag.Count() == 0 {
+			t.Errorf("step %d: nothing is known of how late the client was in reading", step)
+		}
 		if got := s.Latency.Count(); got != messages*members*3/4 {
 			t.Errorf("step %d: %d latencies, want those after warm-up", step, got)
 		}
@@ -284,5 +287,28 @@ func TestFleetStopsAStepEarly(t *testing.T) {
 	// What was stopped does not stop what comes after it.
 	if got, err = f.Step(shortStep(t), patience); err != nil || got.Sent != 80 {
 		t.Errorf("the next step sent %d of 80, %v", got.Sent, err)
+	}
+}
+
+func TestReadLagGrowsUntilAPassSawEverything(t *testing.T) {
+	l := &Loader{run: &run{from: 100, to: 1000, settled: &Settled{}}}
+	lag := &l.run.settled.ReadLag
+	pass := func(now, sawAll int64, events int) {
+		l.now, l.sawAll = now, sawAll
+		l.countReadLag(events)
+	}
+	pass(90, 80, 5)    // warm-up
+	pass(1000, 990, 5) // over
+	pass(500, 490, 0)  // nothing came
+	if lag.Count() != 0 {
+		t.Errorf("%d lags of passes that do not count", lag.Count())
+	}
+	pass(150, 50, 5) // what came in the measured time waited since its beginning at most
+	if lag.Count() != 1 || lag.Max() != 50 {
+		t.Errorf("%d lags up to %d ns, want one of 50", lag.Count(), lag.Max())
+	}
+	pass(700, 200, 5) // several passes were full since 200
+	if lag.Max() != 500 {
+		t.Errorf("lag %d ns, want 500", lag.Max())
 	}
 }

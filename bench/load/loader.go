@@ -27,11 +27,13 @@ type Loader struct {
 	header  http.Header // of every request
 	polls   []byte      // the same as text, with Host of plan.Poll
 
-	conns   []conn // by number from plan.First
+	slow    []bool // by number from plan.First: plan.SlowConns
+	conns   []conn // likewise
 	buf     []byte // what one read returns
 	out     []byte // the frame being sent
 	scratch []byte // the payload being built
 	now     int64  // time of the latest read
+	sawAll  int64  // when the poller last told of everything that there was to read
 
 	online       int   // CONNECT answered and still open
 	dialling     int   // handshakes under way
@@ -43,6 +45,7 @@ type Loader struct {
 	failures     map[string]int // why connections failed, closed, or requests were refused
 	failed       int            // connections that never came online
 	dropped      int            // connections that the server closed
+	slowGone     int            // those that had stopped reading
 	lastGone     int64          // last end of a connection
 
 	wantPings   uint16
@@ -81,6 +84,7 @@ func New(plan Plan) (*Loader, error) {
 		buf:      make([]byte, 64<<10),
 		failures: map[string]int{},
 	}
+	l.slow = plan.SlowConns()[plan.First:plan.Last]
 	l.nextAck = l.joinAcks()
 	if plan.Rooms > 0 {
 		l.seqs = make([]uint32, plan.Rooms*plan.Senders)
@@ -143,13 +147,29 @@ func (l *Loader) Pump(d time.Duration) error {
 	if err != nil {
 		return err
 	}
+	asked := l.clock.Now()
 	for _, ev := range events {
 		l.ready(int(ev.Fd), ev.Events)
 		if l.run != nil && l.now >= l.run.nextDue {
 			l.sendDue()
 		}
 	}
+	l.countReadLag(len(events))
+	if len(events) < cap(l.poll.events[:]) {
+		l.sawAll = asked
+	}
 	return nil
+}
+
+// countReadLag takes the lag of a pass into the figures of a step. What a pass reads came after the last
+// one that had seen everything there was, so that it waited no longer than since then. A client that is
+// not the bottleneck sees everything in most of its passes.
+func (l *Loader) countReadLag(events int) {
+	r := l.run
+	if r == nil || events == 0 || l.now < r.from || l.now >= r.to {
+		return
+	}
+	r.settled.ReadLag.Record(clockDiff(l.now, max(l.sawAll, r.from)))
 }
 
 // pumpUntil serves the connections until done or until the monotonic time deadline, and says whether
@@ -180,6 +200,9 @@ func (l *Loader) drop(i int, reason error) {
 		l.dialling--
 		l.failed++
 		l.complain("connect: " + reason.Error())
+	case !c.retired && c.reading != reads:
+		l.online--
+		l.slowGone++
 	case !c.retired:
 		l.online--
 		l.dropped++

@@ -23,6 +23,7 @@ type Plan struct {
 	Dialing int      // handshakes (or joins) under way at once in one process
 	Poll    string   // host:port of the node where sessions begin with long-polling, to be upgraded at Targets; empty: WebSocket from the start
 	Ask     bool     // whether a connection counts as online only when its first event has been acknowledged
+	Slow    int      // connections that stop reading for a part of a step, none of which sends
 	First   int      // first connection of this process
 	Last    int      // one after the last connection of this process
 }
@@ -48,6 +49,8 @@ func (p *Plan) Validate() error {
 		return fmt.Errorf("load: %d senders in rooms whose members are in %d rooms each, which only listen", p.Senders, p.Each)
 	case p.Each <= 1 && p.Rooms > 0 && (p.Senders < 1 || p.Senders > p.Conns/p.Rooms):
 		return fmt.Errorf("load: %d senders in rooms of %d", p.Senders, p.Conns/p.Rooms)
+	case p.Slow < 0 || p.Slow > 0 && (p.Rooms == 0 || p.Each > 1 || p.Slow > p.Conns-p.Rooms*p.Senders):
+		return fmt.Errorf("load: %d slow readers of %d connections in %d rooms, of which those that send cannot be slow", p.Slow, p.Conns, p.Rooms)
 	}
 	targets := p.Targets
 	if p.Poll != "" {
@@ -112,4 +115,34 @@ func (p *Plan) SenderConn(sender int) int {
 // take turns.
 func (p *Plan) Turn(k int) (sender int) {
 	return k%p.Rooms*p.Senders + k/p.Rooms%p.Senders
+}
+
+// SlowConns returns which connections stop reading: as many as the plan says, dealt to the rooms in turn and spread
+// over the members of each.
+func (p *Plan) SlowConns() []bool {
+	slow := make([]bool, p.Conns)
+	if p.Slow == 0 {
+		return slow
+	}
+	taken := make([]bool, p.Conns)
+	for sender := range p.Rooms * p.Senders {
+		taken[p.SenderConn(sender)] = true
+	}
+	each := (p.Slow + p.Rooms - 1) / p.Rooms
+	for k := range p.Slow {
+		at := p.free(taken, k%p.Rooms, k/p.Rooms*p.Members(k%p.Rooms)/each)
+		taken[at], slow[at] = true, true
+	}
+	return slow
+}
+
+// free returns a connection that is not taken: the given member of a room, or the next one, or one of the next room.
+func (p *Plan) free(taken []bool, room, member int) int {
+	for ; ; room = (room + 1) % p.Rooms {
+		for m := range p.Members(room) {
+			if i := room + (member+m)%p.Members(room)*p.Rooms; !taken[i] {
+				return i
+			}
+		}
+	}
 }

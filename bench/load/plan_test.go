@@ -27,6 +27,7 @@ func TestPlansThatMakeNoSense(t *testing.T) {
 		`target "nowhere"`:  func(p *Plan) { p.Targets = []string{"nowhere"} },
 		"-1 of 4 rooms":     func(p *Plan) { p.Each = -1 },
 		"in 2 of 0 rooms":   func(p *Plan) { p.Rooms, p.Each = 0, 2 },
+		"5 slow readers":    func(p *Plan) { p.Slow = 5 },
 		"2 senders in room": func(p *Plan) { p.Each = 3 },
 	} {
 		p := validPlan()

@@ -48,8 +48,22 @@ func (p *poller) wait(d time.Duration) ([]unix.EpollEvent, error) {
 // has room again or that the peer is done. The kernel then looks at a socket once per event and not
 // twice, which is a good part of what receiving costs.
 func (p *poller) watch(fd, conn int32) error {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | edgeTriggered, Fd: conn}
-	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, int(fd), &ev)
+	return p.control(unix.EPOLL_CTL_ADD, fd, conn, everything)
+}
+
+// ignore reports nothing of a socket but its sudden end.
+func (p *poller) ignore(fd, conn int32) error { return p.control(unix.EPOLL_CTL_MOD, fd, conn, 0) }
+
+// rewatch undoes ignore, and reports what came meanwhile.
+func (p *poller) rewatch(fd, conn int32) error {
+	return p.control(unix.EPOLL_CTL_MOD, fd, conn, everything)
+}
+
+const everything = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP
+
+func (p *poller) control(op int, fd, conn int32, events uint32) error {
+	ev := unix.EpollEvent{Events: events | edgeTriggered, Fd: conn}
+	return unix.EpollCtl(p.fd, op, int(fd), &ev)
 }
 
 // edgeTriggered is EPOLLET, which package unix has as a negative number.

@@ -18,6 +18,8 @@ type Step struct {
 	Rate     float64       // messages per second, all processes together
 	Warmup   time.Duration // checked, but not measured
 	Duration time.Duration // measured
+
+	StallAt, ResumeAt int64 // monotonic nanoseconds at which the plan's slow connections stop reading, and read again; 0: never
 }
 
 func (s Step) total() int { return int(s.Rate * (s.Warmup + s.Duration).Seconds()) }
@@ -46,9 +48,12 @@ type Settled struct {
 	Delivered uint64 // deliveries that arrived within the measured time
 	Lost      uint64 // deliveries that did not arrive; all steps so far
 	Checks    Checks // all steps so far
-	Dropped   int    // connections closed by the server; all steps so far
+	Dropped   int    // connections closed by the server, slow ones not counted; all steps so far
+	Stalled   int    // slow connections that stopped reading in the step
+	SlowGone  int    // slow connections closed by the server, as far as they have seen it; all steps so far
 	Latency   hist.Histogram
 	SendLag   hist.Histogram // how late the client itself was in sending
+	ReadLag   hist.Histogram // how long, at most, what a pass over the connections read had waited for it; one value a pass
 	Seconds   []Second
 	Orders    []Order
 	Failures  map[string]int
@@ -64,6 +69,8 @@ type run struct {
 	nextDue  int64 // when the next message is due
 	settled  *Settled
 	from, to int64 // the measured time
+
+	stalled, resumed bool // the slow connections were told
 }
 
 // never is a due time that does not come.
@@ -83,6 +90,9 @@ func (l *Loader) Run(step Step, stopped func() bool) ([]uint32, error) {
 	l.sent, l.acked, l.refused = 0, 0, 0
 	for {
 		l.now = l.clock.Now()
+		if err := l.turnSlow(); err != nil {
+			return nil, err
+		}
 		if l.now >= step.End() && l.run.nextDue == never {
 			return l.seqs, nil
 		}
@@ -190,6 +200,7 @@ func (l *Loader) Settle(sent []uint32, timeout time.Duration) (*Settled, error) 
 	s.Sent, s.Acked, s.Refused, s.Received = l.sent, l.acked, l.refused, l.received
 	l.received = 0
 	s.Checks, s.Dropped, s.Failures = l.checks, l.dropped, l.Failures()
+	s.SlowGone = l.slowGone
 	for i := range l.conns {
 		c := &l.conns[i]
 		if !c.joined {

@@ -3,7 +3,8 @@
 // application. Written the way such a server usually is: no batching, no leases, no repair.
 //
 // Environment: LISTEN_ADDR (host:port), REDIS_URL, RECOVERY (on: connection state recovery, of which this
-// adapter does only the outside: sessions have ids and events have offsets, but none is ever restored).
+// adapter does only the outside: sessions have ids and events have offsets, but none is ever restored), PING_TIMEOUT
+// (in seconds, as 20s).
 import { createServer } from "node:http";
 import { createAdapter } from "@socket.io/redis-adapter";
 import { createClient } from "redis";
@@ -27,6 +28,7 @@ const http = createServer((req, res) => {
 });
 const options = { adapter: createAdapter(pub, sub), transports: ["websocket", "polling"] };
 if (process.env.RECOVERY === "on") options.connectionStateRecovery = {};
+if (process.env.PING_TIMEOUT) options.pingTimeout = 1000 * parseFloat(process.env.PING_TIMEOUT);
 const io = new Server(http, options);
 
 const online = "presence:online";

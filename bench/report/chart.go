@@ -17,7 +17,7 @@ const (
 	marginBottom = 34.0
 )
 
-// series is one line; class gives its colour, area fills it down to base (or to the axis).
+// series is one line, without a name if it is not for the legend; class gives its colour, area fills it down to base (or to the axis).
 type series struct {
 	name   string
 	class  string
@@ -115,6 +115,9 @@ func (c *chart) legend() string {
 	var b strings.Builder
 	b.WriteString(`<div class="legend">`)
 	for _, s := range c.series {
+		if s.name == "" {
+			continue // belongs to one that has a name
+		}
 		shape := "line"
 		if s.area {
 			shape = "box"

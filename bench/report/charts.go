@@ -107,10 +107,10 @@ func costChart(r *Report) *chart {
 	for k := range r.Systems {
 		s := &r.Systems[k]
 		var points []Point
-		for i := range s.Steps {
-			if us, ok := s.Steps[i].PerDelivery(); ok {
-				points = append(points, Point{s.Steps[i].Nominal, us})
-				c.xFrom, c.xTo = min(c.xFrom, s.Steps[i].Nominal), max(c.xTo, s.Steps[i].Nominal)
+		for _, step := range byRate(s.Steps) {
+			if us, ok := step.PerDelivery(); ok {
+				points = append(points, Point{step.Nominal, us})
+				c.xFrom, c.xTo = min(c.xFrom, step.Nominal), max(c.xTo, step.Nominal)
 			}
 		}
 		c.series = append(c.series, series{name: s.Name, class: s.Name, points: points, hover: func(p Point) string {

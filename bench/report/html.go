@@ -21,9 +21,14 @@ func HTML(r *Report) []byte {
 	fmt.Fprintf(&b, "<header><h1>%s</h1><p>%s</p><p class=\"dim\">%s; %s</p></header>\n",
 		html.EscapeString(pageTitle(r)), html.EscapeString(headline(r)), html.EscapeString(machineLine(r)),
 		r.Started.UTC().Format("2006-01-02 15:04 UTC"))
+	if r.Floor != nil {
+		b.WriteString(floorSection(r.Floor) + "</body>\n</html>\n")
+		return []byte(b.String())
+	}
 	b.WriteString(tiles(r))
 	b.WriteString(verdictTable(r))
-	for i := range stepCount(r) {
+	b.WriteString(saturationSection(r))
+	for i := range pageSteps(r) {
 		title := ""
 		eachStep(r, i, func(_ *System, s *Step) {
 			title = fmt.Sprintf("%s messages/s, %s deliveries/s", thousands(s.Rate), thousands(s.Nominal))
@@ -46,6 +51,9 @@ func HTML(r *Report) []byte {
 }
 
 func pageTitle(r *Report) string {
+	if r.Floor != nil {
+		return "Benchmark: the write floor"
+	}
 	names := make([]string, 0, len(r.Systems))
 	for i := range r.Systems {
 		names = append(names, shortTitle(&r.Systems[i]))
@@ -60,37 +68,26 @@ func stepCount(r *Report) (n int) {
 	return n
 }
 
+// pageSteps is how many steps have charts of their own: those of a search have different rates in each
+// system, and one chart together.
+func pageSteps(r *Report) int {
+	if r.Scenario == scenarioSaturation {
+		return 0
+	}
+	return stepCount(r)
+}
+
 // tiles are the figures to remember, of the first system, with the second's below.
 func tiles(r *Report) string {
 	t := &table{systems: r.Systems}
 	t.section("")
-	if r.Scenario == "steady" || r.Scenario == "journal" {
+	switch r.Scenario {
+	case "steady", "journal", "tiny-rooms":
 		t.row("connections accepted per second", true, func(s *System) figure { return count(s.Connect.PerSecond) })
-		at := ""
-		if stepCount(r) > 1 { // the tiles are about the first
-			eachStep(r, 0, func(_ *System, s *Step) { at = " at " + thousands(s.Nominal) + "/s" })
-		}
-		step := func(label string, get func(*Step) figure) {
-			t.row(label+at, true, func(s *System) figure {
-				if len(s.Steps) == 0 {
-					return missing()
-				}
-				return get(&s.Steps[0])
-			})
-		}
-		step("deliveries per second", func(s *Step) figure { return count(s.PerSecond) })
-		step("latency, p50", func(s *Step) figure { return millis(s.Latency.P50) })
-		step("latency, p99", func(s *Step) figure { return millis(s.Latency.P99) })
-		step("server CPU per delivery", func(s *Step) figure {
-			if us, ok := s.PerDelivery(); ok {
-				return number(us, "%.1f µs")
-			}
-			return missing()
-		})
-		step("lost, duplicated, out of order", func(s *Step) figure {
-			return count(float64(s.Lost) + float64(s.Duplicated+s.Reordered+s.Misrouted))
-		})
-	} else {
+		stepTiles(t, r)
+	case scenarioSaturation:
+		saturationTiles(t)
+	default:
 		t.row("memory per connection", true, func(s *System) figure {
 			if s.Memory == nil {
 				return missing()
@@ -109,6 +106,34 @@ func tiles(r *Report) string {
 		b.WriteString(`</div>`)
 	}
 	return b.String() + "</div>\n"
+}
+
+// stepTiles are about the first step.
+func stepTiles(t *table, r *Report) {
+	at := ""
+	if stepCount(r) > 1 {
+		eachStep(r, 0, func(_ *System, s *Step) { at = " at " + thousands(s.Nominal) + "/s" })
+	}
+	step := func(label string, get func(*Step) figure) {
+		t.row(label+at, true, func(s *System) figure {
+			if len(s.Steps) == 0 {
+				return missing()
+			}
+			return get(&s.Steps[0])
+		})
+	}
+	step("deliveries per second", func(s *Step) figure { return count(s.PerSecond) })
+	step("latency, p50", func(s *Step) figure { return millis(s.Latency.P50) })
+	step("latency, p99", func(s *Step) figure { return millis(s.Latency.P99) })
+	step("server CPU per delivery", func(s *Step) figure {
+		if us, ok := s.PerDelivery(); ok {
+			return number(us, "%.1f µs")
+		}
+		return missing()
+	})
+	step("lost, duplicated, out of order", func(s *Step) figure {
+		return count(float64(s.Lost) + float64(s.Duplicated+s.Reordered+s.Misrouted))
+	})
 }
 
 func dimmed(ratio string) string {

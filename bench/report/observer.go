@@ -94,6 +94,9 @@ func observed(s *System) (lines []string) {
 	if s.Recovery != nil {
 		lines = append(lines, s.Recovery.complaints()...)
 	}
+	if s.SlowReaders != nil {
+		lines = append(lines, s.SlowReaders.complaints()...)
+	}
 	if s.Storms != nil {
 		lines = append(lines, s.Storms.complaints()...)
 	}

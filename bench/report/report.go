@@ -12,11 +12,12 @@ import (
 
 // Report is everything one run of the benchmark found out.
 type Report struct {
-	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, storm, churn, journal, heartbeat or moves
+	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, storm, churn, journal, heartbeat, moves, slow-readers, saturation, tiny-rooms or floor
 	Started  time.Time `json:"started"`
 	Machine  Machine   `json:"machine"`
 	Load     Load      `json:"load"`
 	Systems  []System  `json:"systems"`
+	Floor    *Floor    `json:"floor,omitempty"` // floor only
 	Verdicts []Verdict `json:"verdicts"`
 }
 
@@ -45,26 +46,29 @@ type Load struct {
 // System is one server system under the load. CPU and memory figures are nil where the servers are
 // not this machine's processes.
 type System struct {
-	Name     string         `json:"name"`            // edge, node or external
-	Title    string         `json:"title,omitempty"` // where the name does not tell which run it is
-	Nodes    int            `json:"nodes"`
-	Connect  Connect        `json:"connect"`
-	Join     *Connect       `json:"join,omitempty"`
-	Memory   *Memory        `json:"memory,omitempty"`
-	Steps    []Step         `json:"steps,omitempty"`
-	Presence []Presence     `json:"presence,omitempty"`
-	Observer *Observer      `json:"observer,omitempty"`
-	Churn    *Churn         `json:"churn,omitempty"`
-	Loss     *Loss          `json:"loss,omitempty"`
-	Recovery *Recovery      `json:"recovery,omitempty"`
-	Storms   *Storms        `json:"storms,omitempty"`
-	Comings  *Comings       `json:"comings,omitempty"`
-	Traffic  *Traffic       `json:"traffic,omitempty"`
-	Moves    *Moves         `json:"moves,omitempty"`
-	Left     *Left          `json:"left,omitempty"`
-	Samples  []Sample       `json:"samples,omitempty"`
-	Marks    []Mark         `json:"marks,omitempty"`
-	Failures map[string]int `json:"failures,omitempty"`
+	Name        string         `json:"name"`            // edge, node or external
+	Title       string         `json:"title,omitempty"` // where the name does not tell which run it is
+	Nodes       int            `json:"nodes"`
+	Connect     Connect        `json:"connect"`
+	Join        *Connect       `json:"join,omitempty"`
+	Memory      *Memory        `json:"memory,omitempty"`
+	Steps       []Step         `json:"steps,omitempty"`
+	Presence    []Presence     `json:"presence,omitempty"`
+	Observer    *Observer      `json:"observer,omitempty"`
+	Churn       *Churn         `json:"churn,omitempty"`
+	Loss        *Loss          `json:"loss,omitempty"`
+	Recovery    *Recovery      `json:"recovery,omitempty"`
+	Storms      *Storms        `json:"storms,omitempty"`
+	Comings     *Comings       `json:"comings,omitempty"`
+	Traffic     *Traffic       `json:"traffic,omitempty"`
+	Moves       *Moves         `json:"moves,omitempty"`
+	Idle        *Idle          `json:"idle,omitempty"`
+	Saturation  *Saturation    `json:"saturation,omitempty"`
+	SlowReaders *SlowReaders   `json:"slow_readers,omitempty"`
+	Left        *Left          `json:"left,omitempty"`
+	Samples     []Sample       `json:"samples,omitempty"`
+	Marks       []Mark         `json:"marks,omitempty"`
+	Failures    map[string]int `json:"failures,omitempty"`
 }
 
 // Connect is a phase in which every connection did one thing: connect, or join its room.
@@ -109,6 +113,44 @@ func (m *Memory) PerConn() float64 {
 	return float64(m.Nodes-m.NodesBefore) / float64(max(m.Conns, 1))
 }
 
+// Idle is what connections cost that do nothing but answer heartbeats.
+type Idle struct {
+	Conns   int     `json:"conns"`
+	Seconds float64 `json:"seconds"` // measured time
+	CPU     CPU     `json:"cpu"`
+}
+
+// PerConn returns the server's CPU time for one connection in microseconds per second.
+func (i *Idle) PerConn() float64 {
+	return i.CPU.Server() / i.Seconds / float64(max(i.Conns, 1)) * 1e6
+}
+
+// Append adds what another run of the same system found, as if it had gone on there: its steps, presence
+// and curves. Of what each run does once, connecting and memory, the first run's figures stay.
+func (s *System) Append(o *System) {
+	if s.Name == "" {
+		*s = *o
+		return
+	}
+	shift := 0.0
+	if n := len(s.Samples); n > 0 {
+		shift = s.Samples[n-1].T + 1
+	}
+	s.Steps = append(s.Steps, o.Steps...)
+	s.Presence = append(s.Presence, o.Presence...)
+	for _, sample := range o.Samples {
+		sample.T += shift
+		s.Samples = append(s.Samples, sample)
+	}
+	for _, mark := range o.Marks {
+		mark.T += shift
+		s.Marks = append(s.Marks, mark)
+	}
+	for reason, n := range o.Failures {
+		s.Failures[reason] += n
+	}
+}
+
 // Step is one rate of messages.
 type Step struct {
 	Rate        float64  `json:"messages_per_second"`
@@ -126,10 +168,12 @@ type Step struct {
 	Dropped     int      `json:"dropped_connections"`
 	Latency     Latency  `json:"latency"`
 	SendLag     Latency  `json:"client_send_lag"`
+	ReadLag     Latency  `json:"client_read_lag"`
 	Stall       Latency  `json:"machine_stall"`
 	CPU         *CPU     `json:"cpu,omitempty"`
 	Published   float64  `json:"published,omitempty"` // messages within the measured time, of which CPU is the price
 	Seconds     []Second `json:"seconds"`
+	Outcome     Outcome  `json:"outcome,omitempty"` // saturation only
 }
 
 // PerDelivery returns the server's CPU time per delivery in microseconds; ok is false if unknown.

@@ -97,20 +97,21 @@ func sections(r *Report) []section {
 		t.section("joining a room (presence updates go to all members)")
 		connectRows(t, func(s *System) *Connect { return s.Join })
 	}
-	t.section("memory")
+	t.section("memory, and idle connections")
 	memoryRows(t)
 	lossRows(t)
 	recoveryRows(t)
+	slowReadersRows(t)
 	stormRows(t)
 	comingsRows(t)
 	trafficRows(t)
 	movesRows(t)
-	steps := 0
-	for _, s := range r.Systems {
-		steps = max(steps, len(s.Steps))
-	}
-	for i := range steps {
-		stepSection(t, i)
+	if r.Scenario == scenarioSaturation {
+		saturationRows(t, r.Machine.CPUs)
+	} else {
+		for i := range stepCount(r) {
+			stepSection(t, i)
+		}
 	}
 	t.section("presence: keys wrong for over 1 s / keys looked at")
 	presenceRows(t)
@@ -190,6 +191,12 @@ func memoryRows(t *table) {
 		}
 		return count(float64(m.MaxGoroutines))
 	})
+	t.row("CPU per idle connection and second", true, func(s *System) figure {
+		if s.Idle == nil {
+			return missing()
+		}
+		return number(s.Idle.PerConn(), "%.2f µs")
+	})
 }
 
 func stepSection(t *table, i int) {
@@ -222,6 +229,9 @@ func stepSection(t *table, i int) {
 	each("worst stall of the machine itself", false, func(s *Step) figure { return millis(s.Stall.Max) })
 	each("client late in sending, p99 / max", false, func(s *Step) figure {
 		return figure{0, fmt.Sprintf("%.2f / %.1f ms", s.SendLag.P99, s.SendLag.Max)}
+	})
+	each("client late in reading, p99 / max", false, func(s *Step) figure {
+		return figure{0, fmt.Sprintf("%.2f / %.1f ms", s.ReadLag.P99, s.ReadLag.Max)}
 	})
 	each("lost", false, func(s *Step) figure { return count(float64(s.Lost)) })
 	each("duplicated", false, func(s *Step) figure { return count(float64(s.Duplicated)) })

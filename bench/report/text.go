@@ -19,6 +19,10 @@ const (
 func Text(r *Report) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n%s\n", headline(r), machineLine(r))
+	if r.Floor != nil {
+		floorText(&b, r.Floor)
+		return b.String()
+	}
 	width := labelWidth + valueWidth*len(r.Systems)
 	if len(r.Systems) >= 2 {
 		width += ratioWidth
@@ -52,6 +56,7 @@ func Text(r *Report) string {
 			fmt.Fprintf(&b, "\n  %s, %s", s.Name, line)
 		}
 	}
+	saturationText(&b, r)
 	verdicts(&b, r)
 	return b.String()
 }
@@ -84,11 +89,18 @@ func headline(r *Report) string {
 	if r.Scenario == "moves" {
 		return fmt.Sprintf("moves: %s connections to one of two nodes; ratios are of %s to %s", thousands(float64(l.Conns)), WayMoved, WayHere)
 	}
-	s := fmt.Sprintf("%s: %s connections", r.Scenario, thousands(float64(l.Conns)))
-	if l.Rooms > 0 {
-		s += fmt.Sprintf(" in %d rooms", l.Rooms)
+	if r.Scenario == "floor" {
+		return "floor: what a delivery costs a program that does nothing but write it"
 	}
-	if r.Scenario == "steady" || r.Scenario == "journal" {
+	s := fmt.Sprintf("%s: %s connections", r.Scenario, thousands(float64(l.Conns)))
+	switch {
+	case l.Rooms == 1:
+		s += " in one room"
+	case l.Rooms > 1:
+		s += fmt.Sprintf(" in %s rooms", thousands(float64(l.Rooms)))
+	}
+	switch r.Scenario {
+	case "steady", "journal", "tiny-rooms", "slow-readers", scenarioSaturation:
 		s += fmt.Sprintf(", messages of %d bytes, %.0f s warm-up, %.0f s measured", l.PayloadBytes, l.WarmupSeconds, l.Seconds)
 	}
 	return s

@@ -35,6 +35,7 @@ const (
 	minConnectRate    = 4000.0
 	maxConnectCPUMS   = 0.12
 	saturated         = 65_000.0 // deliveries/s from which a step counts as saturation
+	minSaturationGain = 1.5      // deliveries/s at saturation against Node's, clients taken out
 	maxWrites         = 2.0      // server CPU per delivery in loopback writes, at saturation
 )
 
@@ -51,6 +52,8 @@ func Judge(r *Report) []Verdict {
 		return append(judgeLoss(edge), judgePresence(edge))
 	case "recovery":
 		return append(judgeRecovery(edge), judgePresence(edge))
+	case "slow-readers":
+		return append(judgeSlowReaders(edge), judgePresence(edge))
 	case "storm":
 		return append(judgeStorms(edge), judgePresence(edge))
 	case "churn":
@@ -63,6 +66,10 @@ func Judge(r *Report) []Verdict {
 		return v
 	case "moves":
 		return judgeMoves(r)
+	case scenarioSaturation:
+		return judgeSaturation(r)
+	case "tiny-rooms":
+		return []Verdict{judgeDelivery(edge), judgePresence(edge)}
 	case "heartbeat":
 		v := []Verdict{judgeTraffic(r)}
 		for i := range r.Systems {

@@ -46,6 +46,12 @@ type Config struct {
 	ConnectTimeout time.Duration `env:"CONNECT_TIMEOUT" envDefault:"45s" help:"time to join a namespace before the connection is closed"`
 	MaxPayload     int           `env:"MAX_PAYLOAD" envDefault:"1000000" help:"largest message from a client, in bytes"`
 
+	WriteDelay      time.Duration `env:"WRITE_DELAY" envDefault:"10ms" help:"longest time for which a busy node collects messages to merge those of one connection into one write; an idle one writes at once; 0s: not at all"`
+	TCPNotSentLowat int           `env:"TCP_NOTSENT_LOWAT" envDefault:"65536" help:"bytes that the kernel keeps for a client beyond what it can send; 0: as many as it likes, up to 4 MB"`
+
+	Deflate     deflateLevel `env:"DEFLATE" envDefault:"off" help:"compression on WebSockets (permessage-deflate) for clients that offer it: off, on, or a level from 1, the fastest, which is on, to 9"`
+	DeflateFrom int          `env:"DEFLATE_FROM" envDefault:"1024" help:"size of a message from which it is compressed, in bytes"`
+
 	MaxPending        int     `env:"MAX_PENDING" envDefault:"512" help:"TCP connections whose request is awaited at a time: others wait for a place, which one that is silent for 3 s loses; as many are kept idle between two requests"`
 	ConnectRate       float64 `env:"CONNECT_RATE" envDefault:"0" help:"sessions that may be opened per second, in all; 0: no limit"`
 	ConnectBurst      int     `env:"CONNECT_BURST" shown:"a second's worth" help:"how many of them at once"`
@@ -131,10 +137,12 @@ const peersOff = "off"
 const (
 	minTimer, maxTimer     = 100 * time.Millisecond, time.Hour
 	maxPresenceWindow      = time.Minute
+	maxWriteDelay          = time.Second
 	maxPresenceGrace       = time.Minute
 	minLease, maxLease     = 5 * time.Second, 5 * time.Minute // below, a silent connection costs the lease before it is noticed
 	minGrace, maxGrace     = 100 * time.Millisecond, time.Hour
 	minPayload, maxPayload = 1_000, 64 << 20
+	minNotSent, maxNotSent = 4 << 10, 64 << 20
 	maxKey                 = 200
 )
 
@@ -238,33 +246,6 @@ func (c *Config) checkAuth(p *problems) {
 		if !c.AuthNonePublic && !p.has("AUTH_NONE_PUBLIC") && !p.has("LISTEN_ADDR") && !isLoopback(c.ListenAddr) {
 			p.add("AUTH", "none lets anybody be any user, and LISTEN_ADDR=%s is not a loopback address: set AUTH=jwt, or AUTH_NONE_PUBLIC=true to allow it", c.ListenAddr)
 		}
-	}
-}
-
-func (c *Config) checkNumbers(p *problems) {
-	durations := []struct {
-		name     string
-		v        time.Duration
-		min, max time.Duration
-	}{
-		{"PING_INTERVAL", c.PingInterval, minTimer, maxTimer},
-		{"PING_TIMEOUT", c.PingTimeout, minTimer, maxTimer},
-		{"CONNECT_TIMEOUT", c.ConnectTimeout, minTimer, maxTimer},
-		{"PRESENCE_WINDOW", c.PresenceWindow, 0, maxPresenceWindow},
-		{"PRESENCE_GRACE", c.PresenceGrace, 0, maxPresenceGrace},
-		{"PRESENCE_LEASE", c.PresenceLease, minLease, maxLease},
-		{"SHUTDOWN_GRACE", c.ShutdownGrace, minGrace, maxGrace},
-	}
-	for _, d := range durations {
-		if !p.has(d.name) && (d.v < d.min || d.v > d.max) {
-			p.add(d.name, "%v is not between %v and %v", d.v, d.min, d.max)
-		}
-	}
-	if !p.has("MAX_CONNS") && c.MaxConns < 0 {
-		p.add("MAX_CONNS", "%d is below 0 (0 means: the open-file limit less %d)", c.MaxConns, spareFiles)
-	}
-	if !p.has("MAX_PAYLOAD") && (c.MaxPayload < minPayload || c.MaxPayload > maxPayload) {
-		p.add("MAX_PAYLOAD", "%d is not between %d and %d bytes", c.MaxPayload, minPayload, maxPayload)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stellara/edge/engine"
 )
 
 const (
@@ -33,7 +35,7 @@ func TestConfigDefaults(t *testing.T) {
 	want := Config{
 		ListenAddr: "127.0.0.1:3000", AdminAddr: "127.0.0.1:9464", RedisCache: true, AdapterKey: "socket.io",
 		Subscriptions: subscribeExact, PeerAddr: peersOff, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
-		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, MaxPending: 512, PresenceWindow: 250 * time.Millisecond,
+		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, WriteDelay: 10 * time.Millisecond, TCPNotSentLowat: 65536, DeflateFrom: 1024, MaxPending: 512, PresenceWindow: 250 * time.Millisecond,
 		PresenceGrace: 5 * time.Second, PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
 	want.Recovery.byDefault = true
@@ -62,11 +64,14 @@ func TestConfigAccepts(t *testing.T) {
 		production("MAX_CONNS", "15000", "MAX_PAYLOAD", "2000", "PRESENCE_WINDOW", "0s", "PRESENCE_LEASE", "5s", "SUBSCRIPTIONS", "pattern"),
 		production("PRESENCE_LEASE", "5m", "PRESENCE_GRACE", "0s"),
 		production("PRESENCE_GRACE", "1m"),
+		production("DEFLATE", "on", "DEFLATE_FROM", "1"),
+		production("DEFLATE", "off"),
 		production("RECOVERY", "off"),
 		production("RECOVERY", "on,typing:=off,typing:big:=on"),
 		production("PEER_ADDR", "off", "PEER_ADVERTISE", "edge-1.internal", "PEER_SECRET", testSecret),
 		production("PEER_ADDR", "10.0.0.7:0", "PEER_ADVERTISE", "[2001:db8::7]:9465"),
 		{"PEER_ADDR": "127.0.0.1:0"},
+		production("TCP_NOTSENT_LOWAT", "0"),
 		production("CONNECT_RATE", "2000", "CONNECT_BURST", "4000", "CONNECT_RATE_PER_IP", "0.5", "CONNECT_BURST_PER_IP", "20"),
 		production("LOG_LEVEL", "debug", "LOG_FORMAT", "json", "REDIS_CACHE", "false", "ADAPTER_KEY", "myapp"),
 	} {
@@ -120,6 +125,11 @@ func TestConfigRefuses(t *testing.T) {
 		{"CONNECT_TIMEOUT", production("CONNECT_TIMEOUT", "2h"), "1h"},
 		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "10"), "1000"},
 		{"MAX_PAYLOAD", production("MAX_PAYLOAD", "1e6"), "whole number"},
+		{"WRITE_DELAY", production("WRITE_DELAY", "-1ms"), "between"},
+		{"WRITE_DELAY", production("WRITE_DELAY", "2s"), "1s"},
+		{"WRITE_DELAY", production("WRITE_DELAY", "10"), "unit"},
+		{"TCP_NOTSENT_LOWAT", production("TCP_NOTSENT_LOWAT", "1"), "4096"},
+		{"TCP_NOTSENT_LOWAT", production("TCP_NOTSENT_LOWAT", "64k"), "whole number"},
 		{"MAX_PENDING", production("MAX_PENDING", "0"), "between 1 and"},
 		{"CONNECT_RATE", production("CONNECT_RATE", "-1"), "neither 0 nor between"},
 		{"CONNECT_RATE", production("CONNECT_RATE", "NaN"), "neither 0 nor between"},
@@ -135,6 +145,11 @@ func TestConfigRefuses(t *testing.T) {
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "4999ms"), "5s"},
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "301s"), "5m"},
 		{"PRESENCE_LEASE", production("PRESENCE_LEASE", "10"), "unit"},
+		{"DEFLATE", production("DEFLATE", "true"), "off, on, or a level from 1 to 9"},
+		{"DEFLATE", production("DEFLATE", "0"), "off, on, or a level from 1 to 9"},
+		{"DEFLATE", production("DEFLATE", "10"), "off, on, or a level from 1 to 9"},
+		{"DEFLATE_FROM", production("DEFLATE_FROM", "0"), "between 1 and"},
+		{"DEFLATE_FROM", production("DEFLATE_FROM", "1K"), "whole number"},
 		{"RECOVERY", production("RECOVERY", "yes"), "on or off"},
 		{"RECOVERY", production("RECOVERY", "typing:=off"), "begin with on or off"},
 		{"RECOVERY", production("RECOVERY", "on,typing:"), "=on or =off"},
@@ -161,6 +176,27 @@ func TestConfigRefuses(t *testing.T) {
 	for _, v := range variables() {
 		if !tested[v.name] {
 			t.Errorf("no bad value of %s is tested", v.name)
+		}
+	}
+}
+
+func TestDeflateLevels(t *testing.T) {
+	for text, want := range map[string]struct {
+		deflate *engine.Deflate
+		logged  string
+	}{
+		"":    {nil, "off"},
+		"off": {nil, "off"},
+		"on":  {&engine.Deflate{Level: 1, From: 2000}, "1"},
+		"1":   {&engine.Deflate{Level: 1, From: 2000}, "1"},
+		"9":   {&engine.Deflate{Level: 9, From: 2000}, "9"},
+	} {
+		cfg, err := LoadConfig(production("DEFLATE", text, "DEFLATE_FROM", "2000"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.deflate(); !reflect.DeepEqual(got, want.deflate) || cfg.Deflate.String() != want.logged {
+			t.Errorf("DEFLATE=%s: %+v, logged as %s", text, got, cfg.Deflate)
 		}
 	}
 }

@@ -56,7 +56,8 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	name, uid := randomID(8), randomID(6)
 	settings := engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, Node: name, UID: uid, Logger: log,
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
+		Node: name, UID: uid, Logger: log,
 		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
 	}
 	st, err := state.Open(state.Config{
@@ -112,7 +113,7 @@ func (n *node) logStart(name string, maxConns int) {
 	}
 	n.log.Info("starting", "version", edgeVersion(), "go", runtime.Version(), "node", name,
 		"listen", n.publicListener.Addr().String(), "admin", n.adminListener.Addr().String(), "peers", others,
-		"redis", n.cfg.redisName(), "subscriptions", n.cfg.subscriptionsInUse(), "recovery", n.cfg.Recovery.String(), "auth", string(n.cfg.Auth), "max_conns", maxConns)
+		"redis", n.cfg.redisName(), "subscriptions", n.cfg.subscriptionsInUse(), "recovery", n.cfg.Recovery.String(), "deflate", n.cfg.Deflate.String(), "auth", string(n.cfg.Auth), "max_conns", maxConns)
 }
 
 // warn says what works but may not be meant.
@@ -140,7 +141,7 @@ func (n *node) abandon() error {
 
 // listen opens the listeners, or none.
 func (n *node) listen() (err error) {
-	if n.publicListener, err = listen(context.Background(), n.cfg.ListenAddr); err != nil {
+	if n.publicListener, err = listenClients(context.Background(), n.cfg.ListenAddr, n.cfg.TCPNotSentLowat); err != nil {
 		return fmt.Errorf("LISTEN_ADDR: %w", err)
 	}
 	n.publicListener = n.entrance.listener(n.publicListener)
@@ -194,6 +195,7 @@ func (n *node) run(ctx context.Context) error {
 		}
 	}()
 	go n.ready.watch(running, n.metrics.Ready, n.log)
+	go trim(running, n.log)
 
 	var cause error
 	select {

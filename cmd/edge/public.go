@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -58,7 +60,27 @@ func newPublicServer(h http.Handler, e *entrance, log *slog.Logger) *http.Server
 // Go's default is a probe per connection every 15 s, and Engine.IO pings find
 // dead peers anyway. Multipath TCP is off: its sockets cost more and are not what the poller expects.
 func listen(ctx context.Context, addr string) (net.Listener, error) {
+	lc := listenConfig()
+	return lc.Listen(ctx, "tcp", addr)
+}
+
+// listenClients is listen for clients, of whose unread bytes the kernel keeps no
+// more than notSent beyond what the network and the client have taken; 0 leaves it
+// to the kernel. Connections inherit it from the listener, so it costs no system call for each.
+func listenClients(ctx context.Context, addr string, notSent int) (net.Listener, error) {
+	lc := listenConfig()
+	if notSent > 0 {
+		lc.Control = func(_, _ string, c syscall.RawConn) error {
+			var refused error
+			err := c.Control(func(fd uintptr) { refused = limitNotSent(fd, notSent) })
+			return errors.Join(err, refused)
+		}
+	}
+	return lc.Listen(ctx, "tcp", addr)
+}
+
+func listenConfig() net.ListenConfig {
 	lc := net.ListenConfig{KeepAlive: -1}
 	lc.SetMultipathTCP(false)
-	return lc.Listen(ctx, "tcp", addr)
+	return lc
 }

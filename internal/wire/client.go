@@ -31,6 +31,9 @@ type Client struct {
 	pending []byte
 	buf     []byte
 
+	// Bytes counts what was received, frames and their headers.
+	Bytes int
+
 	// Pong makes the client answer Engine.IO pings instead of returning them.
 	Pong bool
 }
@@ -90,6 +93,7 @@ func TryDial(t testing.TB, addr, path string, header http.Header) (*Client, erro
 		}
 		if ok {
 			c.pending = append([]byte(nil), rest...)
+			c.Bytes = len(rest)
 			return c, nil
 		}
 		if err != nil {
@@ -145,6 +149,7 @@ func (c *Client) Next() (Frame, error) {
 			return Frame{}, err
 		}
 		c.pending = c.buf[:n]
+		c.Bytes += n
 	}
 }
 

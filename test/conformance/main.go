@@ -8,7 +8,8 @@
 // websocket is a plain echo server for WebSocket suites such as Autobahn, with
 // messages up to 16 MiB. protocol serves the Engine.IO and the Socket.IO protocol
 // suites on one port. client serves socket.io-client's own tests. An address of
-// localhost listens on 127.0.0.1 and on ::1.
+// localhost listens on 127.0.0.1 and on ::1. -deflate adds permessage-deflate, for
+// messages of any size.
 package main
 
 import (
@@ -29,12 +30,12 @@ import (
 	"github.com/stellara/edge/metrics"
 )
 
-const usage = "usage: conformance websocket|protocol|client [-addr HOST:PORT]"
+const usage = "usage: conformance websocket|protocol|client [-addr HOST:PORT] [-deflate]"
 
 // suite is one conformance server.
 type suite struct {
 	addr  string // default address: where the suite looks for it
-	build func() (http.Handler, []*engine.Server, error)
+	build func(*engine.Deflate) (http.Handler, []*engine.Server, error)
 }
 
 func main() {
@@ -59,17 +60,22 @@ func run(args []string) error {
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	addr := flags.String("addr", s.addr, "address to listen on")
+	compress := flags.Bool("deflate", false, "agree to permessage-deflate")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return serve(ctx, args[0], *addr, s)
+	var deflate *engine.Deflate
+	if *compress {
+		deflate = &engine.Deflate{From: 1}
+	}
+	return serve(ctx, args[0], *addr, s, deflate)
 }
 
 // serve runs the suite's server until ctx ends.
-func serve(ctx context.Context, name, addr string, s suite) error {
-	handler, servers, err := s.build()
+func serve(ctx context.Context, name, addr string, s suite, deflate *engine.Deflate) error {
+	handler, servers, err := s.build(deflate)
 	if err != nil {
 		return err
 	}
@@ -131,8 +137,8 @@ func newMetrics() *metrics.Metrics { return metrics.New(prometheus.NewRegistry()
 const maxMessage = 16 << 20
 
 // buildWebSocket makes a server that echoes every message.
-func buildWebSocket() (http.Handler, []*engine.Server, error) {
-	srv, err := engine.NewPlain(engine.Config{Path: "/", MaxPayload: maxMessage},
+func buildWebSocket(deflate *engine.Deflate) (http.Handler, []*engine.Server, error) {
+	srv, err := engine.NewPlain(engine.Config{Path: "/", MaxPayload: maxMessage, Deflate: deflate},
 		func(w *engine.WebSocket, text bool, data []byte) { w.Send(text, data) }, newMetrics())
 	return srv, []*engine.Server{srv}, err
 }

@@ -3,13 +3,13 @@
 import { Child } from "./process.mjs";
 import { DEADLINE, eventually } from "./wait.mjs";
 
-// Conformance is one running server: "protocol" or "client".
+// Conformance is one running server: "websocket", "protocol" or "client".
 export class Conformance {
-  static async start(name) {
+  static async start(name, ...flags) {
     const bin = process.env.CONFORMANCE_BIN;
     if (!bin) throw new Error("CONFORMANCE_BIN is not set: build one with `go build -o bin/conformance ./test/conformance` and name its absolute path");
     const server = new Conformance();
-    server.child = new Child(`conformance ${name}`, bin, [name, "-addr", "localhost:0"], {});
+    server.child = new Child(`conformance ${name}`, bin, [name, "-addr", "localhost:0", ...flags], {});
     await eventually(
       `the ${name} server to listen`,
       () => {

@@ -15,8 +15,9 @@ export class Raw {
   closed = null; // close code, once closed
   refusal = null; // {status, text}, once the handshake was refused
 
-  constructor(t, url, { query = "EIO=4&transport=websocket", path = "/socket.io/" } = {}) {
-    this.ws = new WebSocket(`${url.replace(/^http/, "ws")}${path}?${query}`);
+  // Options that are not named here are those of ws.
+  constructor(t, url, { query = "EIO=4&transport=websocket", path = "/socket.io/", ...options } = {}) {
+    this.ws = new WebSocket(`${url.replace(/^http/, "ws")}${path}?${query}`, options);
     t.after(() => this.ws.terminate());
     this.ws.on("message", (data, binary) => this.frames.push(binary ? data : data.toString()));
     this.ws.on("error", () => {}); // "close" follows and is what tests look at

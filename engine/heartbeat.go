@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"math/rand/v2"
+
+	"github.com/stellara/edge/fanout"
+	"github.com/stellara/edge/metrics"
+)
+
+// never is a tick that is not reached.
+const never = ^fanout.Tick(0)
+
+// heartbeat is when a conn's next timed events are due, in ticks; 0 is never.
+type heartbeat struct {
+	pingAt    fanout.Tick
+	sentAt    fanout.Tick // of the ping that waits for its pong; 0 if none does
+	timeoutAt fanout.Tick
+	connectBy fanout.Tick
+	closeBy   fanout.Tick
+	extended  bool // this ping's timeout was extended once
+}
+
+// startHeartbeat sets the first deadlines and returns the earliest.
+func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
+	t := &c.srv.ticks
+	if c.srv.plain != nil { // no Engine.IO, no heartbeat
+		c.beat.pingAt = never
+		return never
+	}
+	// The first ping leaves early by chance: after a storm of connects the pings
+	// would come in storms, too, as long as the conns live.
+	c.beat = heartbeat{pingAt: now + t.interval - rand.N(t.interval/2+1), connectBy: now + t.connect}
+	if c.srv.engine != nil { // nothing to join
+		c.beat.connectBy = 0
+		return c.beat.pingAt
+	}
+	return min(c.beat.pingAt, c.beat.connectBy)
+}
+
+// Expire is called by the shard when a deadline may be reached: it sends pings
+// and closes conns that do not answer them. The first ping of a conn may leave
+// early, see startHeartbeat, the others by one tick; a timeout is never early.
+func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) {
+	b, t := &c.beat, &c.srv.ticks
+	if c.poll != nil && !c.onSocket {
+		c.takeOver()
+	}
+	if c.state.Load() != connOpen {
+		if b.closeBy == 0 {
+			b.closeBy = now + t.drain
+			if c.poll != nil && !c.onSocket {
+				b.closeBy = now + t.poll
+			}
+		}
+		if now >= b.closeBy {
+			c.abort()
+		}
+		return nil, b.closeBy
+	}
+	if b.connectBy != 0 && c.marked(markJoined) {
+		b.connectBy = 0
+	}
+	if b.connectBy != 0 && now >= b.connectBy {
+		c.close(metrics.CloseConnectTimeout, noCode)
+		return nil, now + 1
+	}
+	if b.sentAt != 0 {
+		switch pong := c.pong.Load(); {
+		case pong != 0:
+			b.pingAt, b.sentAt = fanout.Tick(pong-1)+t.interval, 0
+		case now >= b.timeoutAt && c.marked(markHeard) && !b.extended:
+			b.extended = true // a busy uplink: the pong may be behind a large message
+			b.timeoutAt = now + t.timeout
+		case now >= b.timeoutAt:
+			c.close(metrics.ClosePingTimeout, noCode)
+			return nil, now + 1
+		}
+	}
+	if b.sentAt == 0 && now >= b.pingAt {
+		c.pong.Store(0)
+		c.marks.And(^uint32(markHeard))
+		b.sentAt, b.timeoutAt, b.extended = now, now+t.timeout, false
+		send = c.srv.ping
+	}
+	next = b.pingAt
+	if b.sentAt != 0 {
+		next = b.timeoutAt
+		if look := b.sentAt + t.interval; look > now {
+			next = min(next, look) // the next ping may be due before the timeout
+		}
+	}
+	if b.connectBy != 0 {
+		next = min(next, b.connectBy)
+	}
+	return send, next
+}
