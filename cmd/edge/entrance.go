@@ -14,8 +14,8 @@ import (
 // entrance bounds the clients' connections that are no conns: those whose request is
 // being waited for, each with the buffers and the goroutine of net/http, and those that
 // are idle between two requests. Who comes beyond the first bound is accepted and waits
-// for a place, which costs a descriptor and some hundred bytes; what a storm needs
-// at its peak so does not grow with the storm. Safe for concurrent use.
+// for a place, which costs a descriptor and less than 1 KB; what a storm needs
+// at its peak so hardly grows with the storm. Safe for concurrent use.
 type entrance struct {
 	most  int        // of each of the two
 	spare func() int // how many descriptors are free for conns: as many may wait
