@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -118,7 +119,7 @@ func (m *measurement) live(ctx context.Context, number int) error {
 	life := m.cfg.comings.life/2 + rand.N(m.cfg.comings.life)
 	select {
 	case <-g.Gone():
-		return fmt.Errorf("the server ended a connection")
+		return errors.New("the server ended a connection")
 	case <-time.After(life):
 		return nil
 	case <-ctx.Done():

@@ -14,8 +14,8 @@ import (
 // entrance bounds the clients' connections that are no conns: those whose request is
 // being waited for, each with the buffers and the goroutine of net/http, and those that
 // are idle between two requests. Who comes beyond the first bound is accepted and waits
-// for a place, which costs a descriptor and some hundred bytes; what a storm needs
-// at its peak so does not grow with the storm. Safe for concurrent use.
+// for a place, which costs a descriptor and less than 1 KB; what a storm needs
+// at its peak so hardly grows with the storm. Safe for concurrent use.
 type entrance struct {
 	most  int        // of each of the two
 	spare func() int // how many descriptors are free for conns: as many may wait
@@ -131,23 +131,32 @@ func (l *boundListener) Accept() (net.Conn, error) {
 			raise(l.taken)
 			return c, nil
 		}
-		var over <-chan time.Time
-		if wait > 0 {
-			timer := time.NewTimer(wait)
-			defer timer.Stop()
-			over = timer.C
-			if !waited {
-				waited = true
-				l.m.PendingFull.Inc()
-			}
+		if wait > 0 && !waited {
+			waited = true
+			l.m.PendingFull.Inc()
 		}
-		select {
-		case <-l.changed:
-		case <-over:
-		case <-l.closed:
+		if !l.awaitChange(wait) {
 			return nil, net.ErrClosed
 		}
 	}
+}
+
+// awaitChange returns true when something changed or limit, unless it is 0, is over; false
+// when the listener was closed.
+func (l *boundListener) awaitChange(limit time.Duration) bool {
+	var over <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-l.changed:
+	case <-over:
+	case <-l.closed:
+		return false
+	}
+	return true
 }
 
 // Close closes the listener, and the connections that wait.

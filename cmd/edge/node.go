@@ -54,12 +54,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	m := metrics.New(registry, edgeVersion())
 
 	name, uid := randomID(8), randomID(6)
-	settings := engine.Config{
-		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
-		Node: name, UID: uid, Logger: log,
-		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
-	}
+	settings := engineConfig(cfg, maxConns, name, uid, log)
 	st, err := state.Open(state.Config{
 		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
 		Pattern: cfg.Subscriptions == subscribePattern, Cache: cfg.RedisCache,
@@ -103,6 +98,16 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	n.logStart(name, maxConns)
 	n.warn(maxConns, files)
 	return n, nil
+}
+
+// engineConfig is what the engine is told of the configuration; peers and recovery come later.
+func engineConfig(cfg *Config, maxConns int, name, uid string, log *slog.Logger) engine.Config {
+	return engine.Config{
+		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
+		Node: name, UID: uid, Logger: log,
+		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
+	}
 }
 
 // logStart says what the node is, for the log.
