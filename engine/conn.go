@@ -117,13 +117,18 @@ func (c *conn) Write(p []byte) error {
 	if c.nb == nil {
 		return c.poll.away.write(p)
 	}
-	if n := sendNow(c.nb, p); n > 0 {
+	n, err := sendNow(c.nb, p)
+	if n > 0 {
 		c.fan.Wrote(n)
-		if p = p[n:]; len(p) == 0 {
-			return nil
-		}
+		p = p[n:]
 	}
-	_, err := c.nb.Write(p)
+	if err != nil {
+		hangUp(c.nb)
+		return err
+	}
+	if len(p) > 0 {
+		_, err = c.nb.Write(p)
+	}
 	return err
 }
 
@@ -134,7 +139,7 @@ func (c *conn) closeTransport() {
 		c.poll.away.end()
 		return
 	}
-	_ = c.nb.Close()
+	hangUp(c.nb)
 }
 
 // Drained is called by the shard when the close frame is with the kernel. A

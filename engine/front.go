@@ -294,7 +294,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrad
 	}
 	c.mark(markPolled)
 	if c.marked(markAborted) { // given up meanwhile
-		_ = nb.Close()
+		hangUp(nb)
 	}
 	s.hub.Open(&c.fan)
 }

@@ -90,7 +90,7 @@ func (h *held) onData(data []byte) {
 		}
 		h.mu.Unlock()
 		h.srv.m.Closes[metrics.CloseInboundOverflow].Inc()
-		_ = h.nb.Close()
+		hangUp(h.nb)
 		return
 	case heldRelaying:
 		h.relay(data)
@@ -383,6 +383,6 @@ func (h *held) end(err error) {
 		if !taken {
 			_, _ = h.nb.Write(websocket.AppendClose(nil, noCode, ""))
 		}
-		_ = h.nb.Close()
+		hangUp(h.nb)
 	}
 }

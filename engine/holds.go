@@ -103,7 +103,7 @@ func (h *held) begin(nb *nbio.Conn, early []byte) {
 		h.out = nil
 	}
 	if h.phase == heldOver || h.lost || s.draining.Load() {
-		_ = nb.Close()
+		hangUp(nb)
 	}
 }
 

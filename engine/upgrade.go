@@ -95,7 +95,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, c *conn, u webs
 	}
 	cand.entered()
 	if cand.gone.Load() || c.marked(markAborted) {
-		_ = nb.Close()
+		hangUp(nb)
 		return
 	}
 	if cand.ready.Load() { // took over within the early data
@@ -317,7 +317,7 @@ func (d *candidate) drop() {
 		d.away.end()
 	case d.polled.Load():
 		_, _ = d.nb.Write(websocket.AppendClose(nil, noCode, ""))
-		_ = d.nb.Close()
+		hangUp(d.nb)
 	}
 }
 
@@ -327,6 +327,6 @@ func (d *candidate) close() {
 	case d.away != nil:
 		d.away.end()
 	case d.polled.Load():
-		_ = d.nb.Close()
+		hangUp(d.nb)
 	}
 }
