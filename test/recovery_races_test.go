@@ -3,10 +3,8 @@ package test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/stellara/edge/engine"
@@ -230,9 +228,6 @@ func crowd(t *testing.T, n *recoveryNode) {
 	}
 }
 
-// tries is how often a client comes back whose connection broke on the way.
-const tries = 10
-
 // comeBack reads some events, loses the connection, comes back, and reads on
 // until done. To have lost the connection and to be there again are steps.
 func (g *guest) comeBack(t *testing.T, n *recoveryNode, read int, steps chan<- struct{}, done func() bool) error {
@@ -242,17 +237,10 @@ func (g *guest) comeBack(t *testing.T, n *recoveryNode, read int, steps chan<- s
 	var there sync.Once
 	arrived := func() { there.Do(func() { steps <- struct{}{} }) }
 	defer arrived() // whatever came of it, the publisher ends
-	for try := 0; try < tries && err == nil; try++ {
-		if err = g.resume(t, n, arrived, done); err == nil || !broken(err) {
-			return err
-		}
-		g.line.cut()
-		err = nil
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = fmt.Errorf("the connection broke %d times", tries)
-	}
-	return err
+	return g.resume(t, n, arrived, done)
 }
 
 // resume connects once and reads on until done.
@@ -270,12 +258,4 @@ func (g *guest) resume(t *testing.T, n *recoveryNode, arrived func(), done func(
 	}
 	arrived()
 	return g.readUntil(done)
-}
-
-// broken reports whether a connection ended without a close frame. That happens to
-// some where many end and begin at once, as it may to any, and a client then comes
-// back once more: nbio takes an event of a connection whose file descriptor was
-// just closed for one of the connection that has it now.
-func broken(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
