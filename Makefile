@@ -114,7 +114,7 @@ bench-go: ## the Go benchmarks beside the hot code, six times each, for benchsta
 	@$(GO) test -run '^$$' -bench '$(BENCH)' -count 6 $(BENCHPKG)
 
 .PHONY: bench-compare
-bench-compare: bench/node/node_modules/.package-lock.json ## the edge against Node.js in five scenarios, three trials each: ratios and targets (35 minutes; FLAGS=-quick: 4)
+bench-compare: bench/node/node_modules/.package-lock.json ## the edge against Node.js in five scenarios, three trials each: ratios and targets (40 minutes; FLAGS=-quick: 5)
 	$(GO) run ./bench -scenario compare $(FLAGS)
 
 .PHONY: bench-idle
@@ -152,6 +152,10 @@ bench-recovery: ## 5,000 clients lose their node and come back at once: how many
 .PHONY: bench-journal
 bench-journal: ## two rates with RECOVERY=on and with RECOVERY=off, side by side: what the journal costs (6 minutes)
 	$(GO) run ./bench -scenario journal
+
+.PHONY: bench-coalescing
+bench-coalescing: ## four rates with WRITE_DELAY at 0, 10 and 50 ms: what it does to CPU and latency (6 minutes)
+	$(GO) run ./bench -scenario coalescing
 
 .PHONY: bench-slow-readers
 bench-slow-readers: bench/node/node_modules/.package-lock.json ## 500 of 5,000 connections stop reading: memory, and what the others notice; Node.js beside it (5 minutes)

@@ -30,7 +30,7 @@ type compareFlags struct {
 
 func (f *compareFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.trials, "trials", 3, "compare: how often every part is run; figures are medians")
-	fs.DurationVar(&f.limit, "limit", 40*time.Minute, "compare: what would not be done by then is left out, and said to be; 0: no limit, the default with -trials")
+	fs.DurationVar(&f.limit, "limit", 45*time.Minute, "compare: what would not be done by then is left out, and said to be; 0: no limit, the default with -trials")
 	fs.BoolVar(&f.quick, "quick", false, "compare: a try-out of a few minutes, with one trial unless -trials is given, of which no figure counts")
 	fs.StringVar(&f.parts, "parts", "", "compare: NAME,... of the parts to run; all if empty: "+strings.Join(partNames(), ","))
 }

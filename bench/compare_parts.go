@@ -35,16 +35,17 @@ const withoutRecovery = "RECOVERY=off"
 // figures in package report.
 func comparedParts() []comparedPart {
 	both := []variant{{report.VariantNode, systemNode, ""}, {report.VariantEdge, systemEdge, ""}}
+	beside := append(both[:2:2], variant{report.VariantRecovery, systemEdge, "RECOVERY=on"})
 	return []comparedPart{
 		{
 			name: report.PartIdle, title: "idle connections on one process, each in a room and present",
-			flags: "-scenario idle", quick: "-conns 1000 -duration 2s -heartbeats 0", variants: both,
+			flags: "-scenario idle", quick: "-conns 1000 -duration 2s -heartbeats 0", env: withoutRecovery, variants: beside,
 		},
 		{
 			name: report.PartSteady, title: "messages of 128 bytes at three rates, rooms of 100",
 			flags: "-scenario steady -rates 100,300,700 -warmup 3s -duration 8s -churn 0 -observer=false",
 			quick: "-conns 1000 -rooms 10 -warmup 1s -duration 2s", env: withoutRecovery,
-			variants: append(both[:2:2], variant{report.VariantRecovery, systemEdge, "RECOVERY=on"}),
+			variants: beside,
 		},
 		{
 			name: report.PartSaturation, title: "the highest rate held, rooms of 100",

@@ -56,6 +56,7 @@ var scenarios = map[string]map[string]string{
 	scenarioStorm:      {"conns": "500", "duration": "10s"},
 	scenarioChurn:      {"conns": "1000"},
 	scenarioJournal:    {"rates": "100,400"},
+	scenarioCoalescing: {"rates": "300,700,1500,3000", "warmup": "4s", "duration": "15s", "churn": "0", "observer": "false", "procs": "2"},
 	scenarioMoves:      {"conns": "4000", "nodes": "2", "rooms": "0"},
 	scenarioDelivery:   {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
 	scenarioCompare:    {},
@@ -123,7 +124,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.SetOutput(stderr)
 	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), tiny-rooms (messages in rooms of two), saturation (the highest rate), "+
 		"compare (these four on both systems, with -trials of each), floor (the price of bare writes), "+
-		"loss (nodes are killed), recovery (a node is killed, its clients come back), storm (all clients of a node are cut and come back within a second), churn (connections that come and go all the time), journal (messages with and without recovery), moves (conns that go to another node), slow-readers (some stop reading), "+
+		"loss (nodes are killed), recovery (a node is killed, its clients come back), storm (all clients of a node are cut and come back within a second), churn (connections that come and go all the time), journal (messages with and without recovery), coalescing (messages with several settings of WRITE_DELAY), moves (conns that go to another node), slow-readers (some stop reading), "+
 		"heartbeat (traffic of the leases), chaos-presence or chaos-delivery (faults, one after the other)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
 	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery, storm: 500, churn: 1000, chaos-delivery: 1000, moves: 4000")
@@ -132,7 +133,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
 	fs.IntVar(&c.payload, "payload", 128, "bytes of a message; slow-readers: 32768")
 	fs.Float64Var(&rate, "rate", 100, "messages per second, all rooms together; chaos-delivery: 200")
-	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700; journal: 100,400; tiny-rooms: 1000,2500")
+	fs.StringVar(&rates, "rates", "", "several rates, one after the other: 100,400,700; journal: 100,400; coalescing: 300,700,1500,3000; tiny-rooms: 1000,2500")
 	fs.DurationVar(&c.duration, "duration", time.Minute, "measured time of each rate; loss, recovery: before the kill, 20s and 15s; storm: before the first, 10s; heartbeat: counted time; slow-readers: before they stop reading, 15s; idle: time in which CPU is measured, 0 for none; tiny-rooms: 20s, saturation: 5s")
 	fs.DurationVar(&c.warmup, "warmup", 10*time.Second, "time before it, checked but not measured; heartbeat: 20s, slow-readers: 5s, tiny-rooms: 3s, saturation: 2s")
 	fs.DurationVar(&c.settle, "settle", 10*time.Second, "how long to wait for deliveries after a rate's last message; saturation: 6s")

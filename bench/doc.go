@@ -18,6 +18,7 @@
 //	go run ./bench -scenario storm        clients of a node that all come back within a second
 //	go run ./bench -scenario churn        connections that come and go all the time
 //	go run ./bench -scenario journal      what the journal costs
+//	go run ./bench -scenario coalescing   what collecting messages before a write is good for
 //	go run ./bench -scenario moves        memory and price of conns that went to another node
 //	go run ./bench -target HOST:PORT,...  servers that run already
 //

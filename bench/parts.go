@@ -52,8 +52,8 @@ func (c *config) parts() (parts []part) {
 		}
 		return parts
 	}
-	if c.scenario == scenarioJournal {
-		for _, setting := range []string{"RECOVERY=off", "RECOVERY=on"} {
+	if settings := settingsOf(c.scenario); len(settings) > 0 {
+		for _, setting := range settings {
 			with := *c
 			with.env = append(slices.Clone(c.env), setting)
 			parts = append(parts, part{with, systemEdge, setting})

@@ -17,6 +17,21 @@ const (
 	scenarioJournal  = "journal"  // the same messages with and without recovery
 )
 
+// scenarioCoalescing sends the same messages with several settings of WRITE_DELAY.
+const scenarioCoalescing = "coalescing"
+
+// settingsOf are what the nodes get, one after the other, in the scenarios that compare settings.
+func settingsOf(scenario string) []string {
+	switch scenario {
+	case scenarioJournal:
+		return []string{"RECOVERY=off", "RECOVERY=on"}
+	case scenarioCoalescing:
+		return []string{"WRITE_DELAY=50ms", "WRITE_DELAY=10ms", "WRITE_DELAY=0s"}
+	default:
+		return nil
+	}
+}
+
 // recoveryFlags shape the scenario recovery: many clients lose their node and come back to the others,
 // which carry messages.
 type recoveryFlags struct {
@@ -33,15 +48,16 @@ func (f *recoveryFlags) register(fs *flag.FlagSet) {
 const maxReturn = 2 * time.Minute
 
 func (f *recoveryFlags) validate(c *config) error {
-	if c.scenario != scenarioRecovery && c.scenario != scenarioJournal {
+	compares := len(settingsOf(c.scenario)) > 0
+	if c.scenario != scenarioRecovery && !compares {
 		return nil
 	}
 	switch {
 	case len(c.targets) > 0 || c.system != systemEdge:
 		return fmt.Errorf("-target, -system: %s needs edge nodes of its own", c.scenario)
-	case c.scenario == scenarioJournal && c.rooms < 1:
+	case compares && c.rooms < 1:
 		return errors.New("-rooms: messages need at least 1 room")
-	case c.scenario == scenarioJournal:
+	case compares:
 		return nil
 	case c.nodes < 2:
 		return fmt.Errorf("-nodes: %d, need at least 2, or nobody is left when one dies", c.nodes)

@@ -20,8 +20,8 @@ type pace struct {
 // The share of time in passes from which a shard waits, and from which it waits as
 // long as it may.
 const (
-	paceFrom = 0.1
-	paceFull = 0.5
+	paceFrom = 0.15
+	paceFull = 0.4
 )
 
 // paceMemory is for how long a pass counts.

@@ -82,7 +82,7 @@ func tiles(r *Report) string {
 	t := &table{systems: r.Systems}
 	t.section("")
 	switch r.Scenario {
-	case "steady", "journal", "tiny-rooms":
+	case "steady", "journal", "coalescing", "tiny-rooms":
 		t.row("connections accepted per second", true, func(s *System) figure { return count(s.Connect.PerSecond) })
 		stepTiles(t, r)
 	case scenarioSaturation:

@@ -12,7 +12,7 @@ import (
 
 // Report is everything one run of the benchmark found out.
 type Report struct {
-	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, storm, churn, journal, heartbeat, moves, slow-readers, saturation, tiny-rooms or floor
+	Scenario string    `json:"scenario"` // steady, idle, loss, recovery, storm, churn, journal, coalescing, heartbeat, moves, slow-readers, saturation, tiny-rooms or floor
 	Started  time.Time `json:"started"`
 	Machine  Machine   `json:"machine"`
 	Load     Load      `json:"load"`

@@ -100,7 +100,7 @@ func headline(r *Report) string {
 		s += fmt.Sprintf(" in %s rooms", thousands(float64(l.Rooms)))
 	}
 	switch r.Scenario {
-	case "steady", "journal", "tiny-rooms", "slow-readers", scenarioSaturation:
+	case "steady", "journal", "coalescing", "tiny-rooms", "slow-readers", scenarioSaturation:
 		s += fmt.Sprintf(", messages of %d bytes, %.0f s warm-up, %.0f s measured", l.PayloadBytes, l.WarmupSeconds, l.Seconds)
 	}
 	return s

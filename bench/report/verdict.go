@@ -58,7 +58,7 @@ func Judge(r *Report) []Verdict {
 		return append(judgeStorms(edge), judgePresence(edge))
 	case "churn":
 		return append(judgeComings(edge), judgePresence(edge))
-	case "journal":
+	case "journal", "coalescing":
 		var v []Verdict
 		for i := range r.Systems {
 			v = append(v, titled(judgeDelivery(&r.Systems[i]), &r.Systems[i]), titled(judgePresence(&r.Systems[i]), &r.Systems[i]))
