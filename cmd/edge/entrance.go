@@ -27,7 +27,7 @@ type entrance struct {
 	closed  chan struct{} // the listener was closed
 
 	mu      sync.Mutex // guards the fields below; a leaf
-	waiting []net.Conn // accepted, in order
+	waiting []arrival  // accepted, in order
 	pending *pending
 	idle    map[net.Conn]struct{}
 }
@@ -82,9 +82,9 @@ func (e *entrance) handler(next http.Handler) http.Handler {
 	})
 }
 
-// next returns the connection whose turn it is, with the one that lost its place to it
-// if there is one. If there is none to return, ask again when something changed, or
-// wait is over, unless it is 0.
+// next returns the connection whose turn it is, and one that is to be closed because it
+// was silent for too long, in its place or before it had one; each nil if there is none.
+// If there is neither, ask again when something changed, or wait is over, unless it is 0.
 func (e *entrance) next(now time.Time) (c, victim net.Conn, wait time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -92,15 +92,30 @@ func (e *entrance) next(now time.Time) (c, victim net.Conn, wait time.Duration) 
 		return nil, nil, 0
 	}
 	if victim, wait = e.pending.room(now); wait > 0 {
+		// Those that wait must not be silent for longer than those that have a place:
+		// few silent ones per second would make all others wait for minutes.
+		silent, more := e.pending.silent(e.waiting[0], now)
+		switch {
+		case silent:
+			return nil, e.first().conn, 0
+		case more > 0:
+			wait = min(wait, more)
+		}
 		return nil, nil, wait
 	}
-	c = e.waiting[0]
-	e.waiting[0] = nil
+	a := e.first()
+	e.pending.add(a, now)
+	return a.conn, victim, 0
+}
+
+// first takes the first of those that wait, with mu held.
+func (e *entrance) first() arrival {
+	a := e.waiting[0]
+	e.waiting[0] = arrival{}
 	if e.waiting = e.waiting[1:]; len(e.waiting) == 0 {
 		e.waiting = nil // what a storm needed is not kept
 	}
-	e.pending.add(c, now)
-	return c, victim, 0
+	return a
 }
 
 // listener gives out the connections that l accepts when it is their turn. To be called once.
@@ -127,9 +142,14 @@ func (l *boundListener) Accept() (net.Conn, error) {
 			l.m.Refusals[metrics.RefusalNoRequest].Inc()
 			_ = victim.Close()
 		}
-		if c != nil {
+		if c != nil || victim != nil {
 			raise(l.taken)
+		}
+		if c != nil {
 			return c, nil
+		}
+		if victim != nil {
+			continue
 		}
 		if wait > 0 && !waited {
 			waited = true
@@ -168,9 +188,9 @@ func (l *boundListener) Close() error {
 		<-l.ended
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, c := range l.waiting {
+		for _, a := range l.waiting {
 			l.m.Pending.Dec()
-			_ = c.Close()
+			_ = a.conn.Close()
 		}
 		l.waiting = nil
 	})
@@ -219,7 +239,7 @@ func (l *boundListener) accept() {
 func (l *boundListener) came(c net.Conn) {
 	l.m.Pending.Inc()
 	l.mu.Lock()
-	l.waiting = append(l.waiting, c)
+	l.waiting = append(l.waiting, arrival{conn: c, at: time.Now()})
 	l.mu.Unlock()
 	raise(l.changed)
 }

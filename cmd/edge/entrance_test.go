@@ -68,8 +68,8 @@ func TestPendingAgainstList(t *testing.T) {
 			continue
 		}
 		c := &someConn{i: i}
-		p.add(c, now)
-		naive = append(naive, arrival{c, now})
+		p.add(arrival{conn: c, at: now}, now)
+		naive = append(naive, arrival{conn: c, at: now})
 		if p.queue.Len() != len(naive) || len(p.where) != len(naive) || !inOrder(p.queue) {
 			t.Fatalf("step %d: %d in the queue and %d in the map, of %d", i, p.queue.Len(), len(p.where), len(naive))
 		}
@@ -86,6 +86,90 @@ func inOrder(l *list.List) bool {
 		}
 	}
 	return true
+}
+
+// caller is a connection that is only compared, and knows when it came.
+type caller struct {
+	someConn
+	at   time.Time
+	asks bool
+}
+
+// TestEntranceUnderAFlood: however many connections per second send nothing, or a part of a request, one that asks
+// waits no longer than they may be silent, and some time for its place. Nobody who has sent something loses it before
+// it was read.
+func TestEntranceUnderAFlood(t *testing.T) {
+	const most, step = 512, 5 * time.Millisecond
+	for _, f := range []struct {
+		perSecond int
+		part      bool // a part of a request is sent, and read
+	}{{100, false}, {200, false}, {1000, false}, {10_000, false}, {200, true}, {1000, true}, {1500, true}} {
+		t.Run(fmt.Sprintf("perSecond=%d/part=%v", f.perSecond, f.part), func(t *testing.T) {
+			e := newEntrance(most, func() int { return 60_000 }, metrics.New(prometheus.NewRegistry(), "test"), quiet)
+			placed := map[net.Conn]bool{}
+			e.pending.unread = func(c net.Conn) bool { // who has a place is read at once, but who asks only in the next step
+				k := c.(*caller)
+				return k.asks || f.part && !placed[c]
+			}
+			start := time.Unix(0, 0)
+			var asking []*caller
+			var worst time.Duration
+			due, n := 0, 0
+			for now := start; now.Sub(start) < 20*time.Second; now = now.Add(step) {
+				come := func(asks bool) {
+					n++
+					e.waiting = append(e.waiting, arrival{conn: &caller{someConn{i: n}, now, asks}, at: now})
+				}
+				for due += f.perSecond; due >= int(time.Second/step); due -= int(time.Second / step) {
+					come(false)
+				}
+				come(true)
+				for _, c := range asking {
+					e.pending.remove(c)
+					worst = max(worst, now.Sub(c.at))
+				}
+				asking = asking[:0]
+				for {
+					c, victim, _ := e.next(now)
+					if victim != nil && victim.(*caller).asks {
+						t.Fatal("one that asks is closed")
+					}
+					if c != nil {
+						placed[c] = true
+						if k := c.(*caller); k.asks {
+							asking = append(asking, k)
+						}
+					}
+					if c == nil && victim == nil {
+						break
+					}
+				}
+			}
+			if most := usualPatience + time.Second; worst == 0 || worst > most {
+				t.Errorf("one that asks waited %v, more than %v; %d wait at the end", worst, most, len(e.waiting))
+			}
+		})
+	}
+}
+
+// TestPendingUnread: who has sent what this node did not read yet keeps its place, and loses it when it was read.
+func TestPendingUnread(t *testing.T) {
+	p := newPending(1)
+	sent := true
+	p.unread = func(net.Conn) bool { return sent }
+	c, now := &someConn{}, time.Unix(0, 0)
+	p.add(arrival{conn: c, at: now}, now)
+	now = now.Add(usualPatience)
+	if victim, wait := p.room(now); victim != nil || wait != usualGrace {
+		t.Errorf("%v, %v", victim, wait)
+	}
+	sent = false
+	if victim, wait := p.room(now); victim != nil || wait != usualGrace {
+		t.Errorf("%v, %v before the grace is over", victim, wait)
+	}
+	if victim, wait := p.room(now.Add(usualGrace)); victim != net.Conn(c) || wait != 0 {
+		t.Errorf("%v, %v after it", victim, wait)
+	}
 }
 
 // door is an http.Server behind an entrance.
