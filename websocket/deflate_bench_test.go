@@ -3,6 +3,7 @@ package websocket
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 )
 
@@ -43,7 +44,8 @@ func BenchmarkCompress(b *testing.B) {
 
 // BenchmarkInflate measures reading a compressed message, and the worst that 1 MiB of
 // input can cost: blocks that bring nothing but tables of codes, and streams that
-// bring nothing at all.
+// bring nothing at all. What costs most for what it sends is a small message that
+// becomes a large one.
 func BenchmarkInflate(b *testing.B) {
 	const limit = 1 << 20
 	inputs := map[string][]byte{}
@@ -57,6 +59,7 @@ func BenchmarkInflate(b *testing.B) {
 		inputs["streams"] = append(inputs["streams"], "\x03\x00"...)
 	}
 	inputs["tables"] = append(inputs["tables"], 0)
+	inputs["grows"] = []byte(compressed(b, 1, strings.Repeat("a", limit)))
 	for name, in := range inputs {
 		b.Run(name, func(b *testing.B) {
 			var f Inflater
