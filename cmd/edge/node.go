@@ -134,6 +134,8 @@ func (n *node) warn(maxConns, files int) {
 	}
 	if maxConns > files-spareFiles {
 		n.log.Warn("MAX_CONNS leaves too few files for other uses", "max_conns", maxConns, "open_file_limit", files)
+	} else if n.cfg.MaxPending > files-maxConns {
+		n.log.Warn("MAX_PENDING is more than the files that MAX_CONNS leaves: a full node may run out of them", "max_pending", n.cfg.MaxPending, "max_conns", maxConns, "open_file_limit", files)
 	}
 }
 
