@@ -15,7 +15,8 @@ import (
 //
 // The call never blocks, so the scheduler is not told of it: a syscall of 5 µs that
 // is announced has the monitor thread and a second thread wake up for it, which on a
-// busy shard is a tenth of the price of a delivery. It is send(2), not write(2), for
+// busy shard is a share of every delivery's price. (Where the kernel is short of
+// memory it may take longer, and a collection waits for it meanwhile.) It is send(2), not write(2), for
 // the way through the kernel without the file layer.
 func sendNow(nb *nbio.Conn, p []byte) (int, error) {
 	if len(p) == 0 {

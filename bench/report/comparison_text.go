@@ -23,7 +23,7 @@ const (
 func (c *Comparison) notes() []string {
 	notes := []string{
 		"figures are medians of the trials; a ratio is the median of the trials' ratios, of the edge to Node.js in the same trial",
-		"server CPU is that of all nodes and Redis; RECOVERY is off where nothing else is said, but for idle (on, the default)",
+		"server CPU is that of all nodes and Redis; RECOVERY is off where nothing else is said",
 		WithoutClientFormula,
 		OnAllCoresFormula,
 	}
