@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/stellara/edge/bench/delivery"
@@ -32,18 +31,7 @@ func (m *measurement) recovery(ctx context.Context) error {
 	}
 	m.sampler.mark("messages")
 	m.say("%g messages/s for %v, then the node of %d clients is killed", plan.Rate, m.cfg.warmup+m.cfg.duration, m.cfg.recovery.clients)
-	var got *load.Settled
-	var stepErr error
-	var step sync.WaitGroup
-	step.Go(func() { got, stepErr = m.stack.fleet.Step(plan, m.cfg.settle) })
-	found, err := m.killAndReturn(ctx, plan, crowd)
-	if stopErr := m.stack.fleet.Stop(); err == nil {
-		err = stopErr
-	}
-	step.Wait()
-	if err == nil {
-		err = stepErr
-	}
+	got, found, err := meanwhile(m, plan, func() (*recoveryFound, error) { return m.killAndReturn(ctx, plan, crowd) })
 	if err == nil {
 		err = pause(ctx, time.Second) // the last ones, for clients that the step does not know
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -106,4 +107,19 @@ func reportSeconds(seconds []load.Second) (out []report.Second) {
 		})
 	}
 	return out
+}
+
+// meanwhile sends the messages of a step while f goes on, and ends the step when f returns.
+func meanwhile[T any](m *measurement, plan load.Step, f func() (T, error)) (*load.Settled, T, error) {
+	var got *load.Settled
+	var stepErr error
+	var step sync.WaitGroup
+	step.Go(func() { got, stepErr = m.stack.fleet.Step(plan, m.cfg.settle) })
+	found, err := f()
+	stopErr := m.stack.fleet.Stop()
+	step.Wait()
+	if err == nil {
+		err = errors.Join(stopErr, stepErr)
+	}
+	return got, found, err
 }

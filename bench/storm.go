@@ -30,18 +30,7 @@ func (m *measurement) storms(ctx context.Context) error {
 	}
 	m.sampler.mark("messages")
 	m.say("%g messages/s; after %v the %d clients of the first node are cut, %d times", plan.Rate, m.cfg.warmup+m.cfg.duration, m.cfg.recovery.clients, f.times)
-	var got *load.Settled
-	var stepErr error
-	var step sync.WaitGroup
-	step.Go(func() { got, stepErr = m.stack.fleet.Step(plan, m.cfg.settle) })
-	found, err := m.stormAfterStorm(ctx, plan, crowd)
-	if stopErr := m.stack.fleet.Stop(); err == nil {
-		err = stopErr
-	}
-	step.Wait()
-	if err == nil {
-		err = stepErr
-	}
+	got, found, err := meanwhile(m, plan, func() (*stormsFound, error) { return m.stormAfterStorm(ctx, plan, crowd) })
 	if err == nil {
 		err = pause(ctx, time.Second) // the last ones, for clients that the step does not know
 	}
