@@ -150,19 +150,20 @@ func (c Config) withDefaults() (Config, error) {
 	return c, errors.Join(errs...)
 }
 
-// Bounds of rates and bursts, within which a schedule does not overflow.
+// Bounds of Config.ConnectRate and its like, in sessions per second, and of their
+// bursts, in sessions: within them a schedule does not overflow.
 const (
-	minRate, maxRate = 0.001, 1e6
-	maxBurst         = 1_000_000
+	MinConnectRate, MaxConnectRate = 0.001, 1e6
+	MaxConnectBurst                = 1_000_000
 )
 
 // checkRate returns an error for a rate or a burst that makes no sense.
 func checkRate(name string, perSecond float64, burst int) error {
-	if perSecond != 0 && !(perSecond >= minRate && perSecond <= maxRate) { // not a number neither
-		return fmt.Errorf("engine: %s %v must be 0 or between %v and %v per second", name, perSecond, minRate, maxRate)
+	if perSecond != 0 && !(perSecond >= MinConnectRate && perSecond <= MaxConnectRate) { // not a number neither
+		return fmt.Errorf("engine: %s %v must be 0 or between %v and %v per second", name, perSecond, MinConnectRate, MaxConnectRate)
 	}
-	if burst < 1 || burst > maxBurst {
-		return fmt.Errorf("engine: the burst %d of %s must be between 1 and %d", burst, name, maxBurst)
+	if burst < 1 || burst > MaxConnectBurst {
+		return fmt.Errorf("engine: the burst %d of %s must be between 1 and %d", burst, name, MaxConnectBurst)
 	}
 	return nil
 }

@@ -3,18 +3,17 @@ package main
 import (
 	"fmt"
 	"strconv"
+
+	"github.com/stellara/edge/engine"
 )
 
-// Bounds of rates, per second, and of bursts: those of engine.Config.
-const (
-	minRate, maxRate = 0.001, 1e6
-	maxBurst         = 1_000_000
-)
+// maxPending is the largest MAX_PENDING.
+const maxPending = 1_000_000
 
 // checkLimits is about how clients connect.
 func (c *Config) checkLimits(p *problems) {
-	if !p.has("MAX_PENDING") && (c.MaxPending < 1 || c.MaxPending > maxBurst) {
-		p.add("MAX_PENDING", "%d is not between 1 and %d", c.MaxPending, maxBurst)
+	if !p.has("MAX_PENDING") && (c.MaxPending < 1 || c.MaxPending > maxPending) {
+		p.add("MAX_PENDING", "%d is not between 1 and %d", c.MaxPending, maxPending)
 	}
 	for _, r := range []struct {
 		name  string
@@ -25,11 +24,11 @@ func (c *Config) checkLimits(p *problems) {
 		{"CONNECT_RATE", c.ConnectRate, "CONNECT_BURST", c.ConnectBurst},
 		{"CONNECT_RATE_PER_IP", c.ConnectRatePerIP, "CONNECT_BURST_PER_IP", c.ConnectBurstPerIP},
 	} {
-		if !p.has(r.name) && r.v != 0 && !(r.v >= minRate && r.v <= maxRate) { // NaN neither
-			p.add(r.name, "%v is neither 0 nor between %v and %v per second", r.v, minRate, maxRate)
+		if !p.has(r.name) && r.v != 0 && !(r.v >= engine.MinConnectRate && r.v <= engine.MaxConnectRate) { // NaN neither
+			p.add(r.name, "%v is neither 0 nor between %v and %v per second", r.v, engine.MinConnectRate, engine.MaxConnectRate)
 		}
-		if !p.has(r.burst) && (r.n < 0 || r.n > maxBurst) {
-			p.add(r.burst, "%d is not between 0 (a second's worth) and %d", r.n, maxBurst)
+		if !p.has(r.burst) && (r.n < 0 || r.n > engine.MaxConnectBurst) {
+			p.add(r.burst, "%d is not between 0 (a second's worth) and %d", r.n, engine.MaxConnectBurst)
 		}
 	}
 }
