@@ -17,7 +17,7 @@ import (
 // for a place, which costs a descriptor and less than 1 KB; what a storm needs
 // at its peak so hardly grows with the storm. Safe for concurrent use.
 type entrance struct {
-	most  int        // of each of the two
+	most  int        // whose request is awaited; half as many may be idle
 	spare func() int // how many descriptors are free for conns: as many may wait
 	m     *metrics.Metrics
 	log   *slog.Logger
@@ -73,7 +73,7 @@ func (e *entrance) watch(c net.Conn, state http.ConnState) {
 func (e *entrance) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
-		crowded := len(e.idle) >= e.most
+		crowded := len(e.idle) >= max(1, e.most/2)
 		e.mu.Unlock()
 		if crowded {
 			w.Header().Set("Connection", "close")
@@ -244,15 +244,19 @@ func (l *boundListener) came(c net.Conn) {
 	raise(l.changed)
 }
 
+// fewWaiting is how many wait on a full node.
+const fewWaiting = 64
+
 // mayWait returns true when one more may wait, false when the listener was closed. As
 // many may as there are descriptors for conns, or they were more than the kernel has
-// room for; at least as many as have places, who are told that the node is full.
+// room for; on a full node a few, who are told that it is: all that are no conns must
+// fit into the descriptors that MAX_CONNS leaves, or Redis could not be dialled either.
 func (l *boundListener) mayWait() bool {
 	for {
 		l.mu.Lock()
 		n := len(l.waiting)
 		l.mu.Unlock()
-		if n < l.most || n < l.spare() {
+		if n < min(l.most, fewWaiting) || n < l.spare() {
 			return true
 		}
 		select {

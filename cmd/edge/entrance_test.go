@@ -312,9 +312,21 @@ func TestEntranceParked(t *testing.T) {
 	d.pending(0)
 }
 
+// TestEntranceLeavesFiles: with the default, all that a full node may hold beside its conns fits into
+// the descriptors that MAX_CONNS leaves by itself, with a hundred for the node's own.
+func TestEntranceLeavesFiles(t *testing.T) {
+	cfg, err := LoadConfig(map[string]string{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := cfg.MaxPending + fewWaiting + cfg.MaxPending/2; n > spareFiles-100 {
+		t.Errorf("%d connections may be no conns on a full node, of %d descriptors", n, spareFiles)
+	}
+}
+
 // TestEntranceIdle: beyond the bound, connections end with their answer, which says so.
 func TestEntranceIdle(t *testing.T) {
-	d := openDoor(t, 2, time.Hour, ok)
+	d := openDoor(t, 4, time.Hour, ok) // two of them idle
 	keeps := func(c net.Conn) bool {
 		return !strings.Contains(ask(t, c), "\r\nConnection: close\r\n")
 	}
