@@ -71,6 +71,11 @@ e2e: tools ## end-to-end tests only: official clients, Node.js peers, a real red
 	@echo "== end-to-end tests"
 	EDGE_E2E=required $(GO) test -count=1 -timeout 10m ./test
 
+.PHONY: test-system
+test-system: tools system-programs ## what takes long or needs more: balancers under load, Prometheus, a browser, large runs
+	@echo "== system tests"
+	EDGE_E2E=required EDGE_SYSTEM=required $(GO) test -count=1 -timeout 40m -v -run '^TestSystem' ./test
+
 .PHONY: lint
 lint: ## golangci-lint if it is installed, else go vet and gofmt
 	@if command -v golangci-lint >/dev/null; then \
@@ -169,28 +174,32 @@ bench-moves: ## 4,000 clients that poll at one node and upgrade at another, besi
 .PHONY: tools
 tools: programs test/node_modules/.package-lock.json ## install what the tests need and this machine lacks
 
+# Installs the Debian packages whose programs are missing: each word is package:program, or a package named like its program.
+define install
+packages=; PATH="$$PATH:/usr/local/sbin:/usr/sbin"; \
+for word in $(1); do command -v "$${word#*:}" >/dev/null || packages="$$packages $${word%:*}"; done; \
+[ -n "$$packages" ] || exit 0; \
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "== installing$$packages"; \
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; } || \
+		{ echo "apt-get could not install$$packages; the tests need them" >&2; exit 1; }; \
+else \
+	echo "missing:$$packages. The tests need them; as root on Debian: apt-get install$$packages" >&2; \
+	exit 1; \
+fi
+endef
+
 # apt starts the services it installs on some machines; the tests use ports of their own and never touch those.
 .PHONY: programs
 programs:
 	@command -v $(GO) >/dev/null || { echo "go is missing: install Go 1.26 or newer, https://go.dev/dl/" >&2; exit 1; }
-	@packages=; \
-	command -v redis-server >/dev/null || packages="$$packages redis-server"; \
-	command -v node >/dev/null || packages="$$packages nodejs"; \
-	command -v npm >/dev/null || packages="$$packages npm"; \
-	PATH="$$PATH:/usr/local/sbin:/usr/sbin"; \
-	command -v nginx >/dev/null || packages="$$packages nginx"; \
-	command -v haproxy >/dev/null || packages="$$packages haproxy"; \
-	[ -n "$$packages" ] || exit 0; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "== installing$$packages"; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; } || \
-			{ echo "apt-get could not install$$packages; the end-to-end tests need them" >&2; exit 1; }; \
-	else \
-		echo "missing:$$packages. The end-to-end tests need them; as root on Debian: apt-get install$$packages" >&2; \
-		exit 1; \
-	fi
+	@$(call install,redis-server nginx haproxy nodejs:node npm)
 	@major=$$(node -p 'process.versions.node.split(".")[0]'); \
 	if [ "$$major" -lt 20 ]; then echo "node $$major is too old: the end-to-end tests need 20 or newer, https://nodejs.org" >&2; exit 1; fi
+
+.PHONY: system-programs
+system-programs:
+	@$(call install,prometheus chromium)
 
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json %/.npmrc
 	@echo "== npm ci in $*"

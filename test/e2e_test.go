@@ -76,6 +76,26 @@ func TestEndToEnd(t *testing.T) {
 	}
 }
 
+// TestSystem runs the scripts in system/, one at a time: those that take long, load
+// the machine or need a browser or a Prometheus (`make test-system`).
+func TestSystem(t *testing.T) {
+	if os.Getenv("EDGE_SYSTEM") != "required" {
+		t.Skip("`make test-system` runs the system tests")
+	}
+	requirements(t)
+	env := []string{"EDGE_BIN=" + build(t, "EDGE_BIN", "github.com/stellara/edge/cmd/edge")}
+	ctx := untilCleanup(t)
+	scripts, err := filepath.Glob("system/*.test.mjs")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts in system/: %v", err)
+	}
+	for _, script := range scripts {
+		t.Run(strings.TrimSuffix(filepath.Base(script), ".test.mjs"), func(t *testing.T) {
+			runScript(ctx, t, script, env)
+		})
+	}
+}
+
 // requirements skips or fails the test when something is not installed, saying how to get it.
 func requirements(t *testing.T) {
 	t.Helper()
