@@ -42,7 +42,7 @@ func disconnectReason(c metrics.Close) string {
 		return ReasonForcedClose
 	case metrics.CloseShutdown:
 		return ReasonServerShuttingDown
-	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap:
+	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap, metrics.CloseTokenExpired:
 		return ReasonForcedServerClose
 	default:
 		return ReasonTransportError

@@ -23,13 +23,14 @@ const (
 	CloseGap                          // messages were missed and could not be repaired
 	CloseReplaced                     // the client came back elsewhere while this conn was still open
 	CloseMoved                        // the conn went to the node that holds its WebSocket
+	CloseTokenExpired                 // the client's token has expired
 	closeCount
 )
 
 var closeNames = [closeCount]string{
 	"transport_close", "transport_error", "protocol_error", "message_too_big", "parse_error", "forced_close",
 	"ping_timeout", "connect_timeout", "server", "shutdown", "slow_reader", "inbound_overflow", "panic",
-	"overloaded", "gap", "replaced", "moved",
+	"overloaded", "gap", "replaced", "moved", "token_expired",
 }
 
 // String is the label value.
@@ -81,13 +82,14 @@ const (
 	RefusalRate                            // sessions are opened faster than CONNECT_RATE
 	RefusalRateSource                      // from this address faster than CONNECT_RATE_PER_IP
 	RefusalNoRequest                       // a connection that had sent no request made room for another (MAX_PENDING)
+	RefusalOrigin                          // a browser's page of an origin that is not in ORIGINS
 	refusalCount
 )
 
 var refusalNames = [refusalCount]string{
 	"transport_unknown", "session_unknown", "handshake_method", "bad_request", "forbidden", "protocol_version",
 	"max_conns", "shutdown", "invalid_namespace", "middleware", "event", "peer_unreachable",
-	"rate_limited", "rate_limited_source", "no_request",
+	"rate_limited", "rate_limited_source", "no_request", "origin",
 }
 
 // String is the label value.
