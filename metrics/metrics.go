@@ -88,6 +88,7 @@ type Metrics struct {
 	GapRepair         prometheus.Histogram // seconds from the loss until everything missed was delivered
 
 	trunking
+	authenticating
 }
 
 // latencyBuckets have an edge at 0.2 s, the objective, and resolve the range around it and below.
@@ -159,6 +160,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	m.catalogueJournal(r)
 	m.catalogueRelay(r)
 	m.catalogueDeflate(r)
+	m.catalogueAuth(r)
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
 

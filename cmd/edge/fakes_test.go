@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/stellara/edge/engine"
+	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/state"
 )
 
@@ -133,6 +134,8 @@ type fakeSocket struct {
 	live  []func(error)
 	now   bool // subscriptions are live at once
 	sent  []string
+
+	stored int // times that data was set
 }
 
 func (s *fakeSocket) ID() string { return s.id }
@@ -163,6 +166,16 @@ func (s *fakeSocket) Leave(room string, done func(error)) {
 	if done != nil {
 		done(nil)
 	}
+}
+func (s *fakeSocket) SetData(v any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data, s.stored = v, s.stored+1
+}
+func (s *fakeSocket) CloseConn(reason metrics.Close) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent = append(s.sent, "closed: "+reason.String())
 }
 func (s *fakeSocket) EmitPayload(p *engine.Payload) error {
 	s.mu.Lock()
@@ -291,6 +304,7 @@ func newTestApp() *testApp {
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "refused"}), log: quiet,
 		now: func() time.Time { return testNow },
 	}
+	ta.expiries = newExpiries(time.Minute, 30*time.Second, prometheus.NewGauge(prometheus.GaugeOpts{Name: "expiring"}), ta.now)
 	return ta
 }
 

@@ -30,6 +30,7 @@ type node struct {
 	engine  *engine.Server
 	app     *app
 	ready   *readiness
+	keys    *keyring // nil with AUTH=none
 	peers   *peers // nil with PEER_ADDR=off
 
 	entrance                      *entrance // of the clients' listener
@@ -52,6 +53,13 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := metrics.New(registry, edgeVersion())
+
+	var ring *keyring
+	if cfg.Auth == authJWT {
+		if ring, err = newKeyring(cfg, m, log, time.Now); err != nil {
+			return nil, err
+		}
+	}
 
 	name, uid := randomID(8), randomID(6)
 	settings := engineConfig(cfg, maxConns, name, uid, log)
@@ -83,11 +91,15 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	ns := srv.Of("/", engine.Inline())
 	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
 	a.recovery = cfg.Recovery.enabled()
-	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
+	a.expiries = newExpiries(cfg.AuthExpiryWarning, cfg.AuthJWTLeeway, m.Expiring, time.Now)
+	a.register(ns, newAuthenticator(cfg, ring, m, state.ValidID, time.Now))
 	ready := &readiness{state: st.Ready}
+	if ring != nil {
+		ready.keys = ring.ready
+	}
 
 	n := &node{
-		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, peers: between,
+		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, keys: ring, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
 		admin:    newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
 	}
@@ -123,11 +135,8 @@ func (n *node) logStart(name string, maxConns int) {
 
 // warn says what works but may not be meant.
 func (n *node) warn(maxConns, files int) {
-	if n.cfg.Auth == authNone && n.cfg.AuthJWTSecret != "" {
-		n.log.Warn("AUTH_JWT_SECRET is set but not used, because AUTH is none: clients say who they are, unchecked")
-	}
-	if n.cfg.Auth == authNone && n.cfg.AuthNonePublic && !n.cfg.Origins.set() {
-		n.log.Warn("AUTH is none and ORIGINS is empty: any web page can connect as any user, from the browser of whoever opens it")
+	for _, warning := range n.cfg.warnAuth() {
+		n.log.Warn(warning)
 	}
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
@@ -206,6 +215,10 @@ func (n *node) run(ctx context.Context) error {
 	}()
 	go n.ready.watch(running, n.metrics.Ready, n.log)
 	go trim(running, n.log)
+	go n.app.expiries.run(running)
+	if n.keys != nil {
+		go n.keys.run(running)
+	}
 
 	var cause error
 	select {

@@ -17,6 +17,7 @@ import (
 // methods may be called from any goroutine.
 type readiness struct {
 	state    func() error // nil when Redis answers and the subscriptions are live
+	keys     func() error // nil when there are keys to verify tokens with; nil with AUTH=none
 	draining atomic.Bool  // set once, by shutdown
 }
 
@@ -26,6 +27,11 @@ var errDraining = errors.New("the node is shutting down")
 func (r *readiness) err() error {
 	if r.draining.Load() {
 		return errDraining
+	}
+	if r.keys != nil {
+		if err := r.keys(); err != nil {
+			return err
+		}
 	}
 	return r.state()
 }
