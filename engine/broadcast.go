@@ -155,8 +155,8 @@ func distinct(names []string) []string {
 	return out
 }
 
-// target resolves room names to what is here: rooms with local members, and
-// sockets by their private rooms. It reports false when nobody can be selected.
+// target resolves room names to what is here: rooms with local members, sockets by
+// their private rooms, and those of a user by the user's. It reports false when nobody can be selected.
 func (s *Server) target(n *Namespace, rooms, except []string) (*fanout.Target, bool) {
 	t := &fanout.Target{}
 	if len(rooms) == 0 {
@@ -171,9 +171,7 @@ func (s *Server) target(n *Namespace, rooms, except []string) (*fanout.Target, b
 		if r := s.hub.Room(n.key(name)); r != nil {
 			t.Rooms = append(t.Rooms, r)
 		}
-		if so := s.sockets.get(name, n); so != nil {
-			t.Members = append(t.Members, &so.member)
-		}
+		t.Members = s.members(t.Members, name, n)
 	}
 	if len(t.Rooms) == 0 && len(t.Members) == 0 {
 		return nil, false
@@ -185,9 +183,7 @@ func (s *Server) target(n *Namespace, rooms, except []string) (*fanout.Target, b
 		if r := s.hub.Room(n.key(name)); r != nil {
 			t.Except = append(t.Except, r)
 		}
-		if so := s.sockets.get(name, n); so != nil {
-			t.ExceptMembers = append(t.ExceptMembers, &so.member)
-		}
+		t.ExceptMembers = s.members(t.ExceptMembers, name, n)
 	}
 	return t, true
 }

@@ -57,6 +57,12 @@ type Config struct {
 	Node string
 	UID  string
 
+	// UserRooms, if not "", begins the names of rooms that every socket is in without
+	// joining: with "user:", those of the user ada (Socket.SetUser) are in user:ada, on
+	// all nodes, and a socket without a user is in user:<its id>. Nothing is kept for
+	// them in Redis, and Socket.Rooms does not list them. The bus must hear them all.
+	UserRooms string
+
 	// KeepHeaders keeps each handshake's HTTP headers for Socket.Handshake, at
 	// the price of a few hundred bytes per conn.
 	KeepHeaders bool

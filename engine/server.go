@@ -138,6 +138,9 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 	if cfg.Recovery != nil {
 		s.recovery = &recovery{Sessions: cfg.Recovery.Sessions, journal: cfg.Recovery.Journal}
 	}
+	if cfg.UserRooms != "" {
+		s.sockets.users = newUserTable()
+	}
 	if bus == nil {
 		var own *memory
 		if s.recovery != nil && s.recovery.Sessions == nil {

@@ -57,7 +57,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	settings := engineConfig(cfg, maxConns, name, uid, log)
 	st, err := state.Open(state.Config{
 		URL: string(cfg.RedisURL), Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
-		Pattern: cfg.Subscriptions == subscribePattern, Cache: cfg.RedisCache,
+		Pattern: cfg.Subscriptions == subscribePattern, HeardRooms: userRoomPrefix, Cache: cfg.RedisCache,
 		PresenceWindow: cfg.PresenceWindow, PresenceGrace: cfg.PresenceGrace, Lease: cfg.PresenceLease, Log: log,
 		Recovery: cfg.Recovery.enabled(), ProofLag: settings.ProofLag(),
 	}, m)
@@ -105,7 +105,7 @@ func engineConfig(cfg *Config, maxConns int, name, uid string, log *slog.Logger)
 	return engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
 		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
-		Node: name, UID: uid, Logger: log,
+		Node: name, UID: uid, UserRooms: userRoomPrefix, Logger: log,
 		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
 	}
 }
