@@ -167,12 +167,13 @@ const (
 	JournalSessionClose
 	JournalSessionClaim
 	JournalSessionMove
+	JournalSessionBar
 	JournalRead    // a page of a stream
 	journalOpCount // of which those before JournalRead are scripts
 )
 
 var journalOpNames = [journalOpCount]string{
-	"publish", "bind", "trim", "probe", "session_save", "session_close", "session_claim", "session_move", "read",
+	"publish", "bind", "trim", "probe", "session_save", "session_close", "session_claim", "session_move", "session_bar", "read",
 }
 
 // String is the label value.
