@@ -302,7 +302,7 @@ func TestRedisNameHidesCredentials(t *testing.T) {
 		"redis://localhost:6379":          "redis://localhost:6379",
 		"rediss://u:hunter2@redis:6380/2": "rediss://redis:6380/2",
 	} {
-		if got := (&Config{RedisURL: url}).redisName(); got != want {
+		if got := (&Config{RedisURL: secret(url)}).redisName(); got != want {
 			t.Errorf("redisName(%q) = %q, want %q", url, got, want)
 		}
 	}
@@ -315,7 +315,7 @@ func TestRedisAddr(t *testing.T) {
 		"rediss://u:hunter2@redis:6380": "redis:6380",
 		"redis://[::1]/2":               "[::1]:6379",
 	} {
-		if got := (&Config{RedisURL: url}).redisAddr(); got != want {
+		if got := (&Config{RedisURL: secret(url)}).redisAddr(); got != want {
 			t.Errorf("redisAddr(%q) = %q, want %q", url, got, want)
 		}
 	}

@@ -56,7 +56,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	name, uid := randomID(8), randomID(6)
 	settings := engineConfig(cfg, maxConns, name, uid, log)
 	st, err := state.Open(state.Config{
-		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
+		URL: string(cfg.RedisURL), Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
 		Pattern: cfg.Subscriptions == subscribePattern, Cache: cfg.RedisCache,
 		PresenceWindow: cfg.PresenceWindow, PresenceGrace: cfg.PresenceGrace, Lease: cfg.PresenceLease, Log: log,
 		Recovery: cfg.Recovery.enabled(), ProofLag: settings.ProofLag(),
