@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"runtime/debug"
 	"sync"
@@ -232,7 +233,7 @@ func (c *conn) transportClosed(err error) {
 func (c *conn) guard(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.srv.log.Error("conn panicked", "panic", p, "stack", string(debug.Stack()))
+			c.srv.log.Error("conn panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			c.close(metrics.ClosePanic, websocket.CodeInternal)
 		}
 	}()

@@ -169,7 +169,7 @@ func (l *link) connect(ctx context.Context, gen uint64) *clients {
 		c, err := l.dial(ctx, gen)
 		if err == nil {
 			if gen > 1 || try > 0 {
-				l.log.Info("redis is back", "redis", l.options.name, "after", time.Since(started).Round(time.Millisecond))
+				l.log.Info("redis is back", "redis", l.options.name, "after", time.Since(started).Round(time.Millisecond).String())
 			} else {
 				l.log.Info("redis is connected", "redis", l.options.name)
 			}

@@ -284,7 +284,8 @@ func TestSecretsDoNotShow(t *testing.T) {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "%v %+v %#v %s", *cfg, *cfg, *cfg, cfg.AuthJWTSecret)
 	for _, format := range []logFormat{"text", "json"} {
-		newLogger(&out, "info", format).Info("x", "secret", cfg.AuthJWTSecret, "config", cfg)
+		log, _ := newLogger(&out, "info", format)
+		log.Info("x", "secret", cfg.AuthJWTSecret, "config", cfg)
 	}
 	if err := json.NewEncoder(&out).Encode(cfg); err != nil {
 		t.Fatal(err)

@@ -130,7 +130,7 @@ func (n *node) warn(maxConns, files int) {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
 	}
 	for _, name := range n.cfg.unused() {
-		n.log.Warn(name + " is not used, because the rate it belongs to is 0")
+		n.log.Warn("a limit is not used, because the rate it belongs to is 0", "variable", name)
 	}
 	if maxConns > files-spareFiles {
 		n.log.Warn("MAX_CONNS leaves too few files for other uses", "max_conns", maxConns, "open_file_limit", files)
