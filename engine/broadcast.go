@@ -18,6 +18,7 @@ type Broadcast struct {
 	except []string
 	flags  socketio.Flags
 	once   string
+	digest string
 }
 
 func (n *Namespace) broadcast() Broadcast { return Broadcast{nsp: n} }
@@ -62,6 +63,10 @@ func (b Broadcast) Local() Broadcast { b.flags.Local = true; return b }
 // within 5 minutes, the first is delivered and the others are not, and no error.
 // An event's text should name its sender, and be shorter than 200 bytes.
 func (b Broadcast) Once(text string) Broadcast { b.once = text; return b }
+
+// OnceOf is Once, and tells events with the same text apart by their digests: one
+// with another digest than the first's is refused with socketio.ErrOnceConflict.
+func (b Broadcast) OnceOf(text, digest string) Broadcast { b.once, b.digest = text, digest; return b }
 
 // Compress says whether the event may be compressed, where compression is on.
 func (b Broadcast) Compress(on bool) Broadcast { b.flags.NoCompress = !on; return b }
@@ -137,7 +142,7 @@ func (b Broadcast) publish(p *Payload, done func(error)) error {
 		room = b.rooms[0]
 	}
 	return srv.bus.Publish(socketio.Publication{
-		Namespace: b.nsp.name, Room: room, Payload: payload, Journal: journal, Once: b.once, Sent: sent, Done: done,
+		Namespace: b.nsp.name, Room: room, Payload: payload, Journal: journal, Once: b.once, Digest: b.digest, Sent: sent, Done: done,
 	})
 }
 

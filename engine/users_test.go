@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -155,5 +156,34 @@ func TestUserRoomsAreReplayed(t *testing.T) {
 	_ = n.To("user:ada").Emit("e", 5)
 	if p := back.Receive(); !strings.HasPrefix(p, `42["e",5`) {
 		t.Errorf("after the return: %s", p)
+	}
+}
+
+// Of several events with the same text the first is delivered; those that are
+// another event are refused.
+func TestOnceOf(t *testing.T) {
+	s := newServer(t, engine.Config{Recovery: &engine.Recovery{}}, withUsers)
+	c, sid, _ := s.as(``)
+	emit := func(n int, text, digest string) error {
+		t.Helper()
+		done := make(chan error, 1)
+		p := &engine.Payload{JSON: fmt.Appendf(nil, `["e",%d]`, n)}
+		if err := s.Of("/").To(sid).OnceOf(text, digest).EmitPayload(p, func(err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+		return <-done
+	}
+	for i, e := range []struct {
+		text, digest string
+		want         error
+	}{{"k", "A", nil}, {"k", "A", nil}, {"k", "B", socketio.ErrOnceConflict}, {"l", "B", nil}} {
+		if err := emit(i, e.text, e.digest); !errors.Is(err, e.want) {
+			t.Errorf("event %d: %v, want %v", i, err, e.want)
+		}
+	}
+	for _, want := range []string{`42["e",0,`, `42["e",3,`} {
+		if got := c.Receive(); !strings.HasPrefix(got, want) {
+			t.Errorf("got %s, want %s…", got, want)
+		}
 	}
 }

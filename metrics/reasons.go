@@ -52,12 +52,13 @@ const (
 	DropClosing                        // for a conn that is already closing
 	DropRedis                          // Redis refused or lost a publish; the sender was told
 	DropPresenceUpdate                 // a presence update that could not be read
+	DropConflict                       // another message than the one that was published under its name; the sender was told
 	dropCount
 )
 
 var dropNames = [dropCount]string{
 	"volatile", "publish_queue_full", "deliver_queue_full", "no_members", "malformed", "too_many_attachments",
-	"too_big", "closing", "redis", "presence_update",
+	"too_big", "closing", "redis", "presence_update", "once_conflict",
 }
 
 // String is the label value.

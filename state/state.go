@@ -33,6 +33,7 @@ var (
 	ErrReleased    = errors.New("state: released before it was stored")
 	ErrNoSocket    = errors.New("state: socket is not connected here")
 	ErrNotOwner    = socketio.ErrNotOwner
+	ErrConflict    = socketio.ErrOnceConflict
 	ErrEpoch       = errors.New("state: the session is of an epoch of the journal that is over")
 
 	ErrTooManyRequests = errors.New("state: too many requests wait for answers")
