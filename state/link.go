@@ -133,6 +133,11 @@ func (l *link) down() error {
 func (l *link) set(c *clients, err error) {
 	l.mu.Lock()
 	l.current, l.err = c, err
+	if c != nil {
+		l.metrics.RedisUp.Set(1)
+	} else {
+		l.metrics.RedisUp.Set(0)
+	}
 	l.checks++
 	close(l.changed)
 	l.changed = make(chan struct{})

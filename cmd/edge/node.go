@@ -52,6 +52,8 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := metrics.New(registry, edgeVersion())
+	m.MaxConns.Set(float64(maxConns))
+	m.PresenceLease.Set(cfg.PresenceLease.Seconds())
 
 	name, uid := randomID(8), randomID(6)
 	settings := engineConfig(cfg, maxConns, name, uid, log)
