@@ -80,8 +80,9 @@ type Server struct {
 
 	conns    atomic.Int64
 	draining atomic.Bool
-	holds    holds     // WebSockets of other nodes' conns
-	arrivals arrivals  // sockets that move here
+	holds    holds    // WebSockets of other nodes' conns
+	arrivals arrivals // sockets that move here
+	kicks    kicks
 	loopback *loopback // nil with a bus of the caller's
 	empty    chan struct{}
 
