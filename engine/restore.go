@@ -24,6 +24,7 @@ type restoring struct {
 	claimed  *socketio.ClaimedSession
 	previous string // the owner that has the session open still, until it was told
 	reserved []*fanout.Room
+	kicks    uint64 // the number of the last kick when the session was asked for
 }
 
 // wantsBack reads pid and offset from a CONNECT's payload. It reports false for
@@ -82,6 +83,7 @@ func (n *Namespace) recover(s *Socket) {
 		n.admit(s, middleware, 0)
 		return
 	}
+	kicks := n.srv.kicks.now()
 	r.Claim(claim, func(claimed *socketio.ClaimedSession, result metrics.Recovery) {
 		s.post(task{run: func() {
 			if claimed == nil {
@@ -89,13 +91,13 @@ func (n *Namespace) recover(s *Socket) {
 				n.admit(s, middleware, 0)
 				return
 			}
-			n.claimed(s, claimed)
+			n.claimed(s, claimed, kicks)
 		}})
 	})
 }
 
 // claimed makes the socket that comes back.
-func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
+func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession, kicks uint64) {
 	sid, _ := parseID(c.SID) // what is stored is ours
 	s := &Socket{conn: asked.conn, nsp: n, id: sid, auth: asked.auth, data: json.RawMessage(c.Data)}
 	s.member.Init(&s.conn.fan, s)
@@ -110,7 +112,7 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
 	if f := n.recoverer.Restore; f != nil {
 		s.guard(func() { s.data = f(s, c.Data) })
 	}
-	w := &restoring{n: n, asked: asked, s: s, claimed: c, previous: c.Owner}
+	w := &restoring{n: n, asked: asked, s: s, claimed: c, previous: c.Owner, kicks: kicks}
 	if !s.conn.replace(asked, s) {
 		w.abandon()
 		return
@@ -121,6 +123,7 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
 		w.fail(errReplaced)
 		return
 	}
+	s.kickedSince(w.kicks)
 	if old != nil { // half-open, or on its way back, here
 		w.previous = ""
 		old.conn.close(metrics.CloseReplaced, noCode)

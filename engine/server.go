@@ -82,8 +82,9 @@ type Server struct {
 	draining atomic.Bool   // no new conns
 	stopping chan struct{} // closed by Shutdown
 	stopOnce sync.Once
-	holds    holds     // WebSockets of other nodes' conns
-	arrivals arrivals  // sockets that move here
+	holds    holds    // WebSockets of other nodes' conns
+	arrivals arrivals // sockets that move here
+	kicks    kicks
 	loopback *loopback // nil with a bus of the caller's
 	empty    chan struct{}
 
