@@ -248,11 +248,13 @@ func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 
 // admission reserves a place for one conn.
 func (s *Server) admission() (why metrics.Refusal, text string, ok bool) {
-	if s.draining.Load() {
+	n := s.conns.Add(1)
+	if s.draining.Load() { // looked at when the place is taken: who drains sees one or the other
+		s.release()
 		return metrics.RefusalShutdown, "the server takes no new connections: it is about to stop", false
 	}
-	if n := s.conns.Add(1); s.cfg.MaxConns > 0 && n > int64(s.cfg.MaxConns) {
-		s.conns.Add(-1)
+	if s.cfg.MaxConns > 0 && n > int64(s.cfg.MaxConns) {
+		s.release()
 		return metrics.RefusalMaxConns, "the server has reached its limit of connections", false
 	}
 	return 0, "", true
@@ -271,7 +273,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrad
 	}
 	nb, early, err := s.takeConn(w, greeting)
 	if err != nil {
-		s.conns.Add(-1)
+		s.release()
 		return
 	}
 	c.nb = nb

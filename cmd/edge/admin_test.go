@@ -129,7 +129,7 @@ func TestReadiness(t *testing.T) {
 		{func() { missing.Store(&lost) }, 503, `{"ready":false,"missing":"redis does not answer"}`, 0, "redis does not answer"},
 		{func() {}, 503, `{"ready":false,"missing":"redis does not answer"}`, 0, ""},
 		{func() { missing.Store(nil) }, 200, `{"ready":true}`, 1, "ready"},
-		{func() { r.draining.Store(true) }, 503, `{"ready":false,"missing":"the node is shutting down"}`, 0, ""},
+		{func() { r.draining.Store(true) }, 503, `{"ready":false,"missing":"the node is being drained"}`, 0, ""},
 	}
 	was := false
 	for i, s := range steps {

@@ -63,7 +63,11 @@ type Config struct {
 	PresenceWindow time.Duration `env:"PRESENCE_WINDOW" envDefault:"250ms" help:"time over which presence updates to a room are merged; 0s: not at all"`
 	PresenceGrace  time.Duration `env:"PRESENCE_GRACE" envDefault:"5s" help:"time for which members are not told that a user left whose connection broke, in case it recovers; 0s: told at once"`
 	PresenceLease  time.Duration `env:"PRESENCE_LEASE" envDefault:"10s" help:"time without a sign of life after which other nodes remove this node's presence; the same on all nodes"`
-	ShutdownGrace  time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" help:"longest time from SIGTERM to the end of the process"`
+	ShutdownGrace  time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" help:"longest time from the end of DRAIN_WINDOW to the end of the process"`
+
+	DrainDelay  time.Duration `env:"DRAIN_DELAY" shown:"5s, or 0s without REDIS_URL" help:"time from SIGTERM, or POST /drain, in which the node is not ready but serves as before: load balancers notice"`
+	DrainWindow time.Duration `env:"DRAIN_WINDOW" shown:"10s, or 0s without REDIS_URL" help:"time after it over which the connections are closed, one after the other; their clients come back to other nodes"`
+	MaxConnAge  time.Duration `env:"MAX_CONN_AGE" envDefault:"0s" help:"longest life of a connection, which ends up to a quarter of it before; its client comes back, perhaps to a newer node; 0s: no limit"`
 
 	LogLevel  logLevel  `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	LogFormat logFormat `env:"LOG_FORMAT" envDefault:"text" help:"text or json"`
@@ -185,12 +189,14 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 			cfg.PeerAddr = peersOff
 		}
 	}
+	cfg.setDrain(environ)
 	cfg.checkListeners(&p)
 	cfg.checkPeers(&p)
 	cfg.checkRedis(&p)
 	cfg.checkAuth(&p)
 	cfg.checkNumbers(&p)
 	cfg.checkLimits(&p)
+	cfg.checkDrain(&p)
 	if len(p.errs) > 0 {
 		return nil, errors.Join(p.errs...)
 	}

@@ -157,6 +157,9 @@ func TestConfigRefuses(t *testing.T) {
 		{"RECOVERY", production("RECOVERY", "on,"), "=on or =off"},
 		{"RECOVERY", production("RECOVERY", "on,a=off,a=on"), "two rules"},
 		{"SHUTDOWN_GRACE", production("SHUTDOWN_GRACE", "0s"), "100ms"},
+		{"DRAIN_DELAY", production("DRAIN_DELAY", "-1s"), "between 0s and 1h"},
+		{"DRAIN_WINDOW", production("DRAIN_WINDOW", "2h"), "between 0s and 1h"},
+		{"MAX_CONN_AGE", production("MAX_CONN_AGE", "500ms"), "neither 0 nor between 1s and 720h"},
 		{"LOG_LEVEL", production("LOG_LEVEL", "verbose"), "debug, info, warn, error"},
 		{"LOG_FORMAT", production("LOG_FORMAT", "xml"), "text, json"},
 	}

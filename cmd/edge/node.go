@@ -30,6 +30,7 @@ type node struct {
 	engine  *engine.Server
 	app     *app
 	ready   *readiness
+	drain   *drain
 	peers   *peers // nil with PEER_ADDR=off
 
 	entrance                      *entrance // of the clients' listener
@@ -86,14 +87,16 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
 	a.recovery = cfg.Recovery.enabled()
 	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
-	ready := &readiness{state: st.Ready}
+	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}}
+	leaving := newDrain(cfg, ready, log)
 
 	n := &node{
-		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, peers: between,
+		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
-		admin:    newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
+		admin: newAdminServer(withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
+			adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log))), log),
 	}
-	n.public = newPublicServer(publicHandler(srv, ready), n.entrance, log)
+	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
@@ -106,7 +109,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 func engineConfig(cfg *Config, maxConns int, name, uid string, log *slog.Logger) engine.Config {
 	return engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, MaxConnAge: cfg.MaxConnAge, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
 		Node: name, UID: uid, UserRooms: userRoomPrefix, Logger: log,
 		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
 	}
@@ -183,8 +186,8 @@ func (n *node) closeListeners() error {
 	return err
 }
 
-// run serves until ctx ends or a part fails, then shuts down within
-// SHUTDOWN_GRACE. The error is nil if the node ended in order.
+// run serves until the node is drained, ctx ends or a part fails, then shuts down
+// within SHUTDOWN_GRACE. The error is nil if the node ended in order.
 func (n *node) run(ctx context.Context) error {
 	if err := n.engine.Start(); err != nil {
 		return errors.Join(err, n.closeListeners(), n.abandon())
@@ -206,10 +209,8 @@ func (n *node) run(ctx context.Context) error {
 	go n.ready.watch(running, n.metrics.Ready, n.log)
 	go trim(running, n.log)
 
-	var cause error
-	select {
-	case <-ctx.Done():
-	case cause = <-failed:
+	cause := n.leave(ctx, failed)
+	if cause != nil {
 		n.log.Error("shutting down", "error", cause)
 	}
 	err := n.shutdown(func() {
@@ -239,14 +240,15 @@ func (n *node) meet(ctx context.Context, failed chan<- error) {
 // serving names the listener in the error of an http.Server.
 func serving(name string, err error) error { return fmt.Errorf("%s: %w", name, err) }
 
-// shutdown ends the node in order: no new clients, no clients, their sessions
-// closed, no presence, no Redis. stopState ends state.Run and waits for it. A step that fails or takes
+// shutdown ends the node in order: no new clients, no clients, what they sent
+// published, their sessions closed, no presence, no Redis. stopState ends state.Run and waits for it. A step that fails or takes
 // too long does not keep the next ones from running.
 func (n *node) shutdown(stopState func()) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ShutdownGrace)
 	defer cancel()
 	n.ready.draining.Store(true)
+	n.drain.enter(phaseStopping)
 	n.metrics.Ready.Set(0)
 
 	ended := make(chan error, 1)
@@ -287,13 +289,14 @@ func (n *node) end(ctx context.Context, stopState func()) error {
 	// Not before: the close frames of clients whose WebSocket is on another node go through a trunk.
 	errPeers := named("end connections to other nodes", n.peers.close(ctx))
 	errWithdrawn := named("withdraw the address", <-withdrawn)
+	errPublish := named("publish what clients sent", n.state.Bus().Flush(ctx))
 	// Clients are on their way to other nodes, which want to find their sessions closed.
 	errSessions := named("store sessions", n.state.Sessions().Flush(ctx))
 	errPresence := named("release presence", n.state.Presence().Flush(ctx))
 	stopState()
 	errState := named("close Redis", n.state.Close(ctx))
 	_ = n.admin.Close() // last, so that metrics can be read until the end
-	return errors.Join(errClients, errHTTP, errPeers, errWithdrawn, errSessions, errPresence, errState)
+	return errors.Join(errClients, errHTTP, errPeers, errWithdrawn, errPublish, errSessions, errPresence, errState)
 }
 
 // withdraw takes the node out of the directory, so that no peer dials it from
