@@ -109,6 +109,12 @@ func inProcess(t testing.TB) *backend {
 	return observed(t, &backend{name: "in-process", options: e.options()})
 }
 
+// parseURL is how to reach the Redis at a URL.
+func parseURL(url string) (redisOptions, error) {
+	a, err := ParseURL(url)
+	return a.options(TLSFiles{}), err
+}
+
 func realRedis(t testing.TB) *backend {
 	r := startRedis(t)
 	options, err := parseURL(r.url())

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -26,8 +24,13 @@ type Config struct {
 	AdminAddr  string `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" help:"address for operators and backends: /metrics, /healthz, /readyz, /presence/, /debug/pprof/"`
 	AdminToken secret `env:"ADMIN_TOKEN" help:"bearer token for /presence/ and /debug/pprof/; required when ADMIN_ADDR is not a loopback address"`
 
-	RedisURL          secret        `env:"REDIS_URL" help:"redis://[user:password@]host:port[/db] or rediss://...; empty: an in-process Redis, one node alone"`
-	RedisCache        bool          `env:"REDIS_CACHE" envDefault:"true" help:"client-side caching of presence reads; false for servers without CLIENT TRACKING"`
+	RedisURL   secret `env:"REDIS_URL" help:"redis://[user:password@]host:port[/db], with TLS rediss://...; through sentinels redis-sentinel://host:port,host:port/master[/db] or rediss-sentinel://...; empty: an in-process Redis, one node alone"`
+	RedisCache bool   `env:"REDIS_CACHE" envDefault:"true" help:"client-side caching of presence reads; false for servers without CLIENT TRACKING"`
+
+	RedisTLSCA   string `env:"REDIS_TLS_CA" shown:"the CAs of the system" help:"PEM file of the CAs that may sign the certificates of Redis and sentinels; with TLS only"`
+	RedisTLSCert string `env:"REDIS_TLS_CERT" help:"PEM file of the certificate that this node shows to Redis; empty: none"`
+	RedisTLSKey  string `env:"REDIS_TLS_KEY" help:"PEM file of the key of REDIS_TLS_CERT"`
+
 	AdapterKey        string        `env:"ADAPTER_KEY" envDefault:"socket.io" help:"channel prefix, as the key option of @socket.io/redis-adapter"`
 	SpecificResponses bool          `env:"SPECIFIC_RESPONSES" envDefault:"false" help:"answer requests of other nodes on the asker's own channel, as publishOnSpecificResponseChannel of @socket.io/redis-adapter; all nodes must be version 8 of it, or edges"`
 	Subscriptions     subscriptions `env:"SUBSCRIPTIONS" envDefault:"exact" help:"exact: one channel per room with local members; pattern: all rooms' messages, for fleets whose Node.js servers move sockets into rooms"`
@@ -193,6 +196,7 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 	cfg.checkListeners(&p)
 	cfg.checkPeers(&p)
 	cfg.checkRedis(&p)
+	cfg.checkAdapter(&p)
 	cfg.checkAuth(&p)
 	cfg.checkNumbers(&p)
 	cfg.checkLimits(&p)
@@ -230,14 +234,7 @@ func (c *Config) checkPeers(p *problems) {
 	}
 }
 
-func (c *Config) checkRedis(p *problems) {
-	if c.RedisURL != "" {
-		// The value may hold a password, and so may the text of url.Parse's error: neither is repeated.
-		u, err := url.Parse(string(c.RedisURL))
-		if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") || u.Hostname() == "" {
-			p.add("REDIS_URL", "must look like redis://[user:password@]host:port[/db] or rediss://[user:password@]host:port[/db]")
-		}
-	}
+func (c *Config) checkAdapter(p *problems) {
 	if len(c.AdapterKey) > maxKey || !utf8.ValidString(c.AdapterKey) || strings.ContainsFunc(c.AdapterKey, unicode.IsControl) {
 		p.add("ADAPTER_KEY", "must be at most %d bytes of UTF-8 without control characters", maxKey)
 	}
@@ -347,27 +344,6 @@ func isLoopback(addr string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback()
-}
-
-// redisName is where Redis is, without credentials, for the log.
-func (c *Config) redisName() string {
-	if c.RedisURL == "" {
-		return "embedded"
-	}
-	u, err := url.Parse(string(c.RedisURL))
-	if err != nil {
-		return "invalid"
-	}
-	return u.Scheme + "://" + u.Host + u.Path
-}
-
-// redisAddr is Redis's host:port, "" with the in-process one.
-func (c *Config) redisAddr() string {
-	u, err := url.Parse(string(c.RedisURL))
-	if c.RedisURL == "" || err != nil {
-		return ""
-	}
-	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "6379"))
 }
 
 // subscriptionsInUse is how the node subscribes: the in-process Redis knows

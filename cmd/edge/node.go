@@ -59,7 +59,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	name, uid := randomID(8), randomID(6)
 	settings := engineConfig(cfg, maxConns, name, uid, log)
 	st, err := state.Open(state.Config{
-		URL: string(cfg.RedisURL), Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
+		URL: string(cfg.RedisURL), TLS: cfg.redisTLS(), Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
 		Pattern: cfg.Subscriptions == subscribePattern, HeardRooms: userRoomPrefix, Cache: cfg.RedisCache,
 		PresenceWindow: cfg.PresenceWindow, PresenceGrace: cfg.PresenceGrace, Lease: cfg.PresenceLease, Log: log,
 		Recovery: cfg.Recovery.enabled(), ProofLag: settings.ProofLag(),
@@ -174,7 +174,7 @@ func (n *node) listen() (err error) {
 
 // findAddress returns where other nodes reach this one.
 func (n *node) findAddress(ctx context.Context) (string, error) {
-	return advertised(ctx, n.cfg.PeerAdvertise, n.peerListener.Addr(), n.cfg.redisAddr())
+	return advertised(ctx, n.cfg.PeerAdvertise, n.peerListener.Addr(), n.cfg.redisServers())
 }
 
 // closeListeners closes what listen opened, for a node that does not serve.
