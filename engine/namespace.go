@@ -191,6 +191,9 @@ func (n *Namespace) welcome(s *Socket, start fanout.ID, inTurn bool) {
 	n.count.Add(1)
 	srv.m.Sockets.Inc()
 	srv.sockets.put(s)
+	if !s.Connected() { // its conn ended this moment, and it was not to be found yet
+		srv.sockets.remove(s)
+	}
 	if !start.IsZero() {
 		srv.hub.SetFloor(&s.member, start)
 	}

@@ -277,10 +277,10 @@ func sizeOf(missed []*missed) (bytes int) {
 	return bytes
 }
 
-// catchUpRooms are the rooms a socket that catches up is in now, its own
-// included, with where it joined them.
+// catchUpRooms are the rooms a socket that catches up is in now, its own and its
+// user's included, with where it joined them.
 func (s *Socket) catchUpRooms() sinceByRoom {
-	names := s.Rooms()
+	names := append(s.ownRooms(), s.member.Rooms(nil)...)
 	rooms := make(sinceByRoom, len(names))
 	s.mu.Lock()
 	defer s.mu.Unlock()

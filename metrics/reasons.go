@@ -23,13 +23,15 @@ const (
 	CloseGap                          // messages were missed and could not be repaired
 	CloseReplaced                     // the client came back elsewhere while this conn was still open
 	CloseMoved                        // the conn went to the node that holds its WebSocket
+	CloseDrain                        // the node is being drained; the conn's turn came
+	CloseMaxAge                       // the conn was as old as conns get (MAX_CONN_AGE)
 	closeCount
 )
 
 var closeNames = [closeCount]string{
 	"transport_close", "transport_error", "protocol_error", "message_too_big", "parse_error", "forced_close",
 	"ping_timeout", "connect_timeout", "server", "shutdown", "slow_reader", "inbound_overflow", "panic",
-	"overloaded", "gap", "replaced", "moved",
+	"overloaded", "gap", "replaced", "moved", "drain", "max_age",
 }
 
 // String is the label value.
@@ -50,12 +52,13 @@ const (
 	DropClosing                        // for a conn that is already closing
 	DropRedis                          // Redis refused or lost a publish; the sender was told
 	DropPresenceUpdate                 // a presence update that could not be read
+	DropConflict                       // another message than the one that was published under its name; the sender was told
 	dropCount
 )
 
 var dropNames = [dropCount]string{
 	"volatile", "publish_queue_full", "deliver_queue_full", "no_members", "malformed", "too_many_attachments",
-	"too_big", "closing", "redis", "presence_update",
+	"too_big", "closing", "redis", "presence_update", "once_conflict",
 }
 
 // String is the label value.
@@ -73,7 +76,7 @@ const (
 	RefusalForbidden                       // Engine.IO code 4
 	RefusalProtocolVersion                 // Engine.IO code 5
 	RefusalMaxConns                        // MAX_CONNS reached
-	RefusalShutdown                        // the node is shutting down
+	RefusalShutdown                        // the node is being drained, or shutting down
 	RefusalNamespace                       // Invalid namespace
 	RefusalMiddleware                      // a middleware refused the socket (bad token, …)
 	RefusalEvent                           // an application event answered {ok:false}
@@ -167,12 +170,13 @@ const (
 	JournalSessionClose
 	JournalSessionClaim
 	JournalSessionMove
+	JournalSessionBar
 	JournalRead    // a page of a stream
 	journalOpCount // of which those before JournalRead are scripts
 )
 
 var journalOpNames = [journalOpCount]string{
-	"publish", "bind", "trim", "probe", "session_save", "session_close", "session_claim", "session_move", "read",
+	"publish", "bind", "trim", "probe", "session_save", "session_close", "session_claim", "session_move", "session_bar", "read",
 }
 
 // String is the label value.

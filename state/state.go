@@ -33,6 +33,7 @@ var (
 	ErrReleased    = errors.New("state: released before it was stored")
 	ErrNoSocket    = errors.New("state: socket is not connected here")
 	ErrNotOwner    = socketio.ErrNotOwner
+	ErrConflict    = socketio.ErrOnceConflict
 	ErrEpoch       = errors.New("state: the session is of an epoch of the journal that is over")
 
 	ErrTooManyRequests = errors.New("state: too many requests wait for answers")
@@ -47,6 +48,10 @@ type Config struct {
 	Node    string // the 8 characters every socket id of this node begins with
 	UID     string // the 6 characters that name this node as an adapter
 	Pattern bool   // subscribe by pattern, as Node.js does; forced without URL
+	// HeardRooms, if not "", begins the names of rooms whose messages reach every node
+	// always, by one pattern, and which therefore need no subscription. No name of a
+	// node may begin with it.
+	HeardRooms string
 	// SpecificResponses sends answers to the node that asked instead of all
 	// nodes (publishOnSpecificResponseChannel of Node.js): less traffic, where
 	// every node that asks is one of these or has @socket.io/redis-adapter 8.
