@@ -17,7 +17,6 @@ type heartbeat struct {
 	timeoutAt fanout.Tick
 	connectBy fanout.Tick
 	closeBy   fanout.Tick
-	extended  bool // this ping's timeout was extended once
 }
 
 // startHeartbeat sets the first deadlines and returns the earliest.
@@ -25,7 +24,7 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 	t := &c.srv.ticks
 	if c.srv.plain != nil { // no Engine.IO, no heartbeat
 		c.beat.pingAt = never
-		return never
+		return now + t.attachment
 	}
 	// The first ping leaves early by chance: after a storm of connects the pings
 	// would come in storms, too, as long as the conns live.
@@ -57,19 +56,26 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 		}
 		return nil, b.closeBy
 	}
-	if b.connectBy != 0 && c.marked(markJoined) {
+	switch joined := c.marked(markJoined) || c.srv.engine != nil || c.srv.plain != nil; {
+	case joined:
 		b.connectBy = 0
+	case b.connectBy == 0: // it has left the last
+		b.connectBy = now + t.connect
 	}
 	if b.connectBy != 0 && now >= b.connectBy {
 		c.close(metrics.CloseConnectTimeout, noCode)
+		return nil, now + 1
+	}
+	if begun := c.begun.Load(); begun != 0 && now >= fanout.Tick(begun-1)+t.attachment {
+		c.close(metrics.CloseAttachmentTimeout, noCode)
 		return nil, now + 1
 	}
 	if b.sentAt != 0 {
 		switch pong := c.pong.Load(); {
 		case pong != 0:
 			b.pingAt, b.sentAt = fanout.Tick(pong-1)+t.interval, 0
-		case now >= b.timeoutAt && c.marked(markHeard) && !b.extended:
-			b.extended = true // a busy uplink: the pong may be behind a large message
+		case now >= b.timeoutAt && c.marked(markHeard) && !c.marked(markExtended):
+			c.mark(markExtended) // a busy uplink: the pong may be behind a large message
 			b.timeoutAt = now + t.timeout
 		case now >= b.timeoutAt:
 			c.close(metrics.ClosePingTimeout, noCode)
@@ -78,8 +84,8 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 	}
 	if b.sentAt == 0 && now >= b.pingAt {
 		c.pong.Store(0)
-		c.marks.And(^uint32(markHeard))
-		b.sentAt, b.timeoutAt, b.extended = now, now+t.timeout, false
+		c.marks.And(^uint32(markHeard | markExtended))
+		b.sentAt, b.timeoutAt = now, now+t.timeout
 		send = c.srv.ping
 	}
 	next = b.pingAt
@@ -92,5 +98,7 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 	if b.connectBy != 0 {
 		next = min(next, b.connectBy)
 	}
-	return send, next
+	// A packet that begins meanwhile is not announced: most are whole in no time. So one that stays incomplete is noticed
+	// after twice the time at most.
+	return send, min(next, now+t.attachment)
 }
