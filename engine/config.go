@@ -112,6 +112,11 @@ type Config struct {
 	// Allow, if not nil, decides about every opening request; the text of its
 	// error is the client's answer (403, Engine.IO code 4).
 	Allow func(*http.Request) error
+	// AllowOrigin, if not nil, decides by its Origin header about every request, those
+	// of sessions that are open and WebSocket handshakes included; what it refuses is
+	// answered 403 (RFC 6454 section 7; RFC 6455 section 10.2). It is not asked about
+	// requests without one, as programs send them. It must be quick.
+	AllowOrigin func(*http.Request) bool
 	// CORS, if not nil, is what browsers of other origins may do.
 	CORS *CORS
 	// Cookie, if not nil, is set with the session id as its value on the opening

@@ -44,7 +44,7 @@ func disconnectReason(c metrics.Close) string {
 	case metrics.CloseShutdown, metrics.CloseDrain:
 		return ReasonServerShuttingDown
 	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap, metrics.CloseMaxAge,
-		metrics.ClosePacketRate, metrics.CloseByteRate, metrics.CloseAttachmentTimeout:
+		metrics.ClosePacketRate, metrics.CloseByteRate, metrics.CloseAttachmentTimeout, metrics.CloseTokenExpired:
 		return ReasonForcedServerClose
 	default:
 		return ReasonTransportError

@@ -477,7 +477,7 @@ func TestHold(t *testing.T) {
 }
 
 func TestHeartbeat(t *testing.T) {
-	patient := newServer(t, engine.Config{PingInterval: 60 * time.Millisecond, PingTimeout: 5 * time.Second, ConnectTimeout: time.Hour}, echo)
+	patient := newServer(t, engine.Config{PingInterval: 60 * time.Millisecond, PingTimeout: time.Second, ConnectTimeout: time.Hour}, echo)
 	answering, _ := patient.join()
 	for range 5 {
 		answering.Expect("2")

@@ -37,8 +37,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if s.cors(w, r) {
-		return // a preflight, answered
+	if s.foreign(w, r) || s.cors(w, r) {
+		return // a preflight, or refused: answered
 	}
 	if s.plain != nil {
 		if s.inTurn(w, r) {

@@ -28,6 +28,7 @@ const (
 	ClosePacketRate                     // the client sent more packets than PACKET_RATE lets through
 	CloseByteRate                       // the client sent more bytes than BYTE_RATE lets through
 	CloseAttachmentTimeout              // a packet stayed incomplete: fragments or attachments did not come (ATTACHMENT_TIMEOUT)
+	CloseTokenExpired                   // the client's token has expired
 	closeCount
 )
 
@@ -35,7 +36,7 @@ var closeNames = [closeCount]string{
 	"transport_close", "transport_error", "protocol_error", "message_too_big", "parse_error", "forced_close",
 	"ping_timeout", "connect_timeout", "server", "shutdown", "slow_reader", "inbound_overflow", "panic",
 	"overloaded", "gap", "replaced", "moved", "drain", "max_age",
-	"packet_rate", "byte_rate", "attachment_timeout",
+	"packet_rate", "byte_rate", "attachment_timeout", "token_expired",
 }
 
 // String is the label value.
@@ -91,6 +92,7 @@ const (
 	RefusalMaxConnsSource                  // this address has MAX_CONNS_PER_IP conns
 	RefusalMaxConnsUser                    // this user has MAX_CONNS_PER_USER conns
 	RefusalProxyHeader                     // no PROXY header where one is required, or one that is none, or from who may not send one
+	RefusalOrigin                          // a browser's page of an origin that is not in ORIGINS
 	refusalCount
 )
 
@@ -98,7 +100,7 @@ var refusalNames = [refusalCount]string{
 	"transport_unknown", "session_unknown", "handshake_method", "bad_request", "forbidden", "protocol_version",
 	"max_conns", "shutdown", "invalid_namespace", "middleware", "event", "peer_unreachable",
 	"rate_limited", "rate_limited_source", "no_request",
-	"max_conns_source", "max_conns_user", "proxy_header",
+	"max_conns_source", "max_conns_user", "proxy_header", "origin",
 }
 
 // String is the label value.

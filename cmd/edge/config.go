@@ -43,6 +43,8 @@ type Config struct {
 	AuthJWTSecret  secret   `env:"AUTH_JWT_SECRET" help:"HS256 key of at least 32 bytes; required when AUTH=jwt"`
 	AuthNonePublic bool     `env:"AUTH_NONE_PUBLIC" envDefault:"false" help:"true: allow AUTH=none on a LISTEN_ADDR that is not a loopback address"`
 
+	Origins origins `env:"ORIGINS" help:"origins of web pages that may connect, separated by commas: https://app.example.com, https://*.example.com, same (the host they connect to), or * alone; others get 403, programs send none; empty: not checked, and pages of other origins cannot use long-polling"`
+
 	MaxConns       int           `env:"MAX_CONNS" envDefault:"0" help:"most connections at a time; 0: the open-file limit less 1000"`
 	PingInterval   time.Duration `env:"PING_INTERVAL" envDefault:"25s" help:"time between Engine.IO pings"`
 	PingTimeout    time.Duration `env:"PING_TIMEOUT" envDefault:"20s" help:"time to answer a ping before the connection is closed"`

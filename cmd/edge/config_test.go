@@ -120,6 +120,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"AUTH_JWT_SECRET", map[string]string{"AUTH": "jwt"}, "required"},
 		{"AUTH_JWT_SECRET", production("AUTH_JWT_SECRET", testSecret[:31]), "31 bytes; at least 32"},
 		{"AUTH_NONE_PUBLIC", production("AUTH_NONE_PUBLIC", "si"), "true, false"},
+		{"ORIGINS", production("ORIGINS", "app.example.com"), "https://*.example.com"},
 		{"MAX_CONNS", production("MAX_CONNS", "-1"), "below 0"},
 		{"MAX_CONNS", production("MAX_CONNS", "many"), "whole number"},
 		{"PING_INTERVAL", production("PING_INTERVAL", "25"), "unit"},

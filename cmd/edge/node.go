@@ -110,7 +110,7 @@ func engineConfig(cfg *Config, maxConns int, name, uid string, log *slog.Logger)
 	return engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
 		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, MaxConnAge: cfg.MaxConnAge, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
-		Node: name, UID: uid, UserRooms: userRoomPrefix, Logger: log,
+		Node: name, UID: uid, UserRooms: userRoomPrefix, Logger: log, AllowOrigin: cfg.Origins.check(), CORS: cfg.Origins.cors(),
 		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
 	}
 }
@@ -130,6 +130,9 @@ func (n *node) logStart(name string, maxConns int) {
 func (n *node) warn(maxConns, files int) {
 	if n.cfg.Auth == authNone && n.cfg.AuthJWTSecret != "" {
 		n.log.Warn("AUTH_JWT_SECRET is set but not used, because AUTH is none: clients say who they are, unchecked")
+	}
+	if n.cfg.Auth == authNone && n.cfg.AuthNonePublic && !n.cfg.Origins.set() {
+		n.log.Warn("AUTH is none and ORIGINS is empty: any web page can connect as any user, from the browser of whoever opens it")
 	}
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")

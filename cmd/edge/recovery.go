@@ -106,12 +106,13 @@ func (r recoveryRules) room(room string) bool {
 // valid now, and with presence stored before the node they were on drops them.
 func (a *app) recoverer(auth *authenticator) engine.Recoverer {
 	return engine.Recoverer{
-		Authenticate: func(s *engine.Socket) (string, error) {
+		Authenticate: func(s *engine.Socket, done func(string, error)) {
 			user, refused := auth.user(s.Auth(), s.ID())
 			if refused != nil {
-				return "", errors.New(refused.Message)
+				done("", errors.New(refused.Message))
+				return
 			}
-			return claimedUser(user, s.ID()), nil
+			done(claimedUser(user, s.ID()), nil)
 		},
 		Restore: func(s *engine.Socket, data json.RawMessage) any {
 			who := &identity{}
