@@ -35,11 +35,11 @@ build: ## bin/edge, a static program
 
 .PHONY: docker
 docker: ## a container image
-	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t $(IMAGE) .
 
 ##@ Check
 .PHONY: test
-test: tools gofmt vet race unit e2e ## everything that must pass before a change is good
+test: tools gofmt vet race unit manifests e2e ## everything that must pass before a change is good
 
 .PHONY: gofmt
 gofmt:
@@ -65,6 +65,12 @@ race:
 unit:
 	@echo "== tests"
 	$(GO) test $(UNIT)
+
+# A module of its own: the types of Kubernetes, Compose and BuildKit are no dependencies of the product.
+.PHONY: manifests
+manifests: ## the Dockerfile, and the files of deploy/ for Compose, Kubernetes and systemd
+	@echo "== manifests"
+	cd test/manifests && $(GO) vet ./... && $(GO) test -timeout 5m ./...
 
 .PHONY: e2e
 e2e: tools ## end-to-end tests only: official clients, Node.js peers, a real redis-server, nginx and HAProxy

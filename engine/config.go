@@ -22,6 +22,10 @@ type Config struct {
 	BodyTimeout    time.Duration // time a client has to send a request's body; 30 s
 	MaxPayload     int           // largest message from a client in bytes; 1,000,000
 	MaxConns       int           // open conns at which handshakes are refused; 0 is no limit
+	// MaxConnAge is the longest life of a conn; it is closed up to a quarter of it
+	// before, by chance, and its client comes back, to any node: so load finds its way to
+	// nodes that are new. 0 is no limit; a plain WebSocket has none.
+	MaxConnAge time.Duration
 
 	// ConnectRate bounds the sessions that are opened per second, with ConnectBurst of
 	// them at once: what is refused is answered 503 with Retry-After. 0 is no limit; a
@@ -148,6 +152,9 @@ func (c Config) withDefaults() (Config, error) {
 		if d.v < 10*time.Millisecond {
 			errs = append(errs, fmt.Errorf("engine: %s %v is below 10ms", d.name, d.v))
 		}
+	}
+	if c.MaxConnAge < 0 {
+		errs = append(errs, fmt.Errorf("engine: MaxConnAge %v is below 0, which is no limit", c.MaxConnAge))
 	}
 	errs = append(errs, checkRate("ConnectRate", c.ConnectRate, c.ConnectBurst), checkRate("ConnectRatePerSource", c.ConnectRatePerSource, c.ConnectBurstPerSource))
 	if c.MaxPayload < 1 || c.MaxPayload > c.OutboxBytes/4 {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"runtime/debug"
 	"sync"
@@ -40,9 +41,9 @@ func disconnectReason(c metrics.Close) string {
 		return ReasonParseError
 	case metrics.CloseForced:
 		return ReasonForcedClose
-	case metrics.CloseShutdown:
+	case metrics.CloseShutdown, metrics.CloseDrain:
 		return ReasonServerShuttingDown
-	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap:
+	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap, metrics.CloseMaxAge:
 		return ReasonForcedServerClose
 	default:
 		return ReasonTransportError
@@ -78,6 +79,7 @@ type conn struct {
 	// Owned by the shard.
 	beat     heartbeat
 	onSocket bool // writes go to nb; false while polling
+	extended bool // the timeout of the ping under way was extended once
 
 	// Shared.
 	pong  atomic.Uint32 // tick of the last pong since the last ping, plus 1; 0 if none
@@ -231,7 +233,7 @@ func (c *conn) transportClosed(err error) {
 func (c *conn) guard(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.srv.log.Error("conn panicked", "panic", p, "stack", string(debug.Stack()))
+			c.srv.log.Error("conn panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			c.close(metrics.ClosePanic, websocket.CodeInternal)
 		}
 	}()

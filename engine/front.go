@@ -249,7 +249,7 @@ func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 // admission reserves a place for one conn.
 func (s *Server) admission() (why metrics.Refusal, text string, ok bool) {
 	if s.draining.Load() {
-		return metrics.RefusalShutdown, "the server is shutting down", false
+		return metrics.RefusalShutdown, "the server takes no new connections: it is about to stop", false
 	}
 	if n := s.conns.Add(1); s.cfg.MaxConns > 0 && n > int64(s.cfg.MaxConns) {
 		s.conns.Add(-1)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -311,7 +312,7 @@ func (s *Socket) guard(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.conn.srv.m.HandlerPanics.Inc()
-			s.conn.srv.log.Error("handler panicked", "namespace", s.nsp.name, "panic", p, "stack", string(debug.Stack()))
+			s.conn.srv.log.Error("handler panicked", "namespace", s.nsp.name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
 	f()

@@ -318,27 +318,37 @@ func (h *Hub) Deliver(m *Message, t *Target) bool {
 // Visit calls visit for every member of the target, on its shard, then done
 // once, on the last shard (or at once if there is none). Both must not block.
 func (h *Hub) Visit(t *Target, visit func(*Member), done func()) {
-	var pending atomic.Int32
-	pending.Store(1)
-	finish := func() {
-		if pending.Add(-1) == 0 && done != nil {
-			done()
-		}
-	}
+	begin, finish := countdown(done)
 	h.eachShard(t, func(s *shard) {
-		pending.Add(1)
+		begin()
 		s.enqueue(op{kind: opVisit, target: t, visit: &visitor{members: visit, done: finish}})
 	})
 	finish()
 }
 
-// VisitConns calls visit for every attached conn's sink, on its shard. visit must
-// not block.
-func (h *Hub) VisitConns(visit func(Sink)) {
-	v := &visitor{conns: visit}
+// VisitConns calls visit for every attached conn's sink, on its shard, then done, if
+// not nil, once, on the last shard. Both must not block.
+func (h *Hub) VisitConns(visit func(Sink), done func()) {
+	begin, finish := countdown(done)
+	v := &visitor{conns: visit, done: finish}
 	for _, s := range h.shards {
+		begin()
 		s.enqueue(op{kind: opVisitConns, visit: v})
 	}
+	finish()
+}
+
+// countdown calls done, if not nil, when finish was called once more than begin.
+func countdown(done func()) (begin, finish func()) {
+	var pending atomic.Int32
+	pending.Store(1)
+	begin = func() { pending.Add(1) }
+	finish = func() {
+		if pending.Add(-1) == 0 && done != nil {
+			done()
+		}
+	}
+	return begin, finish
 }
 
 // eachShard calls f for every shard that has members of the target.

@@ -23,13 +23,15 @@ const (
 	CloseGap                          // messages were missed and could not be repaired
 	CloseReplaced                     // the client came back elsewhere while this conn was still open
 	CloseMoved                        // the conn went to the node that holds its WebSocket
+	CloseDrain                        // the node is being drained; the conn's turn came
+	CloseMaxAge                       // the conn was as old as conns get (MAX_CONN_AGE)
 	closeCount
 )
 
 var closeNames = [closeCount]string{
 	"transport_close", "transport_error", "protocol_error", "message_too_big", "parse_error", "forced_close",
 	"ping_timeout", "connect_timeout", "server", "shutdown", "slow_reader", "inbound_overflow", "panic",
-	"overloaded", "gap", "replaced", "moved",
+	"overloaded", "gap", "replaced", "moved", "drain", "max_age",
 }
 
 // String is the label value.
@@ -74,7 +76,7 @@ const (
 	RefusalForbidden                       // Engine.IO code 4
 	RefusalProtocolVersion                 // Engine.IO code 5
 	RefusalMaxConns                        // MAX_CONNS reached
-	RefusalShutdown                        // the node is shutting down
+	RefusalShutdown                        // the node is being drained, or shutting down
 	RefusalNamespace                       // Invalid namespace
 	RefusalMiddleware                      // a middleware refused the socket (bad token, …)
 	RefusalEvent                           // an application event answered {ok:false}

@@ -279,5 +279,5 @@ func answered(command string, got, want int, err error) error {
 // lostConnection reports whether err is about the connection and not an answer of Redis.
 func lostConnection(err error) bool {
 	var answer *rueidis.RedisError
-	return err != nil && !errors.As(err, &answer) && !errors.Is(err, errAnswer)
+	return err != nil && !errors.As(err, &answer) && !errors.Is(err, errAnswer) && !rueidis.IsParseErr(err)
 }

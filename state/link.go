@@ -133,6 +133,11 @@ func (l *link) down() error {
 func (l *link) set(c *clients, err error) {
 	l.mu.Lock()
 	l.current, l.err = c, err
+	if c != nil {
+		l.metrics.RedisUp.Set(1)
+	} else {
+		l.metrics.RedisUp.Set(0)
+	}
 	l.checks++
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -169,7 +174,7 @@ func (l *link) connect(ctx context.Context, gen uint64) *clients {
 		c, err := l.dial(ctx, gen)
 		if err == nil {
 			if gen > 1 || try > 0 {
-				l.log.Info("redis is back", "redis", l.options.name, "after", time.Since(started).Round(time.Millisecond))
+				l.log.Info("redis is back", "redis", l.options.name, "after", time.Since(started).Round(time.Millisecond).String())
 			} else {
 				l.log.Info("redis is connected", "redis", l.options.name)
 			}

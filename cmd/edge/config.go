@@ -26,7 +26,7 @@ type Config struct {
 	AdminAddr  string `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" help:"address for operators and backends: /metrics, /healthz, /readyz, /presence/, /debug/pprof/"`
 	AdminToken secret `env:"ADMIN_TOKEN" help:"bearer token for /presence/ and /debug/pprof/; required when ADMIN_ADDR is not a loopback address"`
 
-	RedisURL          string        `env:"REDIS_URL" help:"redis://[user:password@]host:port[/db] or rediss://...; empty: an in-process Redis, one node alone"`
+	RedisURL          secret        `env:"REDIS_URL" help:"redis://[user:password@]host:port[/db] or rediss://...; empty: an in-process Redis, one node alone"`
 	RedisCache        bool          `env:"REDIS_CACHE" envDefault:"true" help:"client-side caching of presence reads; false for servers without CLIENT TRACKING"`
 	AdapterKey        string        `env:"ADAPTER_KEY" envDefault:"socket.io" help:"channel prefix, as the key option of @socket.io/redis-adapter"`
 	SpecificResponses bool          `env:"SPECIFIC_RESPONSES" envDefault:"false" help:"answer requests of other nodes on the asker's own channel, as publishOnSpecificResponseChannel of @socket.io/redis-adapter; all nodes must be version 8 of it, or edges"`
@@ -109,7 +109,8 @@ func oneOf[T ~string](dst *T, b []byte, allowed ...T) error {
 }
 
 // secret is a value that never shows in logs or error texts: fmt, slog and
-// encoding/json print its presence only.
+// encoding/json print its presence only. Every variable of this type may be
+// given as a file, see withSecretFiles.
 type secret string
 
 // String hides the value.
@@ -146,14 +147,19 @@ const (
 	maxKey                 = 200
 )
 
-// LoadConfig reads and checks the variables in environ (name → value). A
-// variable that is set but empty counts as not set. The error lists every
-// problem, one per line, each beginning with the variable's name; it never
-// contains a secret.
+// LoadConfig reads and checks the variables in environ (name → value), and the
+// files that variables name. A variable that is set but empty counts as not set.
+// The error lists every problem, one per line, each beginning with the
+// variable's name; it never contains a secret. While a secret's file cannot be
+// read, nothing else is checked: too much depends on it.
 func LoadConfig(environ map[string]string) (*Config, error) {
+	environ, err := withSecretFiles(environ, readSecretFile)
+	if err != nil {
+		return nil, err
+	}
 	cfg := &Config{}
 	p := problems{}
-	err := env.ParseWithOptions(cfg, env.Options{Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
+	err = env.ParseWithOptions(cfg, env.Options{Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
 		reflect.TypeFor[time.Duration](): parseDuration,
 		reflect.TypeFor[int]():           parseInt,
 		reflect.TypeFor[float64]():       parseFloat,
@@ -221,7 +227,7 @@ func (c *Config) checkPeers(p *problems) {
 func (c *Config) checkRedis(p *problems) {
 	if c.RedisURL != "" {
 		// The value may hold a password, and so may the text of url.Parse's error: neither is repeated.
-		u, err := url.Parse(c.RedisURL)
+		u, err := url.Parse(string(c.RedisURL))
 		if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") || u.Hostname() == "" {
 			p.add("REDIS_URL", "must look like redis://[user:password@]host:port[/db] or rediss://[user:password@]host:port[/db]")
 		}
@@ -342,7 +348,7 @@ func (c *Config) redisName() string {
 	if c.RedisURL == "" {
 		return "embedded"
 	}
-	u, err := url.Parse(c.RedisURL)
+	u, err := url.Parse(string(c.RedisURL))
 	if err != nil {
 		return "invalid"
 	}
@@ -351,7 +357,7 @@ func (c *Config) redisName() string {
 
 // redisAddr is Redis's host:port, "" with the in-process one.
 func (c *Config) redisAddr() string {
-	u, err := url.Parse(c.RedisURL)
+	u, err := url.Parse(string(c.RedisURL))
 	if c.RedisURL == "" || err != nil {
 		return ""
 	}

@@ -284,7 +284,8 @@ func TestSecretsDoNotShow(t *testing.T) {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "%v %+v %#v %s", *cfg, *cfg, *cfg, cfg.AuthJWTSecret)
 	for _, format := range []logFormat{"text", "json"} {
-		newLogger(&out, "info", format).Info("x", "secret", cfg.AuthJWTSecret, "config", cfg)
+		log, _ := newLogger(&out, "info", format)
+		log.Info("x", "secret", cfg.AuthJWTSecret, "config", cfg)
 	}
 	if err := json.NewEncoder(&out).Encode(cfg); err != nil {
 		t.Fatal(err)
@@ -302,7 +303,7 @@ func TestRedisNameHidesCredentials(t *testing.T) {
 		"redis://localhost:6379":          "redis://localhost:6379",
 		"rediss://u:hunter2@redis:6380/2": "rediss://redis:6380/2",
 	} {
-		if got := (&Config{RedisURL: url}).redisName(); got != want {
+		if got := (&Config{RedisURL: secret(url)}).redisName(); got != want {
 			t.Errorf("redisName(%q) = %q, want %q", url, got, want)
 		}
 	}
@@ -315,7 +316,7 @@ func TestRedisAddr(t *testing.T) {
 		"rediss://u:hunter2@redis:6380": "redis:6380",
 		"redis://[::1]/2":               "[::1]:6379",
 	} {
-		if got := (&Config{RedisURL: url}).redisAddr(); got != want {
+		if got := (&Config{RedisURL: secret(url)}).redisAddr(); got != want {
 			t.Errorf("redisAddr(%q) = %q, want %q", url, got, want)
 		}
 	}

@@ -52,11 +52,13 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := metrics.New(registry, edgeVersion())
+	m.MaxConns.Set(float64(maxConns))
+	m.PresenceLease.Set(cfg.PresenceLease.Seconds())
 
 	name, uid := randomID(8), randomID(6)
 	settings := engineConfig(cfg, maxConns, name, uid, log)
 	st, err := state.Open(state.Config{
-		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
+		URL: string(cfg.RedisURL), Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
 		Pattern: cfg.Subscriptions == subscribePattern, HeardRooms: userRoomPrefix, Cache: cfg.RedisCache,
 		PresenceWindow: cfg.PresenceWindow, PresenceGrace: cfg.PresenceGrace, Lease: cfg.PresenceLease, Log: log,
 		Recovery: cfg.Recovery.enabled(), ProofLag: settings.ProofLag(),
@@ -130,7 +132,7 @@ func (n *node) warn(maxConns, files int) {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
 	}
 	for _, name := range n.cfg.unused() {
-		n.log.Warn(name + " is not used, because the rate it belongs to is 0")
+		n.log.Warn("a limit is not used, because the rate it belongs to is 0", "variable", name)
 	}
 	if maxConns > files-spareFiles {
 		n.log.Warn("MAX_CONNS leaves too few files for other uses", "max_conns", maxConns, "open_file_limit", files)

@@ -84,7 +84,7 @@ func (p *peers) announce(ctx context.Context, find func(context.Context) (string
 		}
 		if addr, err := find(ctx); err == nil {
 			p.directory.Announce(addr)
-			p.log.Info("other nodes reach this one", "peers", addr)
+			p.log.Info("other nodes reach this one", "address", addr)
 			return
 		}
 	}

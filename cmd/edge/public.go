@@ -52,7 +52,7 @@ func newPublicServer(h http.Handler, e *entrance, log *slog.Logger) *http.Server
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       75 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          httpLog(log, "clients"),
 	}
 }
 
