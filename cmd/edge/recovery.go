@@ -136,7 +136,7 @@ func claimedUser(user, socketID string) string {
 // calls done, and shows the client who is there now.
 func (a *app) recovered(s socket, generation uint64, done func()) {
 	who := identityOf(s)
-	rooms := s.Rooms()[1:] // without its own
+	rooms := a.present(s)
 	all := &settle{waiting: 1 + len(rooms), then: func(err error) {
 		done()
 		if err != nil {
