@@ -71,6 +71,9 @@ func (p *polling) write(frames []byte) error {
 	p.mu.Lock()
 	get := p.parked
 	p.parked = nil
+	if final && p.closed {
+		body = withoutFarewell(body)
+	}
 	p.closed = p.closed || final
 	p.mu.Unlock()
 	if get == nil { // its client went away
@@ -84,6 +87,18 @@ func (p *polling) write(frames []byte) error {
 		p.c.fan.Wrote(len(frames) - 1) // the byte that stays: not writable until the next GET
 	}
 	return nil
+}
+
+// withoutFarewell is a payload that ends with the packet that ends the session, without
+// that packet if there are others: the next poll is told that the session is over.
+// socket.io-client handles packets a moment after the payload. An event beside a close
+// packet comes to it when it is disconnected, so that it keeps the event for later but
+// does not count it as received, and gets it a second time when it is recovered.
+func withoutFarewell(body []byte) []byte {
+	if at := bytes.LastIndexByte(body, socketio.Separator); at >= 0 {
+		return body[:at]
+	}
+	return body
 }
 
 // isLast reports whether the payload ends with the packet that close sent last.
