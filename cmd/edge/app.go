@@ -18,6 +18,7 @@ import (
 // Disconnect, Join and Leave record what shall be and never wait; their done
 // functions are called when Redis has it. The reads wait for Redis.
 type presence interface {
+	Held(user string) int // sockets of the user on this node
 	Connect(user, socket string, generation uint64, done func(error))
 	Disconnect(user, socket string, mayReturn bool)
 	Join(user, socket, room string, done func(error))
@@ -35,6 +36,7 @@ type socket interface {
 	Join(room string, done func(error))
 	Leave(room string, done func(error))
 	EmitPayload(p *engine.Payload) error
+	Disconnect(closeConn bool)
 }
 
 // event is what the application needs of *engine.Event. Arguments do not count
@@ -61,11 +63,11 @@ type app struct {
 	log      *slog.Logger
 	now      func() time.Time
 	recovery bool // sockets whose connection broke may come back, on any node
+	limits   appLimits
 }
 
 // Limits of the application.
 const (
-	maxRooms     = 1_000    // rooms a socket may be in, its private room included
 	maxListed    = 1_000    // members up to which users are listed by name; above, counts only. Also the most users one presence event may ask about
 	maxListBytes = 64 << 10 // names listed in one packet, in bytes
 )
@@ -80,6 +82,7 @@ func newApp(ns *engine.Namespace, p presence, refused prometheus.Counter, log *s
 			return ns.To(room).Local().EmitPayload(payload, nil)
 		},
 		presence: p, reads: newReads(p, log), validID: state.ValidID, refused: refused, log: log, now: time.Now,
+		limits: appLimits{rooms: defaultMaxRooms},
 	}
 }
 
@@ -94,6 +97,10 @@ func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 			next(&engine.ConnectError{Message: refused.Message, Data: struct {
 				Code string `json:"code"`
 			}{refused.Code}})
+			return
+		}
+		if a.crowded(user) {
+			next(tooManyConns())
 			return
 		}
 		s.SetData(&identity{User: user})
@@ -167,6 +174,7 @@ func (a *app) connected(s socket) {
 			a.presence.Join(who.User, s.ID(), room, func(error) {})
 		}
 	})
+	a.keepWithin(s, who.User)
 }
 
 // serverJoined stores the presence of a socket that a server made join a room, as

@@ -60,8 +60,22 @@ type Config struct {
 	MaxPending        int     `env:"MAX_PENDING" envDefault:"512" help:"TCP connections whose request is awaited at a time: others wait for a place, which one that is silent for 3 s loses; half as many are kept idle between two requests"`
 	ConnectRate       float64 `env:"CONNECT_RATE" envDefault:"0" help:"sessions that may be opened per second, in all; 0: no limit"`
 	ConnectBurst      int     `env:"CONNECT_BURST" shown:"a second's worth" help:"how many of them at once"`
-	ConnectRatePerIP  float64 `env:"CONNECT_RATE_PER_IP" envDefault:"0" help:"sessions that may be opened per second from one address, or one /64 of IPv6; 0: no limit, which is right behind a proxy, whose address all clients have"`
+	ConnectRatePerIP  float64 `env:"CONNECT_RATE_PER_IP" envDefault:"0" help:"sessions that may be opened per second from one address, or one /64 of IPv6; 0: no limit, which is right behind a proxy that is not among TRUSTED_PROXIES, whose address all clients have"`
 	ConnectBurstPerIP int     `env:"CONNECT_BURST_PER_IP" shown:"a second's worth" help:"how many of them at once"`
+
+	TrustedProxies    trustedProxies `env:"TRUSTED_PROXIES" help:"addresses and networks, separated by commas, of proxies that say who the client is, also loopback, linklocal and private: in X-Forwarded-For, or with PROXY_PROTOCOL"`
+	ProxyProtocol     proxyProtocol  `env:"PROXY_PROTOCOL" envDefault:"off" help:"on: connections from TRUSTED_PROXIES begin with a header of the PROXY protocol, version 1 or 2"`
+	MaxConnsPerIP     *int           `env:"MAX_CONNS_PER_IP" shown:"1000 for public addresses, no limit for others" help:"most connections at a time from one address, or one /64 of IPv6; TRUSTED_PROXIES have no limit; 0: no limit"`
+	MaxConnsPerUser   int            `env:"MAX_CONNS_PER_USER" envDefault:"100" help:"most connections at a time of one user to this node; 0: no limit"`
+	PacketRate        float64        `env:"PACKET_RATE" envDefault:"500" help:"packets that one connection may send per second; who sends more is disconnected; 0: no limit"`
+	PacketBurst       int            `env:"PACKET_BURST" shown:"four seconds' worth" help:"how many of them at once"`
+	ByteRate          float64        `env:"BYTE_RATE" envDefault:"4000000" help:"bytes that one connection may send per second; who sends more is disconnected; 0: no limit"`
+	ByteBurst         int            `env:"BYTE_BURST" shown:"four seconds' worth, at least 2 x MAX_PAYLOAD" help:"how many of them at once"`
+	MaxRooms          int            `env:"MAX_ROOMS" envDefault:"1000" help:"most rooms a socket may be in, its own included"`
+	MaxAttachments    int            `env:"MAX_ATTACHMENTS" envDefault:"10" help:"most attachments of one packet from a client; 0: none"`
+	AttachmentTimeout time.Duration  `env:"ATTACHMENT_TIMEOUT" envDefault:"30s" help:"time to complete a packet that has begun, its attachments included, before the connection is closed"`
+	MaxHeaderBytes    int            `env:"MAX_HEADER_BYTES" envDefault:"16384" help:"largest head of a request from a client, in bytes"`
+	HeaderTimeout     time.Duration  `env:"HEADER_TIMEOUT" envDefault:"10s" help:"time to send the head of a request"`
 
 	Recovery recoveryRules `env:"RECOVERY" envDefault:"on" help:"connection state recovery, for which messages are kept in Redis: on or off, then prefix=on or prefix=off for rooms whose names begin with it, as on,typing:=off"`
 
@@ -201,6 +215,8 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 	cfg.checkAdapter(&p)
 	cfg.checkAuth(&p)
 	cfg.checkNumbers(&p)
+	cfg.checkConnectRates(&p)
+	cfg.checkProxies(&p)
 	cfg.checkLimits(&p)
 	cfg.checkDrain(&p)
 	if len(p.errs) > 0 {

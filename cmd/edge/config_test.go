@@ -39,6 +39,9 @@ func TestConfigDefaults(t *testing.T) {
 		PresenceGrace: 5 * time.Second, PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
 	want.Recovery.byDefault = true
+	want.ProxyProtocol, want.MaxConnsPerUser, want.PacketRate, want.ByteRate = proxyProtocolOff, 100, 500, 4_000_000
+	want.MaxRooms, want.MaxAttachments, want.AttachmentTimeout = 1000, 10, 30*time.Second
+	want.MaxHeaderBytes, want.HeaderTimeout = 16384, 10*time.Second
 	if !reflect.DeepEqual(*alone, want) {
 		t.Errorf("without any variable:\n got %+v\nwant %+v", *alone, want)
 	}
@@ -141,6 +144,28 @@ func TestConfigRefuses(t *testing.T) {
 		{"CONNECT_BURST", production("CONNECT_BURST", "-1"), "a second's worth"},
 		{"CONNECT_RATE_PER_IP", production("CONNECT_RATE_PER_IP", "1e9"), "neither 0 nor between"},
 		{"CONNECT_BURST_PER_IP", production("CONNECT_BURST_PER_IP", "1000001"), "a second's worth"},
+		{"TRUSTED_PROXIES", production("TRUSTED_PROXIES", "balancer"), "loopback, linklocal or private"},
+		{"TRUSTED_PROXIES", production("TRUSTED_PROXIES", "10.0.0.1,"), "loopback, linklocal or private"},
+		{"TRUSTED_PROXIES", production("TRUSTED_PROXIES", "::ffff:10.0.0.0/104"), "such as 10.0.0.0/8"},
+		{"TRUSTED_PROXIES", production("TRUSTED_PROXIES", "private,0.0.0.0/0"), "everybody"},
+		{"TRUSTED_PROXIES", production("TRUSTED_PROXIES", "::/0"), "everybody"},
+		{"PROXY_PROTOCOL", production("PROXY_PROTOCOL", "v2", "TRUSTED_PROXIES", "private"), "off, on"},
+		{"PROXY_PROTOCOL", production("PROXY_PROTOCOL", "on"), "TRUSTED_PROXIES"},
+		{"MAX_CONNS_PER_IP", production("MAX_CONNS_PER_IP", "-1"), "between 0 and"},
+		{"MAX_CONNS_PER_IP", production("MAX_CONNS_PER_IP", "few"), "whole number"},
+		{"MAX_CONNS_PER_USER", production("MAX_CONNS_PER_USER", "10000001"), "between 0 and"},
+		{"PACKET_RATE", production("PACKET_RATE", "0.01"), "neither 0 nor between"},
+		{"PACKET_RATE", production("PACKET_RATE", "NaN"), "neither 0 nor between"},
+		{"PACKET_BURST", production("PACKET_BURST", "-1"), "the default"},
+		{"PACKET_BURST", production("PACKET_RATE", "1", "PACKET_BURST", "1801"), "1800"},
+		{"BYTE_RATE", production("BYTE_RATE", "1M"), "not a number"},
+		{"BYTE_RATE", production("BYTE_RATE", "1000"), "MAX_PAYLOAD"},
+		{"BYTE_BURST", production("BYTE_BURST", "1999999"), "2 x MAX_PAYLOAD"},
+		{"MAX_ROOMS", production("MAX_ROOMS", "0"), "between 1 and"},
+		{"MAX_ATTACHMENTS", production("MAX_ATTACHMENTS", "11"), "between 0 and 10"},
+		{"ATTACHMENT_TIMEOUT", production("ATTACHMENT_TIMEOUT", "0s"), "100ms"},
+		{"MAX_HEADER_BYTES", production("MAX_HEADER_BYTES", "100"), "between 1024 and"},
+		{"HEADER_TIMEOUT", production("HEADER_TIMEOUT", "2h"), "1h"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "-1ms"), "between"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "1h"), "1m"},
 		{"PRESENCE_GRACE", production("PRESENCE_GRACE", "-1s"), "between"},

@@ -59,7 +59,7 @@ func run(args []string, environ map[string]string, stdout, stderr io.Writer) int
 		return exitFailed
 	}
 	if *check {
-		if err := healthcheck(context.Background(), cfg.ListenAddr); err != nil {
+		if err := healthcheck(context.Background(), cfg.ListenAddr, cfg.proxied); err != nil {
 			fmt.Fprintln(stderr, "edge: healthcheck:", err)
 			return exitFailed
 		}

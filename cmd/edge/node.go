@@ -86,6 +86,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	ns := srv.Of("/", engine.Inline())
 	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
 	a.recovery = cfg.Recovery.enabled()
+	a.limits = appLimits{rooms: cfg.MaxRooms, perUser: cfg.MaxConnsPerUser, crowded: m.Refusals[metrics.RefusalMaxConnsUser]}
 	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
 	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}}
 	leaving := newDrain(cfg, ready, log)
@@ -96,7 +97,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 		admin: newAdminServer(withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
 			adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log))), log),
 	}
-	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, log)
+	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, cfg.MaxHeaderBytes, cfg.HeaderTimeout, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
@@ -107,12 +108,14 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 
 // engineConfig is what the engine is told of the configuration; peers and recovery come later.
 func engineConfig(cfg *Config, maxConns int, name, uid string, log *slog.Logger) engine.Config {
-	return engine.Config{
+	c := engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
 		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, MaxConnAge: cfg.MaxConnAge, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
 		Node: name, UID: uid, UserRooms: userRoomPrefix, Logger: log, AllowOrigin: cfg.Origins.check(), CORS: cfg.Origins.cors(),
 		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
 	}
+	cfg.limit(&c)
+	return c
 }
 
 // logStart says what the node is, for the log.
@@ -138,7 +141,7 @@ func (n *node) warn(maxConns, files int) {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
 	}
 	for _, name := range n.cfg.unused() {
-		n.log.Warn("a limit is not used, because the rate it belongs to is 0", "variable", name)
+		n.log.Warn("a limit is not used, because the limit it belongs to is off", "variable", name)
 	}
 	if maxConns > files-spareFiles {
 		n.log.Warn("MAX_CONNS leaves too few files for other uses", "max_conns", maxConns, "open_file_limit", files)
@@ -158,6 +161,9 @@ func (n *node) abandon() error {
 func (n *node) listen() (err error) {
 	if n.publicListener, err = listenClients(context.Background(), n.cfg.ListenAddr, n.cfg.TCPNotSentLowat); err != nil {
 		return fmt.Errorf("LISTEN_ADDR: %w", err)
+	}
+	if n.cfg.ProxyProtocol == proxyProtocolOn {
+		n.publicListener = newProxyListener(n.publicListener, n.cfg.TrustedProxies, n.cfg.HeaderTimeout, n.metrics, n.log)
 	}
 	n.publicListener = n.entrance.listener(n.publicListener)
 	if n.adminListener, err = listen(context.Background(), n.cfg.AdminAddr); err != nil {
