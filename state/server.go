@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"strconv"
@@ -90,9 +89,8 @@ func ask(ctx context.Context, c rueidis.CommandClient) (serverInfo, error) {
 
 // failureOf names why Redis could not be connected to, for the log and the metrics.
 func failureOf(err error) metrics.RedisFailure {
-	var alert tls.AlertError // a client's certificate may be refused after the handshake: TLS 1.3
 	switch {
-	case errors.Is(err, errTLS) || errors.As(err, &alert):
+	case errors.Is(err, errTLS):
 		return metrics.RedisTLS
 	case errors.Is(err, ErrUnsupported):
 		return metrics.RedisUnsupported

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -58,7 +57,6 @@ func TestFailureOf(t *testing.T) {
 	}{
 		{io.EOF, metrics.RedisUnreachable},
 		{fmt.Errorf("%w: unknown authority", errTLS), metrics.RedisTLS},
-		{fmt.Errorf("read: %w", tls.AlertError(116)), metrics.RedisTLS},
 		{fmt.Errorf("%w: a cluster", ErrUnsupported), metrics.RedisUnsupported},
 		{errReplica, metrics.RedisReplica},
 	} {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 )
 
 // TLSFiles are the PEM files for TLS to Redis. They are read for each
@@ -25,7 +26,7 @@ func (f TLSFiles) Check() error {
 
 // config is for one connection to host, whose certificate must be valid for it.
 func (f TLSFiles) config(host string) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, Certificates: make([]tls.Certificate, 1)}
 	if f.CA != "" {
 		pem, err := os.ReadFile(f.CA)
 		if err != nil {
@@ -41,7 +42,7 @@ func (f TLSFiles) config(host string) (*tls.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("state: certificate for redis: %w", err)
 		}
-		c.Certificates = []tls.Certificate{pair}
+		c.Certificates[0] = pair
 	}
 	return c, nil
 }
@@ -68,10 +69,49 @@ func (a Address) dialServer(ctx context.Context, d *net.Dialer, files TLSFiles, 
 	if err != nil {
 		return nil, err
 	}
+	asked := false // for a certificate; before the handshake is over
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked = true
+		return &config.Certificates[0], nil
+	}
 	c := tls.Client(raw, config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer to the handshake, as of a port without TLS: %w", err)
+		}
 		return nil, fmt.Errorf("%w: %w", errTLS, err)
 	}
+	if asked {
+		return &judgedConn{Conn: c}, nil
+	}
 	return c, nil
+}
+
+// judgedConn is a connection whose server has yet to judge the node's
+// certificate: in TLS 1.3 it does so when the handshake is over for the client,
+// and hangs up where it wants another one. What goes wrong before anything came is told as that.
+type judgedConn struct {
+	net.Conn
+	heard atomic.Bool
+}
+
+func (c *judgedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.heard.Load() {
+		c.heard.Store(true)
+	}
+	return n, c.judge(err)
+}
+
+func (c *judgedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return n, c.judge(err)
+}
+
+func (c *judgedConn) judge(err error) error {
+	if err == nil || c.heard.Load() || errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return fmt.Errorf("%w: redis asked for a client certificate, and ended the connection: %w", errTLS, err)
 }
