@@ -19,6 +19,7 @@ type redisServer struct {
 	port string
 	dir  string
 	args []string // besides those of start
+	user []string // made at each start: a command; nil for none
 	cmd  *exec.Cmd
 }
 
@@ -68,6 +69,28 @@ func (r *redisServer) start(t testing.TB) {
 		}
 		return nil
 	})
+	if r.user != nil {
+		r.command(t, r.user)
+	}
+}
+
+// command sends a command as the default user, on a connection of its own.
+func (r *redisServer) command(t testing.TB, words []string) rueidis.RedisMessage {
+	t.Helper()
+	options, err := parseURL(r.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := commandClient(options, "command")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.end()
+	m, err := c.Do(t.Context(), c.B().Arbitrary(words...).Build()).ToMessage()
+	if err != nil {
+		t.Fatalf("%v: %v", words, err)
+	}
+	return m
 }
 
 // stop kills the process; a frozen one, too.
@@ -94,9 +117,9 @@ func (r *redisServer) url() string { return "redis://127.0.0.1:" + r.port }
 // backend is a Redis for a test: in-process or a redis-server.
 type backend struct {
 	name     string
-	options  redisOptions
+	options  redisOptions // of nodes
 	redis    *redisServer // nil in-process
-	observer *client
+	observer *client      // as the default user, who may do everything
 }
 
 // backends runs a test on both.
@@ -117,12 +140,17 @@ func parseURL(url string) (redisOptions, error) {
 	return a.options(TLSFiles{}), err
 }
 
+// realRedis is a redis-server at which nodes are the user of docs/operations.md. The
+// test fails if they want to do what that user has no right to.
 func realRedis(t testing.TB) *backend {
 	r := startRedis(t)
-	options, err := parseURL(r.url())
+	r.user = leastRights(t)
+	r.command(t, r.user)
+	options, err := parseURL("redis://edge:password@127.0.0.1:" + r.port)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { expectNoDenials(t, r) })
 	return observed(t, &backend{name: "redis-server", options: options, redis: r})
 }
 
@@ -139,7 +167,9 @@ func (b *backend) observe(t testing.TB) {
 		b.observer.end()
 	}
 	eventually(t, "observer connects", func() (err error) {
-		b.observer, err = commandClient(b.options, "observer")
+		options := b.options
+		options.base.Username, options.base.Password = "", ""
+		b.observer, err = commandClient(options, "observer")
 		return err
 	})
 }
