@@ -16,11 +16,13 @@ import (
 
 // redisServer is a redis-server process of a test.
 type redisServer struct {
-	port string
-	dir  string
-	args []string // besides those of start
-	user []string // made at each start: a command; nil for none
-	cmd  *exec.Cmd
+	port     string
+	password string // of the default user
+	dir      string
+	config   string   // path of its configuration; "" for a server without one
+	args     []string // besides those of start
+	user     []string // made at each start: a command; nil for none
+	cmd      *exec.Cmd
 }
 
 func freePort(t testing.TB) string {
@@ -48,7 +50,11 @@ func (r *redisServer) start(t testing.TB) {
 	if err != nil {
 		t.Fatalf("redis-server is not installed, and these tests need a real one (make test installs it): %v", err)
 	}
-	args := []string{"--port", r.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir}
+	var args []string
+	if r.config != "" {
+		args = append(args, r.config)
+	}
+	args = append(args, "--port", r.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir)
 	r.cmd = exec.Command(path, append(args, r.args...)...)
 	r.cmd.Stdout, r.cmd.Stderr = io.Discard, io.Discard
 	if err := r.cmd.Start(); err != nil {
@@ -64,7 +70,7 @@ func (r *redisServer) start(t testing.TB) {
 			return err
 		}
 		reply := make([]byte, 7)
-		if _, err := io.ReadFull(c, reply); err != nil || string(reply) != "+PONG\r\n" {
+		if _, err := io.ReadFull(c, reply); err != nil || string(reply) != "+PONG\r\n" && string(reply) != "-NOAUTH" {
 			return fmt.Errorf("PING answered %q, %v", reply, err)
 		}
 		return nil
@@ -81,6 +87,7 @@ func (r *redisServer) command(t testing.TB, words []string) rueidis.RedisMessage
 	if err != nil {
 		t.Fatal(err)
 	}
+	options.base.Password = r.password
 	c, err := commandClient(options, "command")
 	if err != nil {
 		t.Fatal(err)
