@@ -85,7 +85,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
 	a.recovery = cfg.Recovery.enabled()
 	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
-	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}}
+	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}, peers: between != nil}
 	leaving := newDrain(cfg, ready, log)
 
 	n := &node{
