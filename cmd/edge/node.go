@@ -88,7 +88,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	a.recovery = cfg.Recovery.enabled()
 	a.limits = appLimits{rooms: cfg.MaxRooms, perUser: cfg.MaxConnsPerUser, crowded: m.Refusals[metrics.RefusalMaxConnsUser]}
 	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
-	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}}
+	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}, peers: between != nil}
 	leaving := newDrain(cfg, ready, log)
 
 	n := &node{
