@@ -31,9 +31,9 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 	c.beat = heartbeat{pingAt: now + t.interval - rand.N(t.interval/2+1), connectBy: now + t.connect}
 	if c.srv.engine != nil { // nothing to join
 		c.beat.connectBy = 0
-		return c.beat.pingAt
+		return min(c.beat.pingAt, now+t.attachment)
 	}
-	return min(c.beat.pingAt, c.beat.connectBy)
+	return min(c.beat.pingAt, c.beat.connectBy, now+t.attachment)
 }
 
 // Expire is called by the shard when a deadline may be reached: it sends pings
