@@ -18,6 +18,7 @@ import (
 type redisServer struct {
 	port string
 	dir  string
+	args []string // besides those of start
 	cmd  *exec.Cmd
 }
 
@@ -32,9 +33,9 @@ func freePort(t testing.TB) string {
 	return port
 }
 
-func startRedis(t testing.TB) *redisServer {
+func startRedis(t testing.TB, args ...string) *redisServer {
 	t.Helper()
-	r := &redisServer{port: freePort(t), dir: t.TempDir()}
+	r := &redisServer{port: freePort(t), dir: t.TempDir(), args: args}
 	t.Cleanup(r.stop)
 	r.start(t)
 	return r
@@ -46,7 +47,8 @@ func (r *redisServer) start(t testing.TB) {
 	if err != nil {
 		t.Fatalf("redis-server is not installed, and these tests need a real one (make test installs it): %v", err)
 	}
-	r.cmd = exec.Command(path, "--port", r.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir)
+	args := []string{"--port", r.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir}
+	r.cmd = exec.Command(path, append(args, r.args...)...)
 	r.cmd.Stdout, r.cmd.Stderr = io.Discard, io.Discard
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -107,6 +109,12 @@ func inProcess(t testing.TB) *backend {
 	e := startEmbedded()
 	t.Cleanup(e.stop)
 	return observed(t, &backend{name: "in-process", options: e.options()})
+}
+
+// parseURL is how to reach the Redis at a URL.
+func parseURL(url string) (redisOptions, error) {
+	a, err := ParseURL(url)
+	return a.options(TLSFiles{}), err
 }
 
 func realRedis(t testing.TB) *backend {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -44,6 +45,19 @@ func (p *fakePresence) record(call string, done func(error)) {
 func (p *fakePresence) Connect(user, socket string, generation uint64, done func(error)) {
 	p.record(fmt.Sprintf("connect %s %s %d", user, socket, generation), nil)
 	done(nil)
+}
+func (p *fakePresence) Held(user string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, call := range p.calls {
+		if strings.HasPrefix(call, "connect "+user+" ") {
+			n++
+		} else if strings.HasPrefix(call, "disconnect "+user+" ") {
+			n--
+		}
+	}
+	return n
 }
 func (p *fakePresence) Disconnect(user, socket string, mayReturn bool) {
 	call := "disconnect " + user + " " + socket
@@ -133,10 +147,12 @@ type fakeSocket struct {
 	live  []func(error)
 	now   bool // subscriptions are live at once
 	sent  []string
+	ended bool // with its connection
 }
 
-func (s *fakeSocket) ID() string { return s.id }
-func (s *fakeSocket) Data() any  { return s.data }
+func (s *fakeSocket) Disconnect(closeConn bool) { s.ended = s.ended || closeConn }
+func (s *fakeSocket) ID() string                { return s.id }
+func (s *fakeSocket) Data() any                 { return s.data }
 func (s *fakeSocket) Rooms() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -289,15 +305,16 @@ func newTestApp() *testApp {
 		},
 		presence: p, reads: newReads(p, quiet), validID: state.ValidID,
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "refused"}), log: quiet,
-		now: func() time.Time { return testNow },
+		now: func() time.Time { return testNow }, limits: appLimits{rooms: defaultMaxRooms},
 	}
 	return ta
 }
 
 // socket makes a connected socket of user that is in rooms.
 func (a *testApp) socket(user string, rooms ...string) *fakeSocket {
-	s := &fakeSocket{id: testSocket, data: &identity{User: user}, rooms: rooms}
+	s := &fakeSocket{id: testSocket, data: &identity{User: user}}
 	a.connected(s)
+	s.rooms = rooms
 	return s
 }
 

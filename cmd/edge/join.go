@@ -11,8 +11,8 @@ import (
 // membership. Joining twice is no error and answers with a new snapshot.
 func (a *app) join(s socket, e event) {
 	room, f := a.room(e)
-	if f == nil && !s.In(room) && len(s.Rooms()) >= maxRooms {
-		f = fail(codeTooManyRooms, "a socket may be in %d rooms", maxRooms)
+	if f == nil && !s.In(room) && len(s.Rooms()) >= a.limits.rooms {
+		f = fail(codeTooManyRooms, "a socket may be in %d rooms", a.limits.rooms)
 	}
 	if f != nil {
 		a.refuse(e, f)

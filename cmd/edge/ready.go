@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -17,17 +18,54 @@ import (
 // methods may be called from any goroutine.
 type readiness struct {
 	state    func() error // nil when Redis answers and the subscriptions are live
-	draining atomic.Bool  // set once, by shutdown
+	capacity *capacity    // nil: no limit
+	draining atomic.Bool  // set once, by drain or by shutdown
 }
 
-var errDraining = errors.New("the node is shutting down")
+var errDraining = errors.New("the node is being drained")
 
 // err is nil when the node takes traffic, else what is missing.
 func (r *readiness) err() error {
 	if r.draining.Load() {
 		return errDraining
 	}
-	return r.state()
+	if err := r.state(); err != nil {
+		return err
+	}
+	return r.capacity.err()
+}
+
+// capacity says whether there is room for more conns. Safe for concurrent use.
+type capacity struct {
+	most  int
+	conns func() int
+	full  atomic.Bool
+}
+
+// err is nil while there is room.
+func (c *capacity) err() error {
+	if c == nil {
+		return nil
+	}
+	n := c.conns()
+	full := isFull(c.full.Load(), n, c.most)
+	c.full.Store(full)
+	if !full {
+		return nil
+	}
+	return fmt.Errorf("room for more connections: %d are open, the limit MAX_CONNS is %d, and there is room again at %d", n, c.most, c.most-margin(c.most))
+}
+
+// margin is how many of its conns a node that was full must lose before it takes new
+// ones: it would otherwise be ready for a moment with every client that leaves.
+func margin(most int) int { return max(1, most/20) }
+
+// isFull reports whether a node with n of most conns, which was full or was not, is.
+func isFull(was bool, n, most int) bool {
+	if was {
+		return n > most-margin(most)
+	}
+	return n >= most
 }
 
 // serve answers /readyz: 200 {"ready":true}, or 503 {"ready":false,"missing":"..."}.
@@ -76,7 +114,7 @@ func (r *readiness) look(was bool, gauge prometheus.Gauge, log *slog.Logger) boo
 		return true
 	}
 	gauge.Set(0)
-	if was && !errors.Is(err, errDraining) { // shutdown logs its own line
+	if was && !errors.Is(err, errDraining) { // the drain logs its own line
 		log.Warn("not ready", "missing", missing(err))
 	}
 	return false
