@@ -230,7 +230,7 @@ endef
 .PHONY: programs
 programs:
 	@command -v $(GO) >/dev/null || { echo "go is missing: install Go 1.26 or newer, https://go.dev/dl/" >&2; exit 1; }
-	@$(call install,redis-server nginx haproxy nodejs:node npm)
+	@$(call install,redis-server nginx haproxy openssl nodejs:node npm)
 	@major=$$(node -p 'process.versions.node.split(".")[0]'); \
 	if [ "$$major" -lt 20 ]; then echo "node $$major is too old: the end-to-end tests need 20 or newer, https://nodejs.org" >&2; exit 1; fi
 

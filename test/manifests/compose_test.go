@@ -279,3 +279,14 @@ func program(t *testing.T, name string) string {
 	t.Skipf("%s is not installed", name)
 	return ""
 }
+
+// TestComposeTrustsItsProxy: an address that is trusted and anybody else's would let that one be anybody.
+func TestComposeTrustsItsProxy(t *testing.T) {
+	project := compose(t)
+	for _, s := range nodes(t, project) {
+		trusted := s.Environment["TRUSTED_PROXIES"]
+		if nginx := project.Services["nginx"].Networks["fleet"].Ipv4Address; trusted == nil || *trusted != nginx {
+			t.Errorf("%s trusts %v, nginx is %s", s.Name, trusted, nginx)
+		}
+	}
+}
