@@ -91,8 +91,9 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	n := &node{
 		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
-		admin:    newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
 	}
+	n.admin = newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log),
+		mount{apiPrefix, n.api(ns, name, maxConns).handler(cfg.AdminToken)}), log)
 	n.public = newPublicServer(publicHandler(srv, ready), n.entrance, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
@@ -100,6 +101,18 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	n.logStart(name, maxConns)
 	n.warn(maxConns, files)
 	return n, nil
+}
+
+// api makes the HTTP API for backends on namespace ns.
+func (n *node) api(ns *engine.Namespace, name string, maxConns int) *api {
+	a := &api{
+		fleet: nodes{ns}, local: ns, presence: &presenceAPI{n.state.Presence(), n.log}, info: n.reporter(name, maxConns), node: name,
+		log: n.log, metrics: n.metrics,
+	}
+	if n.cfg.Recovery.enabled() {
+		a.bars = n.state.Sessions()
+	}
+	return newAPI(a, n.cfg.MaxPayload)
 }
 
 // engineConfig is what the engine is told of the configuration; peers and recovery come later.
