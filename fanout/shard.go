@@ -201,6 +201,7 @@ func (s *shard) do(o *op) {
 		o.visit.done()
 	case opVisitConns:
 		s.wheel.each(func(c *Conn) { o.visit.conns(c.sink) })
+		o.visit.done()
 	case opFloor, opHold:
 		if m := o.member; o.id.After(m.floor) {
 			m.floor = o.id
