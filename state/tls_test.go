@@ -180,12 +180,12 @@ func TestTLSRefused(t *testing.T) {
 			n.run(t)
 			eventually(t, "attempts fail", func() error {
 				if failures := testutil.ToFloat64(n.metrics.RedisFailures[metrics.RedisTLS]); failures < 2 {
-					return fmt.Errorf("%v attempts failed for want of TLS; log %v", failures, n.log.lines)
+					return fmt.Errorf("%v attempts failed for want of TLS; log %v", failures, n.log.all())
 				}
 				return nil
 			})
 			if n.log.count("reason=tls") != 1 || n.log.count(tt.text) != 1 {
-				t.Errorf("not one line of the log has the reason tls and says %q: %q", tt.text, n.log.lines)
+				t.Errorf("not one line of the log has the reason tls and says %q: %q", tt.text, n.log.all())
 			}
 			if err := n.Ready(); err == nil || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("readiness says %v, not %q", err, tt.text)
