@@ -71,6 +71,11 @@ func (p *polling) write(frames []byte) error {
 	p.mu.Lock()
 	get := p.parked
 	p.parked = nil
+	// Socket.IO's client puts off what it reads, but not the end of its transport: in one answer with that, a DISCONNECT
+	// would come too late, and the client be back at once. Its next GET gets the end, from Drained.
+	if at := bytes.LastIndexByte(body, socketio.Separator); final && at >= 0 && !p.closed {
+		body, final = body[:at], false
+	}
 	p.closed = p.closed || final
 	p.mu.Unlock()
 	if get == nil { // its client went away
