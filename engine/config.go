@@ -24,6 +24,10 @@ type Config struct {
 	BodyTimeout    time.Duration // time a client has to send a request's body; 30 s
 	MaxPayload     int           // largest message from a client in bytes; 1,000,000
 	MaxConns       int           // open conns at which handshakes are refused; 0 is no limit
+	// MaxConnAge is the longest life of a conn; it is closed up to a quarter of it
+	// before, by chance, and its client comes back, to any node: so load finds its way to
+	// nodes that are new. 0 is no limit; a plain WebSocket has none.
+	MaxConnAge time.Duration
 
 	// ConnectRate bounds the sessions that are opened per second, with ConnectBurst of
 	// them at once: what is refused is answered 503 with Retry-After. 0 is no limit; a
@@ -88,6 +92,12 @@ type Config struct {
 	Node string
 	UID  string
 
+	// UserRooms, if not "", begins the names of rooms that every socket is in without
+	// joining: with "user:", those of the user ada (Socket.SetUser) are in user:ada, on
+	// all nodes, and a socket without a user is in user:<its id>. Nothing is kept for
+	// them in Redis, and Socket.Rooms does not list them. The bus must hear them all.
+	UserRooms string
+
 	// KeepHeaders keeps each handshake's HTTP headers for Socket.Handshake, at
 	// the price of a few hundred bytes per conn.
 	KeepHeaders bool
@@ -102,6 +112,11 @@ type Config struct {
 	// Allow, if not nil, decides about every opening request; the text of its
 	// error is the client's answer (403, Engine.IO code 4).
 	Allow func(*http.Request) error
+	// AllowOrigin, if not nil, decides by its Origin header about every request, those
+	// of sessions that are open and WebSocket handshakes included; what it refuses is
+	// answered 403 (RFC 6454 section 7; RFC 6455 section 10.2). It is not asked about
+	// requests without one, as programs send them. It must be quick.
+	AllowOrigin func(*http.Request) bool
 	// CORS, if not nil, is what browsers of other origins may do.
 	CORS *CORS
 	// Cookie, if not nil, is set with the session id as its value on the opening
@@ -177,6 +192,9 @@ func (c Config) withDefaults() (Config, error) {
 		if d.v < 10*time.Millisecond {
 			errs = append(errs, fmt.Errorf("engine: %s %v is below 10ms", d.name, d.v))
 		}
+	}
+	if c.MaxConnAge < 0 {
+		errs = append(errs, fmt.Errorf("engine: MaxConnAge %v is below 0, which is no limit", c.MaxConnAge))
 	}
 	errs = append(errs, checkRate("ConnectRate", c.ConnectRate, c.ConnectBurst), checkRate("ConnectRatePerSource", c.ConnectRatePerSource, c.ConnectBurstPerSource))
 	errs = append(errs, c.checkInbound()...)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"runtime/debug"
 	"sync"
@@ -40,10 +41,10 @@ func disconnectReason(c metrics.Close) string {
 		return ReasonParseError
 	case metrics.CloseForced:
 		return ReasonForcedClose
-	case metrics.CloseShutdown:
+	case metrics.CloseShutdown, metrics.CloseDrain:
 		return ReasonServerShuttingDown
-	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap,
-		metrics.ClosePacketRate, metrics.CloseByteRate, metrics.CloseAttachmentTimeout:
+	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap, metrics.CloseMaxAge,
+		metrics.ClosePacketRate, metrics.CloseByteRate, metrics.CloseAttachmentTimeout, metrics.CloseTokenExpired:
 		return ReasonForcedServerClose
 	default:
 		return ReasonTransportError
@@ -236,7 +237,7 @@ func (c *conn) transportClosed(err error) {
 func (c *conn) guard(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.srv.log.Error("conn panicked", "panic", p, "stack", string(debug.Stack()))
+			c.srv.log.Error("conn panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			c.close(metrics.ClosePanic, websocket.CodeInternal)
 		}
 	}()

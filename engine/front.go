@@ -37,8 +37,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if s.cors(w, r) {
-		return // a preflight, answered
+	if s.foreign(w, r) || s.cors(w, r) {
+		return // a preflight, or refused: answered
 	}
 	if s.plain != nil {
 		if s.inTurn(w, r) {
@@ -254,11 +254,13 @@ func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 
 // admission reserves a place for one conn from an address; release gives it back.
 func (s *Server) admission(from netip.Addr) (why metrics.Refusal, text string, ok bool) {
-	if s.draining.Load() {
-		return metrics.RefusalShutdown, "the server is shutting down", false
+	n := s.conns.Add(1)
+	if s.draining.Load() { // looked at when the place is taken: who drains sees one or the other
+		s.release(netip.Addr{})
+		return metrics.RefusalShutdown, "the server takes no new connections: it is about to stop", false
 	}
-	if n := s.conns.Add(1); s.cfg.MaxConns > 0 && n > int64(s.cfg.MaxConns) {
-		s.conns.Add(-1)
+	if s.cfg.MaxConns > 0 && n > int64(s.cfg.MaxConns) {
+		s.release(netip.Addr{})
 		return metrics.RefusalMaxConns, "the server has reached its limit of connections", false
 	}
 	if !s.sources.take(from) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stellara/edge/fanout"
 	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/websocket"
 )
 
 // never is a tick that is not reached.
@@ -17,6 +18,7 @@ type heartbeat struct {
 	timeoutAt fanout.Tick
 	connectBy fanout.Tick
 	closeBy   fanout.Tick
+	retireAt  fanout.Tick // the conn is as old as conns get
 }
 
 // startHeartbeat sets the first deadlines and returns the earliest.
@@ -31,9 +33,28 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 	c.beat = heartbeat{pingAt: now + t.interval - rand.N(t.interval/2+1), connectBy: now + t.connect}
 	if c.srv.engine != nil { // nothing to join
 		c.beat.connectBy = 0
-		return min(c.beat.pingAt, now+t.attachment)
 	}
-	return min(c.beat.pingAt, c.beat.connectBy, now+t.attachment)
+	if t.age > 0 {
+		c.beat.retireAt = retireAt(now, t.age, rand.Float64())
+	}
+	return min(c.beat.earliest(c.beat.pingAt), now+t.attachment)
+}
+
+// retireAt is when a conn that opens now is closed for its age, which is at most age:
+// up to a quarter sooner, as chance, from 0 to 1, says. Conns that opened together, in
+// a storm, must not be closed together.
+func retireAt(now, age fanout.Tick, chance float64) fanout.Tick {
+	return max(now+1, now+age-fanout.Tick(chance*float64(age)/4))
+}
+
+// earliest is next, or what is due before it and does not depend on pings.
+func (b *heartbeat) earliest(next fanout.Tick) fanout.Tick {
+	for _, at := range [...]fanout.Tick{b.connectBy, b.retireAt} {
+		if at != 0 {
+			next = min(next, at)
+		}
+	}
+	return next
 }
 
 // Expire is called by the shard when a deadline may be reached: it sends pings
@@ -66,6 +87,10 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 		c.close(metrics.CloseConnectTimeout, noCode)
 		return nil, now + 1
 	}
+	if b.retireAt != 0 && now >= b.retireAt {
+		c.close(metrics.CloseMaxAge, websocket.CodeGoingAway)
+		return nil, now + 1
+	}
 	if begun := c.begun.Load(); begun != 0 && now >= fanout.Tick(begun-1)+t.attachment {
 		c.close(metrics.CloseAttachmentTimeout, noCode)
 		return nil, now + 1
@@ -95,10 +120,7 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 			next = min(next, look) // the next ping may be due before the timeout
 		}
 	}
-	if b.connectBy != 0 {
-		next = min(next, b.connectBy)
-	}
 	// A packet that begins meanwhile is not announced: most are whole in no time. So one that stays incomplete is noticed
 	// after twice the time at most.
-	return send, min(next, now+t.attachment)
+	return send, min(b.earliest(next), now+t.attachment)
 }

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -129,16 +131,9 @@ func (l *holds) remove(h *held) {
 	l.mu.Unlock()
 }
 
-// endAll tells all clients that the node is shutting down.
-func (l *holds) endAll() {
+// all is those that there are now.
+func (l *holds) all() []*held {
 	l.mu.Lock()
-	all := make([]*held, 0, len(l.m))
-	for h := range l.m {
-		all = append(all, h)
-	}
-	l.mu.Unlock()
-	for _, h := range all {
-		h.write(websocket.AppendClose(nil, websocket.CodeGoingAway, ""))
-		h.end(nil)
-	}
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.m))
 }

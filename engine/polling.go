@@ -71,10 +71,8 @@ func (p *polling) write(frames []byte) error {
 	p.mu.Lock()
 	get := p.parked
 	p.parked = nil
-	// Socket.IO's client puts off what it reads, but not the end of its transport: in one answer with that, a DISCONNECT
-	// would come too late, and the client be back at once. Its next GET gets the end, from Drained.
-	if at := bytes.LastIndexByte(body, socketio.Separator); final && at >= 0 && !p.closed {
-		body, final = body[:at], false
+	if rest := withoutFarewell(body); final && len(rest) < len(body) {
+		body, final = rest, p.closed // where the session is known still, its next poll ends it: see Drained
 	}
 	p.closed = p.closed || final
 	p.mu.Unlock()
@@ -89,6 +87,19 @@ func (p *polling) write(frames []byte) error {
 		p.c.fan.Wrote(len(frames) - 1) // the byte that stays: not writable until the next GET
 	}
 	return nil
+}
+
+// withoutFarewell is a payload that ends with the packet that ends the session, without
+// that packet if there are others: the next poll is told that the session is over.
+// socket.io-client handles packets a moment after the payload. An event beside a close
+// packet comes to it when it is disconnected, so that it keeps the event for later but
+// does not count it as received, and gets it a second time when it is recovered; a
+// DISCONNECT comes too late to keep it from coming back by itself.
+func withoutFarewell(body []byte) []byte {
+	if at := bytes.LastIndexByte(body, socketio.Separator); at >= 0 {
+		return body[:at]
+	}
+	return body
 }
 
 // isLast reports whether the payload ends with the packet that close sent last.

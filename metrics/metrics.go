@@ -61,6 +61,8 @@ type Metrics struct {
 
 	relaying
 	deflating
+	standing
+	connecting
 
 	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
 	JournalReadCallers prometheus.Counter // clients they were for
@@ -159,6 +161,8 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	m.catalogueJournal(r)
 	m.catalogueRelay(r)
 	m.catalogueDeflate(r)
+	m.catalogueNode(r)
+	m.catalogueRedis(r)
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
 

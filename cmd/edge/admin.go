@@ -18,6 +18,7 @@ const adminIndex = `<!doctype html><title>Stellara Edge</title><h1>Stellara Edge
 <ul><li><a href="/metrics">/metrics</a> for Prometheus
 <li><a href="/healthz">/healthz</a> the process answers
 <li><a href="/readyz">/readyz</a> the node takes traffic, or what is missing
+<li><a href="/drain">/drain</a> whether the node is being taken out of service; POST begins it
 <li>/presence/users/&lt;user&gt;, /presence/users?id=&lt;user&gt;, /presence/rooms/&lt;room&gt;,
 <a href="/presence/online">/presence/online</a>, <a href="/presence/counts">/presence/counts</a> who is online, and where
 <li><a href="/debug/pprof/">/debug/pprof/</a> profiles</ul>
@@ -36,6 +37,7 @@ func adminHandler(token secret, reg *prometheus.Registry, ready *readiness, pres
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", ready.serve)
+	mux.HandleFunc("GET /readyz/sessions", ready.serveSessions)
 
 	mux.Handle("/presence/", requireToken(token, presence))
 
@@ -84,6 +86,6 @@ func newAdminServer(h http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      2 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          httpLog(log, "admin"),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,6 +114,8 @@ func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 		}
 	})
 	ns.OnDisconnect(func(s *engine.Socket, reason string) { a.disconnected(s, reason) })
+	ns.OnServerJoin(func(s *engine.Socket, room string) { a.serverJoined(s, room) })
+	ns.OnServerLeave(func(s *engine.Socket, room string) { a.serverLeft(s, room) })
 	ns.On("join", func(s *engine.Socket, e *engine.Event) { a.join(s, e) })
 	ns.On("leave", func(s *engine.Socket, e *engine.Event) { a.leave(s, e) })
 	ns.On("message", func(s *engine.Socket, e *engine.Event) { a.message(s, e) })
@@ -167,8 +170,36 @@ func (a *app) connected(s socket) {
 				a.log.Debug("presence of a socket not stored", "socket", s.ID(), "error", err)
 			}
 		})
+		for _, room := range a.present(s) { // a server was faster
+			a.presence.Join(who.User, s.ID(), room, func(error) {})
+		}
 	})
 	a.keepWithin(s, who.User)
+}
+
+// serverJoined stores the presence of a socket that a server made join a room, as
+// if it had joined by itself. Nobody waits for it.
+func (a *app) serverJoined(s socket, room string) {
+	if a.checkRoom(room) != nil {
+		return
+	}
+	who := identityOf(s)
+	who.whileConnected(func() { a.presence.Join(who.User, s.ID(), room, func(error) {}) }) // else connected or recovered does it
+}
+
+// serverLeft removes the presence of a socket that a server made leave a room.
+func (a *app) serverLeft(s socket, room string) {
+	if a.checkRoom(room) != nil {
+		return
+	}
+	who := identityOf(s)
+	who.whileConnected(func() { a.presence.Leave(who.User, s.ID(), room, func(error) {}) })
+}
+
+// present are the rooms of a socket that have presence: those that clients can
+// join. Servers may put it into others.
+func (a *app) present(s socket) []string {
+	return slices.DeleteFunc(s.Rooms(), func(room string) bool { return a.checkRoom(room) != nil })
 }
 
 // disconnected removes the socket's presence, its rooms included. Rooms are told

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -26,8 +24,13 @@ type Config struct {
 	AdminAddr  string `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" help:"address for operators and backends: /metrics, /healthz, /readyz, /presence/, /debug/pprof/"`
 	AdminToken secret `env:"ADMIN_TOKEN" help:"bearer token for /presence/ and /debug/pprof/; required when ADMIN_ADDR is not a loopback address"`
 
-	RedisURL          string        `env:"REDIS_URL" help:"redis://[user:password@]host:port[/db] or rediss://...; empty: an in-process Redis, one node alone"`
-	RedisCache        bool          `env:"REDIS_CACHE" envDefault:"true" help:"client-side caching of presence reads; false for servers without CLIENT TRACKING"`
+	RedisURL   secret `env:"REDIS_URL" help:"redis://[user:password@]host:port[/db], with TLS rediss://...; through sentinels redis-sentinel://host:port,host:port/master[/db] or rediss-sentinel://...; empty: an in-process Redis, one node alone"`
+	RedisCache bool   `env:"REDIS_CACHE" envDefault:"true" help:"client-side caching of presence reads; false for servers without CLIENT TRACKING"`
+
+	RedisTLSCA   string `env:"REDIS_TLS_CA" shown:"the CAs of the system" help:"PEM file of the CAs that may sign the certificates of Redis and sentinels; with TLS only"`
+	RedisTLSCert string `env:"REDIS_TLS_CERT" help:"PEM file of the certificate that this node shows to Redis; empty: none"`
+	RedisTLSKey  string `env:"REDIS_TLS_KEY" help:"PEM file of the key of REDIS_TLS_CERT"`
+
 	AdapterKey        string        `env:"ADAPTER_KEY" envDefault:"socket.io" help:"channel prefix, as the key option of @socket.io/redis-adapter"`
 	SpecificResponses bool          `env:"SPECIFIC_RESPONSES" envDefault:"false" help:"answer requests of other nodes on the asker's own channel, as publishOnSpecificResponseChannel of @socket.io/redis-adapter; all nodes must be version 8 of it, or edges"`
 	Subscriptions     subscriptions `env:"SUBSCRIPTIONS" envDefault:"exact" help:"exact: one channel per room with local members; pattern: all rooms' messages, for fleets whose Node.js servers move sockets into rooms"`
@@ -39,6 +42,8 @@ type Config struct {
 	Auth           authMode `env:"AUTH" shown:"jwt, or none without REDIS_URL" help:"jwt: auth.token names the user in sub; none: auth.userId names the user, unchecked"`
 	AuthJWTSecret  secret   `env:"AUTH_JWT_SECRET" help:"HS256 key of at least 32 bytes; required when AUTH=jwt"`
 	AuthNonePublic bool     `env:"AUTH_NONE_PUBLIC" envDefault:"false" help:"true: allow AUTH=none on a LISTEN_ADDR that is not a loopback address"`
+
+	Origins origins `env:"ORIGINS" help:"origins of web pages that may connect, separated by commas: https://app.example.com, https://*.example.com, same (the host they connect to), or * alone; others get 403, programs send none; empty: not checked, and pages of other origins cannot use long-polling"`
 
 	MaxConns       int           `env:"MAX_CONNS" envDefault:"0" help:"most connections at a time; 0: the open-file limit less 1000"`
 	PingInterval   time.Duration `env:"PING_INTERVAL" envDefault:"25s" help:"time between Engine.IO pings"`
@@ -77,7 +82,11 @@ type Config struct {
 	PresenceWindow time.Duration `env:"PRESENCE_WINDOW" envDefault:"250ms" help:"time over which presence updates to a room are merged; 0s: not at all"`
 	PresenceGrace  time.Duration `env:"PRESENCE_GRACE" envDefault:"5s" help:"time for which members are not told that a user left whose connection broke, in case it recovers; 0s: told at once"`
 	PresenceLease  time.Duration `env:"PRESENCE_LEASE" envDefault:"10s" help:"time without a sign of life after which other nodes remove this node's presence; the same on all nodes"`
-	ShutdownGrace  time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" help:"longest time from SIGTERM to the end of the process"`
+	ShutdownGrace  time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" help:"longest time from the end of DRAIN_WINDOW to the end of the process"`
+
+	DrainDelay  time.Duration `env:"DRAIN_DELAY" shown:"5s, or 0s without REDIS_URL" help:"time from SIGTERM, or POST /drain, in which the node is not ready but serves as before: load balancers notice"`
+	DrainWindow time.Duration `env:"DRAIN_WINDOW" shown:"10s, or 0s without REDIS_URL" help:"time after it over which the connections are closed, one after the other; their clients come back to other nodes"`
+	MaxConnAge  time.Duration `env:"MAX_CONN_AGE" envDefault:"0s" help:"longest life of a connection, which ends up to a quarter of it before; its client comes back, perhaps to a newer node; 0s: no limit"`
 
 	LogLevel  logLevel  `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	LogFormat logFormat `env:"LOG_FORMAT" envDefault:"text" help:"text or json"`
@@ -123,7 +132,8 @@ func oneOf[T ~string](dst *T, b []byte, allowed ...T) error {
 }
 
 // secret is a value that never shows in logs or error texts: fmt, slog and
-// encoding/json print its presence only.
+// encoding/json print its presence only. Every variable of this type may be
+// given as a file, see withSecretFiles.
 type secret string
 
 // String hides the value.
@@ -160,14 +170,19 @@ const (
 	maxKey                 = 200
 )
 
-// LoadConfig reads and checks the variables in environ (name → value). A
-// variable that is set but empty counts as not set. The error lists every
-// problem, one per line, each beginning with the variable's name; it never
-// contains a secret.
+// LoadConfig reads and checks the variables in environ (name → value), and the
+// files that variables name. A variable that is set but empty counts as not set.
+// The error lists every problem, one per line, each beginning with the
+// variable's name; it never contains a secret. While a secret's file cannot be
+// read, nothing else is checked: too much depends on it.
 func LoadConfig(environ map[string]string) (*Config, error) {
+	environ, err := withSecretFiles(environ, readSecretFile)
+	if err != nil {
+		return nil, err
+	}
 	cfg := &Config{}
 	p := problems{}
-	err := env.ParseWithOptions(cfg, env.Options{Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
+	err = env.ParseWithOptions(cfg, env.Options{Environment: environ, FuncMap: map[reflect.Type]env.ParserFunc{
 		reflect.TypeFor[time.Duration](): parseDuration,
 		reflect.TypeFor[int]():           parseInt,
 		reflect.TypeFor[float64]():       parseFloat,
@@ -193,14 +208,17 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 			cfg.PeerAddr = peersOff
 		}
 	}
+	cfg.setDrain(environ)
 	cfg.checkListeners(&p)
 	cfg.checkPeers(&p)
 	cfg.checkRedis(&p)
+	cfg.checkAdapter(&p)
 	cfg.checkAuth(&p)
 	cfg.checkNumbers(&p)
 	cfg.checkConnectRates(&p)
 	cfg.checkProxies(&p)
 	cfg.checkLimits(&p)
+	cfg.checkDrain(&p)
 	if len(p.errs) > 0 {
 		return nil, errors.Join(p.errs...)
 	}
@@ -234,14 +252,7 @@ func (c *Config) checkPeers(p *problems) {
 	}
 }
 
-func (c *Config) checkRedis(p *problems) {
-	if c.RedisURL != "" {
-		// The value may hold a password, and so may the text of url.Parse's error: neither is repeated.
-		u, err := url.Parse(c.RedisURL)
-		if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") || u.Hostname() == "" {
-			p.add("REDIS_URL", "must look like redis://[user:password@]host:port[/db] or rediss://[user:password@]host:port[/db]")
-		}
-	}
+func (c *Config) checkAdapter(p *problems) {
 	if len(c.AdapterKey) > maxKey || !utf8.ValidString(c.AdapterKey) || strings.ContainsFunc(c.AdapterKey, unicode.IsControl) {
 		p.add("ADAPTER_KEY", "must be at most %d bytes of UTF-8 without control characters", maxKey)
 	}
@@ -351,27 +362,6 @@ func isLoopback(addr string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback()
-}
-
-// redisName is where Redis is, without credentials, for the log.
-func (c *Config) redisName() string {
-	if c.RedisURL == "" {
-		return "embedded"
-	}
-	u, err := url.Parse(c.RedisURL)
-	if err != nil {
-		return "invalid"
-	}
-	return u.Scheme + "://" + u.Host + u.Path
-}
-
-// redisAddr is Redis's host:port, "" with the in-process one.
-func (c *Config) redisAddr() string {
-	u, err := url.Parse(c.RedisURL)
-	if c.RedisURL == "" || err != nil {
-		return ""
-	}
-	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "6379"))
 }
 
 // subscriptionsInUse is how the node subscribes: the in-process Redis knows

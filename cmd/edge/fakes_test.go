@@ -312,8 +312,9 @@ func newTestApp() *testApp {
 
 // socket makes a connected socket of user that is in rooms.
 func (a *testApp) socket(user string, rooms ...string) *fakeSocket {
-	s := &fakeSocket{id: testSocket, data: &identity{User: user}, rooms: rooms}
+	s := &fakeSocket{id: testSocket, data: &identity{User: user}}
 	a.connected(s)
+	s.rooms = rooms
 	return s
 }
 

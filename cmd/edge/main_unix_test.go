@@ -143,18 +143,6 @@ func TestShutdownGrace(t *testing.T) {
 	}
 }
 
-// A second signal ends the process at once, whatever the shutdown waits for.
-func TestSecondSignal(t *testing.T) {
-	p := startProcess(t, "SHUTDOWN_GRACE=1h")
-	p.hang()
-	p.signal(syscall.SIGTERM)
-	p.logged("shutting down")
-	p.signal(syscall.SIGTERM)
-	if code := p.exit(); code != exitFailed || !strings.Contains(p.log.String(), "exiting at once") || strings.Contains(p.log.String(), "msg=stopped") {
-		t.Errorf("exit %d\n%s", code, p.log)
-	}
-}
-
 // silent opens connections that send nothing. The kernel takes all of them, whatever the process does.
 func (p *process) silent(n int) (close func()) {
 	p.t.Helper()

@@ -30,6 +30,7 @@ type node struct {
 	engine  *engine.Server
 	app     *app
 	ready   *readiness
+	drain   *drain
 	peers   *peers // nil with PEER_ADDR=off
 
 	entrance                      *entrance // of the clients' listener
@@ -52,12 +53,14 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := metrics.New(registry, edgeVersion())
+	m.MaxConns.Set(float64(maxConns))
+	m.PresenceLease.Set(cfg.PresenceLease.Seconds())
 
 	name, uid := randomID(8), randomID(6)
 	settings := engineConfig(cfg, maxConns, name, uid, log)
 	st, err := state.Open(state.Config{
-		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
-		Pattern: cfg.Subscriptions == subscribePattern, Cache: cfg.RedisCache,
+		URL: string(cfg.RedisURL), TLS: cfg.redisTLS(), Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
+		Pattern: cfg.Subscriptions == subscribePattern, HeardRooms: userRoomPrefix, Cache: cfg.RedisCache,
 		PresenceWindow: cfg.PresenceWindow, PresenceGrace: cfg.PresenceGrace, Lease: cfg.PresenceLease, Log: log,
 		Recovery: cfg.Recovery.enabled(), ProofLag: settings.ProofLag(),
 	}, m)
@@ -85,14 +88,16 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	a.recovery = cfg.Recovery.enabled()
 	a.limits = appLimits{rooms: cfg.MaxRooms, perUser: cfg.MaxConnsPerUser, crowded: m.Refusals[metrics.RefusalMaxConnsUser]}
 	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
-	ready := &readiness{state: st.Ready}
+	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}, peers: between != nil}
+	leaving := newDrain(cfg, ready, log)
 
 	n := &node{
-		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, peers: between,
+		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
-		admin:    newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
+		admin: newAdminServer(withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
+			adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log))), log),
 	}
-	n.public = newPublicServer(publicHandler(srv, ready), n.entrance, cfg.MaxHeaderBytes, cfg.HeaderTimeout, log)
+	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, cfg.MaxHeaderBytes, cfg.HeaderTimeout, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
@@ -105,8 +110,8 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 func engineConfig(cfg *Config, maxConns int, name, uid string, log *slog.Logger) engine.Config {
 	c := engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
-		Node: name, UID: uid, Logger: log,
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, MaxConnAge: cfg.MaxConnAge, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
+		Node: name, UID: uid, UserRooms: userRoomPrefix, Logger: log, AllowOrigin: cfg.Origins.check(), CORS: cfg.Origins.cors(),
 		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
 	}
 	cfg.limit(&c)
@@ -129,11 +134,14 @@ func (n *node) warn(maxConns, files int) {
 	if n.cfg.Auth == authNone && n.cfg.AuthJWTSecret != "" {
 		n.log.Warn("AUTH_JWT_SECRET is set but not used, because AUTH is none: clients say who they are, unchecked")
 	}
+	if n.cfg.Auth == authNone && n.cfg.AuthNonePublic && !n.cfg.Origins.set() {
+		n.log.Warn("AUTH is none and ORIGINS is empty: any web page can connect as any user, from the browser of whoever opens it")
+	}
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
 	}
 	for _, name := range n.cfg.unused() {
-		n.log.Warn(name + " is not used, because the limit it belongs to is off")
+		n.log.Warn("a limit is not used, because the limit it belongs to is off", "variable", name)
 	}
 	if maxConns > files-spareFiles {
 		n.log.Warn("MAX_CONNS leaves too few files for other uses", "max_conns", maxConns, "open_file_limit", files)
@@ -175,7 +183,7 @@ func (n *node) listen() (err error) {
 
 // findAddress returns where other nodes reach this one.
 func (n *node) findAddress(ctx context.Context) (string, error) {
-	return advertised(ctx, n.cfg.PeerAdvertise, n.peerListener.Addr(), n.cfg.redisAddr())
+	return advertised(ctx, n.cfg.PeerAdvertise, n.peerListener.Addr(), n.cfg.redisServers())
 }
 
 // closeListeners closes what listen opened, for a node that does not serve.
@@ -187,8 +195,8 @@ func (n *node) closeListeners() error {
 	return err
 }
 
-// run serves until ctx ends or a part fails, then shuts down within
-// SHUTDOWN_GRACE. The error is nil if the node ended in order.
+// run serves until the node is drained, ctx ends or a part fails, then shuts down
+// within SHUTDOWN_GRACE. The error is nil if the node ended in order.
 func (n *node) run(ctx context.Context) error {
 	if err := n.engine.Start(); err != nil {
 		return errors.Join(err, n.closeListeners(), n.abandon())
@@ -210,10 +218,8 @@ func (n *node) run(ctx context.Context) error {
 	go n.ready.watch(running, n.metrics.Ready, n.log)
 	go trim(running, n.log)
 
-	var cause error
-	select {
-	case <-ctx.Done():
-	case cause = <-failed:
+	cause := n.leave(ctx, failed)
+	if cause != nil {
 		n.log.Error("shutting down", "error", cause)
 	}
 	err := n.shutdown(func() {
@@ -243,14 +249,15 @@ func (n *node) meet(ctx context.Context, failed chan<- error) {
 // serving names the listener in the error of an http.Server.
 func serving(name string, err error) error { return fmt.Errorf("%s: %w", name, err) }
 
-// shutdown ends the node in order: no new clients, no clients, their sessions
-// closed, no presence, no Redis. stopState ends state.Run and waits for it. A step that fails or takes
+// shutdown ends the node in order: no new clients, no clients, what they sent
+// published, their sessions closed, no presence, no Redis. stopState ends state.Run and waits for it. A step that fails or takes
 // too long does not keep the next ones from running.
 func (n *node) shutdown(stopState func()) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ShutdownGrace)
 	defer cancel()
 	n.ready.draining.Store(true)
+	n.drain.enter(phaseStopping)
 	n.metrics.Ready.Set(0)
 
 	ended := make(chan error, 1)
@@ -291,13 +298,14 @@ func (n *node) end(ctx context.Context, stopState func()) error {
 	// Not before: the close frames of clients whose WebSocket is on another node go through a trunk.
 	errPeers := named("end connections to other nodes", n.peers.close(ctx))
 	errWithdrawn := named("withdraw the address", <-withdrawn)
+	errPublish := named("publish what clients sent", n.state.Bus().Flush(ctx))
 	// Clients are on their way to other nodes, which want to find their sessions closed.
 	errSessions := named("store sessions", n.state.Sessions().Flush(ctx))
 	errPresence := named("release presence", n.state.Presence().Flush(ctx))
 	stopState()
 	errState := named("close Redis", n.state.Close(ctx))
 	_ = n.admin.Close() // last, so that metrics can be read until the end
-	return errors.Join(errClients, errHTTP, errPeers, errWithdrawn, errSessions, errPresence, errState)
+	return errors.Join(errClients, errHTTP, errPeers, errWithdrawn, errPublish, errSessions, errPresence, errState)
 }
 
 // withdraw takes the node out of the directory, so that no peer dials it from

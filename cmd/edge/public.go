@@ -37,6 +37,8 @@ func publicHandler(clients http.Handler, ready *readiness) http.Handler {
 			healthz(w, r)
 		case path == "/readyz":
 			ready.serve(w, r)
+		case path == "/readyz/sessions":
+			ready.serveSessions(w, r)
 		default:
 			http.Error(w, "not found: Socket.IO clients connect to "+socketIOPath, http.StatusNotFound)
 		}
@@ -53,7 +55,7 @@ func newPublicServer(h http.Handler, e *entrance, maxHeader int, headerTime time
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       75 * time.Second,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          httpLog(log, "clients"),
 	}
 }
 

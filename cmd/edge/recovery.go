@@ -106,12 +106,13 @@ func (r recoveryRules) room(room string) bool {
 // valid now, and with presence stored before the node they were on drops them.
 func (a *app) recoverer(auth *authenticator) engine.Recoverer {
 	return engine.Recoverer{
-		Authenticate: func(s *engine.Socket) (string, error) {
+		Authenticate: func(s *engine.Socket, done func(string, error)) {
 			user, refused := auth.user(s.Auth(), s.ID())
 			if refused != nil {
-				return "", errors.New(refused.Message)
+				done("", errors.New(refused.Message))
+				return
 			}
-			return claimedUser(user, s.ID()), nil
+			done(claimedUser(user, s.ID()), nil)
 		},
 		Restore: func(s *engine.Socket, data json.RawMessage) any {
 			who := &identity{}
@@ -135,7 +136,7 @@ func claimedUser(user, socketID string) string {
 // calls done, and shows the client who is there now.
 func (a *app) recovered(s socket, generation uint64, done func()) {
 	who := identityOf(s)
-	rooms := s.Rooms()[1:] // without its own
+	rooms := a.present(s)
 	all := &settle{waiting: 1 + len(rooms), then: func(err error) {
 		done()
 		if err != nil {

@@ -139,6 +139,8 @@ export class Edge {
       LISTEN_ADDR: `127.0.0.1:${await freePort()}`,
       ADMIN_ADDR: `127.0.0.1:${await freePort()}`,
       PEER_ADDR: "127.0.0.1:0", // nodes of one host must not want the same port
+      DRAIN_DELAY: "0s", // no balancer is waited for, unless a test has one
+      DRAIN_WINDOW: "0s",
       ...env,
     };
     for (const [name, value] of Object.entries(edge.env)) if (value === undefined) delete edge.env[name];
