@@ -138,6 +138,7 @@ func newTestAuth(t *testing.T, environ map[string]string) *authenticator {
 		if ring, err = newKeyring(cfg, m, quiet, now); err != nil {
 			t.Fatal(err)
 		}
+		go ring.run(t.Context())
 	}
 	return newAuthenticator(cfg, ring, m, state.ValidID, now)
 }
