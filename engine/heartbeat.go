@@ -37,7 +37,7 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 	if t.age > 0 {
 		c.beat.retireAt = retireAt(now, t.age, rand.Float64())
 	}
-	return c.beat.earliest(c.beat.pingAt)
+	return min(c.beat.earliest(c.beat.pingAt), now+t.attachment)
 }
 
 // retireAt is when a conn that opens now is closed for its age, which is at most age:

@@ -26,6 +26,9 @@ type pace struct {
 
 const (
 	paceShift = 16
+	// coarse is how many moments a unit must cost to be rounded to whole ones, by 3 % at most: then exactly the burst
+	// passes at once. What costs less is many bytes, of which nobody counts the last.
+	coarse = 16
 	// longestBurst bounds tolerance: what a schedule is ahead by must not be taken for what it is behind by.
 	longestBurst = 30 * time.Minute
 )
@@ -36,6 +39,9 @@ func newPace(perSecond float64, burst int) pace {
 		return pace{}
 	}
 	p := pace{cost: max(uint64(momentsOfOne/perSecond*(1<<paceShift)), 1)}
+	if p.cost >= coarse<<paceShift {
+		p.cost = (p.cost + 1<<(paceShift-1)) >> paceShift << paceShift
+	}
 	p.tolerance = uint32(min(p.charged(burst), uint64(momentOf(longestBurst))))
 	return p
 }

@@ -32,17 +32,25 @@ type redisOptions struct {
 	base    rueidis.ClientOption
 	dial    func(context.Context, *net.Dialer, *tls.Config) (net.Conn, error)
 	denials *denials // nil: what Redis does not permit is only returned
+
+	sentinels *sentinels // whom dial asks; nil: there is one server
 }
 
 // options is how to reach the servers of an address.
 func (a Address) options(files TLSFiles) redisOptions {
-	return redisOptions{
+	o := redisOptions{
 		name: a.String(),
 		base: rueidis.ClientOption{Username: a.user, Password: a.password, SelectDB: a.db},
-		dial: func(ctx context.Context, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
-			return a.dialServer(ctx, d, files, a.servers[0])
-		},
 	}
+	if a.master != "" {
+		o.sentinels = newSentinels(a, files)
+		o.dial = o.sentinels.dial
+		return o
+	}
+	o.dial = func(ctx context.Context, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		return a.dialServer(ctx, d, files, a.servers[0])
+	}
+	return o
 }
 
 // client is a rueidis client together with the connections it opened, so that

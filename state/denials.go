@@ -35,14 +35,18 @@ func newDenials(log *slog.Logger, m *metrics.Metrics) *denials {
 // https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/
 var deniedTexts = [...]string{"NOPERM", "ERR The user executing the script can't"}
 
-// denied reports whether err says that the user lacks a right.
+// denied reports whether err is Redis's, or the text of an error that a script got, and says that the user lacks a right.
 func denied(err error) bool {
-	var answer *rueidis.RedisError
-	if !errors.As(err, &answer) {
+	if err == nil {
 		return false
 	}
+	said := err.Error()
+	var answer *rueidis.RedisError
+	if errors.As(err, &answer) {
+		said = answer.Error()
+	}
 	for _, text := range deniedTexts {
-		if strings.HasPrefix(answer.Error(), text) {
+		if strings.HasPrefix(said, text) {
 			return true
 		}
 	}
@@ -51,7 +55,7 @@ func denied(err error) bool {
 
 // note takes the answer to a command.
 func (d *denials) note(c called, err error) {
-	if err == nil || !denied(err) {
+	if !denied(err) {
 		return
 	}
 	d.metrics.RedisDenials.Inc()

@@ -148,6 +148,9 @@ func (l *link) set(c *clients, err error) {
 // the first Redis that answers can never be used. One that takes the place of
 // another later may go again, so that the node waits.
 func (l *link) run(ctx context.Context) error {
+	if s := l.options.sentinels; s != nil {
+		l.ending.Go(func() { s.watch(ctx, l.log, l.suspect) })
+	}
 	for gen := uint64(1); ; gen++ {
 		c, err := l.connect(ctx, gen)
 		if c == nil {
@@ -347,6 +350,9 @@ func (l *link) ping(ctx context.Context, c *client) error {
 func (l *link) close(ctx context.Context) error {
 	if l.read != nil {
 		l.ending.Go(l.read.end)
+	}
+	if l.options.sentinels != nil {
+		l.ending.Go(l.options.sentinels.end)
 	}
 	gone := make(chan struct{})
 	go func() { l.ending.Wait(); close(gone) }()

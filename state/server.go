@@ -94,6 +94,8 @@ func failureOf(err error) metrics.RedisFailure {
 		return metrics.RedisTLS
 	case errors.Is(err, ErrUnsupported):
 		return metrics.RedisUnsupported
+	case errors.Is(err, errUnnamed):
+		return metrics.RedisNoMaster
 	case errors.Is(err, errReplica):
 		return metrics.RedisReplica
 	case denied(err):

@@ -37,6 +37,7 @@ func adminHandler(token secret, reg *prometheus.Registry, ready *readiness, pres
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", ready.serve)
+	mux.HandleFunc("GET /readyz/sessions", ready.serveSessions)
 
 	mux.Handle("/presence/", requireToken(token, presence))
 

@@ -45,8 +45,10 @@ func TestDrainDelay(t *testing.T) {
 		t.Errorf("begun again: %d %+v", status, again)
 	}
 	for _, addr := range []string{n.publicListener.Addr().String(), n.adminListener.Addr().String()} {
-		if status, body := n.fetch(addr, "/readyz"); status != 503 || !strings.Contains(body, "is being drained") {
-			t.Errorf("readiness on %s: %d %s", addr, status, body)
+		for _, path := range []string{"/readyz", "/readyz/sessions"} {
+			if status, body := n.fetch(addr, path); status != 503 || !strings.Contains(body, "is being drained") {
+				t.Errorf("%s on %s: %d %s", path, addr, status, body)
+			}
 		}
 		if status := n.status(addr, "/healthz"); status != 200 {
 			t.Errorf("health on %s: %d", addr, status)
@@ -112,6 +114,19 @@ func TestDrainWithoutExit(t *testing.T) {
 	n.eventually("stopped", func() bool { return strings.Contains(n.log.String(), "msg=stopped") })
 	if err := n.stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestReadyForSessions: requests of sessions are wanted whatever else is missing; in a drain only where no other node can pass them on.
+func TestReadyForSessions(t *testing.T) {
+	for _, tt := range []struct{ peers, draining, want bool }{
+		{true, false, true}, {false, false, true}, {true, true, false}, {false, true, true},
+	} {
+		r := &readiness{state: func() error { return errDraining }, peers: tt.peers}
+		r.draining.Store(tt.draining)
+		if got := r.sessionsErr() == nil; got != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
 	}
 }
 

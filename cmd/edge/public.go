@@ -37,6 +37,8 @@ func publicHandler(clients http.Handler, ready *readiness) http.Handler {
 			healthz(w, r)
 		case path == "/readyz":
 			ready.serve(w, r)
+		case path == "/readyz/sessions":
+			ready.serveSessions(w, r)
 		default:
 			http.Error(w, "not found: Socket.IO clients connect to "+socketIOPath, http.StatusNotFound)
 		}

@@ -19,6 +19,8 @@ import (
 type readiness struct {
 	state    func() error // nil when Redis answers and the subscriptions are live
 	capacity *capacity    // nil: no limit
+	keys     func() error // nil when there are keys to verify tokens with; nil with AUTH=none
+	peers    bool         // other nodes pass on what concerns this node's sessions
 	draining atomic.Bool  // set once, by drain or by shutdown
 }
 
@@ -28,6 +30,11 @@ var errDraining = errors.New("the node is being drained")
 func (r *readiness) err() error {
 	if r.draining.Load() {
 		return errDraining
+	}
+	if r.keys != nil {
+		if err := r.keys(); err != nil {
+			return err
+		}
 	}
 	if err := r.state(); err != nil {
 		return err
@@ -68,14 +75,31 @@ func isFull(was bool, n, most int) bool {
 	return n >= most
 }
 
+// sessionsErr is nil when balancers should send requests of open sessions here, as
+// they should while Redis is away. A node that is being drained wants none, so that
+// nobody has one under way here when its listener closes; other nodes pass them on.
+func (r *readiness) sessionsErr() error {
+	if r.draining.Load() && r.peers {
+		return errDraining
+	}
+	return nil
+}
+
 // serve answers /readyz: 200 {"ready":true}, or 503 {"ready":false,"missing":"..."}.
-func (r *readiness) serve(w http.ResponseWriter, _ *http.Request) {
+func (r *readiness) serve(w http.ResponseWriter, _ *http.Request) { answerReady(w, r.err()) }
+
+// serveSessions answers /readyz/sessions likewise.
+func (r *readiness) serveSessions(w http.ResponseWriter, _ *http.Request) {
+	answerReady(w, r.sessionsErr())
+}
+
+func answerReady(w http.ResponseWriter, err error) {
 	answer := struct {
 		Ready   bool   `json:"ready"`
 		Missing string `json:"missing,omitempty"`
 	}{Ready: true}
 	status := http.StatusOK
-	if err := r.err(); err != nil {
+	if err != nil {
 		answer.Ready, answer.Missing, status = false, missing(err), http.StatusServiceUnavailable
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -16,7 +16,7 @@ import { certificate, lacking } from "../lib/shipped.mjs";
 // connection. It returns its address.
 async function server(t, seen, { dies = false } = {}) {
   const http = createServer(async (req, res) => {
-    if (/^\/(healthz|readyz)$/.test(req.url)) return res.end("ok");
+    if (/^\/(healthz|readyz|readyz\/sessions)$/.test(req.url)) return res.end("ok");
     let body = "";
     for await (const part of req.setEncoding("utf8")) body += part;
     seen.push({ method: req.method, url: req.url, body, headers: req.headers });
