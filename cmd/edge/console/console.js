@@ -35,12 +35,12 @@ function tiles(node, look) {
   const perSecond = (name) => (before ? (total(look.scrape, name) - total(before.scrape, name)) / ((look.at - before.at) / 1000) : 0);
   const conns = node.conns.websocket + node.conns.polling;
   const shown = [
-    ["connections", conns.toLocaleString("en"), `of ${node.limits.max_conns.toLocaleString("en")}; ${node.conns.polling} by polling`],
+    ["connections", conns.toLocaleString("en"), `of ${node.limits.max_conns.toLocaleString("en")}, ${node.conns.polling} poll`],
     ["sockets", node.sockets.toLocaleString("en"), ""],
     ["rooms", node.rooms.toLocaleString("en"), "with sockets here"],
     ["deliveries", `${short(look.rate ?? 0)}/s`, `${short(perSecond("edge_frames_received_total"))}/s received`],
     ["latency p99", format(look.p99), `p50 ${format(look.p50)}`],
-    ["memory", `${short(total(look.scrape, "process_resident_memory_bytes"))}B`, `${total(look.scrape, "go_goroutines")} goroutines`],
+    ["memory", `${short(total(look.scrape, "process_resident_memory_bytes") / 1e6)} MB`, `${total(look.scrape, "go_goroutines")} goroutines`],
     ["CPU", `${Math.round(100 * perSecond("process_cpu_seconds_total"))} %`, "of one core"],
     ["connects", `${short(perSecond("edge_connects_total"))}/s`, `${short(total(look.scrape, "edge_connects_total"))} in all`],
   ];

@@ -60,7 +60,8 @@ function axes(g, width, height, x, y, now, colour) {
     g.fillText(seconds(s), left - 8, y(s) + 4);
   }
   g.textAlign = "center";
-  for (let minutes = 0; minutes <= 5; minutes++) g.fillText(minutes === 0 ? "now" : `−${minutes} min`, x(now - minutes * 60_000), height - 4);
+  const step = width < 500 ? 5 : 1; // minutes between two labels
+  for (let minutes = 0; minutes <= 5; minutes += step) g.fillText(minutes === 0 ? "now" : `−${minutes} min`, x(now - minutes * 60_000), height - 4);
   g.setLineDash([5, 4]);
   g.strokeStyle = colour("--goal");
   rule(g, left, width - right, y(goal));
