@@ -90,6 +90,7 @@ func (n *Namespace) authenticate(s *Socket, then func(user string, err error)) {
 
 // claim takes the session over, or goes the ordinary way.
 func (n *Namespace) claim(s *Socket, claim socketio.SessionClaim) {
+	kicks := n.srv.kicks.now()
 	n.srv.recovery.Claim(claim, func(claimed *socketio.ClaimedSession, result metrics.Recovery) {
 		s.post(task{run: func() {
 			if claimed == nil {
@@ -97,7 +98,7 @@ func (n *Namespace) claim(s *Socket, claim socketio.SessionClaim) {
 				n.admit(s, n.hooks().middleware, 0)
 				return
 			}
-			n.claimed(s, claimed)
+			n.claimed(s, claimed, kicks)
 		}})
 	})
 }

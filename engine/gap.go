@@ -15,12 +15,9 @@ var (
 	errTooMuchMissed = errors.New("engine: more was missed than is replayed")
 )
 
-// Conns that must be closed because messages for them were lost are closed in
-// steps: their clients come back, and shall not come all at once.
-const (
-	gapStep  = 100 * time.Millisecond
-	gapConns = 100 // per step
-)
+// gapPace is the time for each of the conns that must be closed because messages for
+// them were lost: their clients come back, and shall not come all at once.
+const gapPace = time.Millisecond
 
 // Unheard says that the bus does not hear the rooms any more: Subscribed will be
 // called again for each.
@@ -56,21 +53,8 @@ func (s *Server) missed(save string) {
 		return
 	}
 	s.log.Info("closing the conns that may have missed messages", "conns", len(conns))
-	go s.closeInSteps(conns)
-}
-
-// closeInSteps closes conns with the reason gap.
-func (s *Server) closeInSteps(conns []*conn) {
-	tick := time.NewTicker(gapStep)
-	defer tick.Stop()
-	for len(conns) > 0 && !s.draining.Load() {
-		n := min(gapConns, len(conns))
-		for _, c := range conns[:n] {
-			c.close(metrics.CloseGap, noCode)
-		}
-		conns = conns[n:]
-		<-tick.C
-	}
+	// Also while the node is drained, which may take longer: they get nothing any more.
+	go spread(s.stopping, len(conns), time.Duration(len(conns))*gapPace, func(i int) { conns[i].close(metrics.CloseGap, noCode) })
 }
 
 // Advanced says that everything in the namespace's journal up to end has been

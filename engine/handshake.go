@@ -71,9 +71,8 @@ func newHandshake(r *http.Request, keepHeaders bool) *handshake {
 // makeHandshake keeps copies of the strings, which may be parts of larger ones.
 func makeHandshake(header http.Header, address, path, query string) *handshake {
 	h := &handshake{}
-	remote, err := netip.ParseAddr(address)
-	if err == nil && remote.String() == address {
-		h.remote, address = remote, ""
+	if h.remote = parseAddress(address); h.remote.IsValid() {
+		address = ""
 	}
 	if header != nil || address != "" || path != usualPath || query != usualQuery {
 		h.special = &special{header: header, path: strings.Clone(path), query: strings.Clone(query), address: strings.Clone(address)}

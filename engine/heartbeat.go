@@ -5,6 +5,7 @@ import (
 
 	"github.com/stellara/edge/fanout"
 	"github.com/stellara/edge/metrics"
+	"github.com/stellara/edge/websocket"
 )
 
 // never is a tick that is not reached.
@@ -17,7 +18,7 @@ type heartbeat struct {
 	timeoutAt fanout.Tick
 	connectBy fanout.Tick
 	closeBy   fanout.Tick
-	extended  bool // this ping's timeout was extended once
+	retireAt  fanout.Tick // the conn is as old as conns get
 }
 
 // startHeartbeat sets the first deadlines and returns the earliest.
@@ -25,16 +26,35 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 	t := &c.srv.ticks
 	if c.srv.plain != nil { // no Engine.IO, no heartbeat
 		c.beat.pingAt = never
-		return never
+		return now + t.attachment
 	}
 	// The first ping leaves early by chance: after a storm of connects the pings
 	// would come in storms, too, as long as the conns live.
 	c.beat = heartbeat{pingAt: now + t.interval - rand.N(t.interval/2+1), connectBy: now + t.connect}
 	if c.srv.engine != nil { // nothing to join
 		c.beat.connectBy = 0
-		return c.beat.pingAt
 	}
-	return min(c.beat.pingAt, c.beat.connectBy)
+	if t.age > 0 {
+		c.beat.retireAt = retireAt(now, t.age, rand.Float64())
+	}
+	return min(c.beat.earliest(c.beat.pingAt), now+t.attachment)
+}
+
+// retireAt is when a conn that opens now is closed for its age, which is at most age:
+// up to a quarter sooner, as chance, from 0 to 1, says. Conns that opened together, in
+// a storm, must not be closed together.
+func retireAt(now, age fanout.Tick, chance float64) fanout.Tick {
+	return max(now+1, now+age-fanout.Tick(chance*float64(age)/4))
+}
+
+// earliest is next, or what is due before it and does not depend on pings.
+func (b *heartbeat) earliest(next fanout.Tick) fanout.Tick {
+	for _, at := range [...]fanout.Tick{b.connectBy, b.retireAt} {
+		if at != 0 {
+			next = min(next, at)
+		}
+	}
+	return next
 }
 
 // Expire is called by the shard when a deadline may be reached: it sends pings
@@ -57,19 +77,30 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 		}
 		return nil, b.closeBy
 	}
-	if b.connectBy != 0 && c.marked(markJoined) {
+	switch joined := c.marked(markJoined) || c.srv.engine != nil || c.srv.plain != nil; {
+	case joined:
 		b.connectBy = 0
+	case b.connectBy == 0: // it has left the last
+		b.connectBy = now + t.connect
 	}
 	if b.connectBy != 0 && now >= b.connectBy {
 		c.close(metrics.CloseConnectTimeout, noCode)
+		return nil, now + 1
+	}
+	if b.retireAt != 0 && now >= b.retireAt {
+		c.close(metrics.CloseMaxAge, websocket.CodeGoingAway)
+		return nil, now + 1
+	}
+	if begun := c.begun.Load(); begun != 0 && now >= fanout.Tick(begun-1)+t.attachment {
+		c.close(metrics.CloseAttachmentTimeout, noCode)
 		return nil, now + 1
 	}
 	if b.sentAt != 0 {
 		switch pong := c.pong.Load(); {
 		case pong != 0:
 			b.pingAt, b.sentAt = fanout.Tick(pong-1)+t.interval, 0
-		case now >= b.timeoutAt && c.marked(markHeard) && !b.extended:
-			b.extended = true // a busy uplink: the pong may be behind a large message
+		case now >= b.timeoutAt && c.marked(markHeard) && !c.marked(markExtended):
+			c.mark(markExtended) // a busy uplink: the pong may be behind a large message
 			b.timeoutAt = now + t.timeout
 		case now >= b.timeoutAt:
 			c.close(metrics.ClosePingTimeout, noCode)
@@ -78,8 +109,8 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 	}
 	if b.sentAt == 0 && now >= b.pingAt {
 		c.pong.Store(0)
-		c.marks.And(^uint32(markHeard))
-		b.sentAt, b.timeoutAt, b.extended = now, now+t.timeout, false
+		c.marks.And(^uint32(markHeard | markExtended))
+		b.sentAt, b.timeoutAt = now, now+t.timeout
 		send = c.srv.ping
 	}
 	next = b.pingAt
@@ -89,8 +120,7 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 			next = min(next, look) // the next ping may be due before the timeout
 		}
 	}
-	if b.connectBy != 0 {
-		next = min(next, b.connectBy)
-	}
-	return send, next
+	// A packet that begins meanwhile is not announced: most are whole in no time. So one that stays incomplete is noticed
+	// after twice the time at most.
+	return send, min(b.earliest(next), now+t.attachment)
 }

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,11 +17,12 @@ import (
 
 // relayUpgrade opens a WebSocket for a session of another node, or refuses.
 func (s *Server) relayUpgrade(w http.ResponseWriter, r *http.Request, of *whose, u websocket.Upgrade) {
-	if !s.admit(w) {
+	from := remoteAddress(r)
+	if !s.admit(w, from) {
 		return
 	}
 	s.m.RelayedRequests[metrics.RelayUpgrade].Inc()
-	h := &held{srv: s, of: of, seat: &seat{}, question: question{answered: make(chan answer, 1)}}
+	h := &held{srv: s, of: of, from: from, seat: &seat{}, question: question{answered: make(chan answer, 1)}}
 	a := s.refusal(h.open(r.Context()))
 	if a.status != http.StatusOK {
 		h.end(nil)
@@ -128,16 +131,9 @@ func (l *holds) remove(h *held) {
 	l.mu.Unlock()
 }
 
-// endAll tells all clients that the node is shutting down.
-func (l *holds) endAll() {
+// all is those that there are now.
+func (l *holds) all() []*held {
 	l.mu.Lock()
-	all := make([]*held, 0, len(l.m))
-	for h := range l.m {
-		all = append(all, h)
-	}
-	l.mu.Unlock()
-	for _, h := range all {
-		h.write(websocket.AppendClose(nil, websocket.CodeGoingAway, ""))
-		h.end(nil)
-	}
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.m))
 }

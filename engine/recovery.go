@@ -215,7 +215,7 @@ func (b *Broadcast) journals() bool {
 
 // create stores a session for a socket that was admitted, then welcomes it.
 func (r *recovery) create(s *Socket) {
-	pid := newPID().String()
+	pid, kicks := newPID().String(), s.conn.srv.kicks.now()
 	var joined []socketio.SessionRoom // by middleware
 	for _, room := range s.Rooms()[1:] {
 		joined = append(joined, socketio.SessionRoom{Name: room})
@@ -238,7 +238,7 @@ func (r *recovery) create(s *Socket) {
 				return
 			}
 		}
-		s.post(task{run: func() { s.nsp.welcome(s, r.epochs.id(start), true) }})
+		s.post(task{run: func() { s.nsp.welcome(s, r.epochs.id(start), kicks, true) }})
 	})
 }
 

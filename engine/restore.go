@@ -22,10 +22,11 @@ type restoring struct {
 	claimed  *socketio.ClaimedSession
 	previous string // the owner that has the session open still, until it was told
 	reserved []*fanout.Room
+	kicks    uint64 // the number of the last kick when the session was asked for
 }
 
 // claimed makes the socket that comes back.
-func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
+func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession, kicks uint64) {
 	sid, _ := parseID(c.SID) // what is stored is ours
 	s := &Socket{conn: asked.conn, nsp: n, id: sid, auth: asked.auth}
 	s.member.Init(&s.conn.fan, s)
@@ -39,7 +40,7 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
 	}
 	since[c.SID] = fanout.ID{}
 	s.session.travel.since = since
-	w := &restoring{n: n, asked: asked, s: s, claimed: c, previous: c.Owner}
+	w := &restoring{n: n, asked: asked, s: s, claimed: c, previous: c.Owner, kicks: kicks}
 	if !s.conn.replace(asked, s) {
 		w.abandon()
 		return
@@ -50,6 +51,7 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
 		w.fail(errReplaced)
 		return
 	}
+	s.kickedSince(w.kicks)
 	if old != nil { // half-open, or on its way back, here
 		w.previous = ""
 		old.conn.close(metrics.CloseReplaced, noCode)
@@ -206,10 +208,10 @@ func sizeOf(missed []*missed) (bytes int) {
 	return bytes
 }
 
-// catchUpRooms are the rooms a socket that catches up is in now, its own
-// included, with where it joined them.
+// catchUpRooms are the rooms a socket that catches up is in now, its own and its
+// user's included, with where it joined them.
 func (s *Socket) catchUpRooms() sinceByRoom {
-	names := s.Rooms()
+	names := append(s.ownRooms(), s.member.Rooms(nil)...)
 	rooms := make(sinceByRoom, len(names))
 	s.mu.Lock()
 	defer s.mu.Unlock()

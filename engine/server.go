@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,7 +52,7 @@ type Fleet interface {
 }
 
 // Server is a Socket.IO server. New makes it, Start opens it for ServeHTTP,
-// Shutdown ends it. All methods may be called from any goroutine.
+// Shutdown ends it, after Drain if its clients are to leave one by one. All methods may be called from any goroutine.
 type Server struct {
 	// Set by New, then read-only.
 	cfg       Config
@@ -67,7 +68,9 @@ type Server struct {
 	flights   *flights
 	limits    *websocket.Limits
 	limiter   *connectLimiter // nil without limits
-	born      time.Time       // the zero of the limiter's clock
+	sources   *sourceCounts   // nil without a limit
+	rates     *inboundRates   // nil without limits
+	born      time.Time       // the zero of the limits' clocks
 	maxPacket int             // bytes of one packet with its attachments
 	ticks     tickTable
 	bounds    moveBounds
@@ -79,9 +82,12 @@ type Server struct {
 	engine    EngineHandler // not nil: Engine.IO, no Socket.IO
 
 	conns    atomic.Int64
-	draining atomic.Bool
-	holds    holds     // WebSockets of other nodes' conns
-	arrivals arrivals  // sockets that move here
+	draining atomic.Bool   // no new conns
+	stopping chan struct{} // closed by Shutdown
+	stopOnce sync.Once
+	holds    holds    // WebSockets of other nodes' conns
+	arrivals arrivals // sockets that move here
+	kicks    kicks
 	loopback *loopback // nil with a bus of the caller's
 	empty    chan struct{}
 
@@ -100,7 +106,7 @@ type Server struct {
 }
 
 // tickTable is Config's durations in ticks.
-type tickTable struct{ interval, timeout, connect, drain, poll, linger fanout.Tick }
+type tickTable struct{ interval, timeout, connect, attachment, drain, poll, linger, age fanout.Tick }
 
 // New makes a server. With a nil bus it is a single node on its own.
 func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
@@ -120,6 +126,8 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		flights:   newFlights(),
 		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload, Inflater: new(websocket.Inflater)},
 		limiter:   newConnectLimiter(&cfg),
+		sources:   newSourceCounts(&cfg),
+		rates:     newInboundRates(&cfg),
 		born:      time.Now(),
 		maxPacket: cfg.OutboxBytes / 4,
 		bounds:    usualMoveBounds,
@@ -127,6 +135,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		noop:      engineMessage(string(socketio.EngineNoop)),
 		probed:    websocket.AppendFrame(nil, websocket.Text, []byte("3probe")),
 		empty:     make(chan struct{}, 1),
+		stopping:  make(chan struct{}),
 
 		namespaces: make(map[string]*Namespace),
 		order:      newSequence(),
@@ -137,6 +146,9 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 	}
 	if cfg.Recovery != nil {
 		s.recovery = &recovery{Sessions: cfg.Recovery.Sessions, journal: cfg.Recovery.Journal}
+	}
+	if cfg.UserRooms != "" {
+		s.sockets.users = newUserTable()
 	}
 	if bus == nil {
 		var own *memory
@@ -151,8 +163,11 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 	s.hub = fanout.New(fan, subscriber{s}, m)
 	t := s.hub.Ticks
 	s.ticks = tickTable{
-		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout),
+		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout), attachment: t(cfg.AttachmentTimeout),
 		drain: t(drainTime), poll: t(pollClose), linger: t(lingerTime),
+	}
+	if cfg.MaxConnAge > 0 {
+		s.ticks.age = t(cfg.MaxConnAge)
 	}
 	return s, nil
 }
@@ -265,11 +280,12 @@ func (s *Server) gone(c *conn) {
 	} else {
 		s.m.ConnsWebSocket.Dec()
 	}
-	s.release()
+	s.release(c.handshake.remote)
 }
 
-// release gives back the place of one conn.
-func (s *Server) release() {
+// release gives back the place of one conn from an address.
+func (s *Server) release(from netip.Addr) {
+	s.sources.release(from)
 	if s.conns.Add(-1) == 0 {
 		select {
 		case s.empty <- struct{}{}:
@@ -284,22 +300,11 @@ func (s *Server) release() {
 // the context's error returned. The server cannot be started again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
-	closeAll := func(sink fanout.Sink) { sink.(*conn).close(metrics.CloseShutdown, websocket.CodeGoingAway) }
-	again := time.NewTicker(100 * time.Millisecond) // handshakes under way when draining began
-	defer again.Stop()
-	var err error
-	for err == nil && s.conns.Load() > 0 {
-		s.hub.VisitConns(closeAll)
-		s.holds.endAll()
-		select {
-		case <-s.empty:
-		case <-again.C:
-		case <-ctx.Done():
-			err = fmt.Errorf("engine: shutdown: %d conns cut off: %w", s.conns.Load(), ctx.Err())
-		}
-	}
+	s.stopOnce.Do(func() { close(s.stopping) })
+	err := s.clear(ctx, metrics.CloseShutdown)
 	if err != nil {
-		s.hub.VisitConns(func(sink fanout.Sink) { sink.(*conn).abort() })
+		err = fmt.Errorf("engine: shutdown: %d conns cut off: %w", s.conns.Load(), err)
+		s.hub.VisitConns(func(sink fanout.Sink) { sink.(*conn).abort() }, nil)
 	}
 	if s.loop != nil {
 		s.loop.stop()

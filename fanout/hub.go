@@ -282,6 +282,29 @@ func (h *Hub) RoomKeys(namespace uint32, dst []string) []string {
 	return dst
 }
 
+// EachRoom calls f for every room of a namespace that has members, in no order,
+// without the namespace's own entry, with the number of its members on this node.
+// f is called with a lock held: it must not call the hub.
+func (h *Hub) EachRoom(namespace uint32, f func(room string, members int)) {
+	for i := range h.stripes {
+		s := &h.stripes[i]
+		s.mu.Lock()
+		for k, r := range s.rooms {
+			if k.Namespace != namespace || k.Room == "" {
+				continue
+			}
+			members := 0
+			for _, n := range r.counts {
+				members += int(n)
+			}
+			if members > 0 {
+				f(k.Room, members)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
 // Deliver sends m to the target's members on this node, in the order of the
 // calls of one caller. It reports whether any shard had members.
 func (h *Hub) Deliver(m *Message, t *Target) bool {
@@ -295,27 +318,37 @@ func (h *Hub) Deliver(m *Message, t *Target) bool {
 // Visit calls visit for every member of the target, on its shard, then done
 // once, on the last shard (or at once if there is none). Both must not block.
 func (h *Hub) Visit(t *Target, visit func(*Member), done func()) {
-	var pending atomic.Int32
-	pending.Store(1)
-	finish := func() {
-		if pending.Add(-1) == 0 && done != nil {
-			done()
-		}
-	}
+	begin, finish := countdown(done)
 	h.eachShard(t, func(s *shard) {
-		pending.Add(1)
+		begin()
 		s.enqueue(op{kind: opVisit, target: t, visit: &visitor{members: visit, done: finish}})
 	})
 	finish()
 }
 
-// VisitConns calls visit for every attached conn's sink, on its shard. visit must
-// not block.
-func (h *Hub) VisitConns(visit func(Sink)) {
-	v := &visitor{conns: visit}
+// VisitConns calls visit for every attached conn's sink, on its shard, then done, if
+// not nil, once, on the last shard. Both must not block.
+func (h *Hub) VisitConns(visit func(Sink), done func()) {
+	begin, finish := countdown(done)
+	v := &visitor{conns: visit, done: finish}
 	for _, s := range h.shards {
+		begin()
 		s.enqueue(op{kind: opVisitConns, visit: v})
 	}
+	finish()
+}
+
+// countdown calls done, if not nil, when finish was called once more than begin.
+func countdown(done func()) (begin, finish func()) {
+	var pending atomic.Int32
+	pending.Store(1)
+	begin = func() { pending.Add(1) }
+	finish = func() {
+		if pending.Add(-1) == 0 && done != nil {
+			done()
+		}
+	}
+	return begin, finish
 }
 
 // eachShard calls f for every shard that has members of the target.

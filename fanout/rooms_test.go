@@ -185,8 +185,16 @@ func TestVisitConnsSeesAttachedOnes(t *testing.T) {
 	}
 	h.Detach(&sinks[1].fan)
 	seen := make(map[Sink]int)
-	h.VisitConns(func(s Sink) { seen[s]++ })
+	done := 0
+	h.VisitConns(func(s Sink) { seen[s]++ }, func() {
+		if done++; len(seen) != 4 {
+			t.Errorf("done after %d of 4 conns", len(seen))
+		}
+	})
 	settleAll(h)
+	if done != 1 {
+		t.Fatalf("done called %d times", done)
+	}
 	for i, f := range sinks {
 		want := 1
 		if i == 1 {

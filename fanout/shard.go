@@ -95,6 +95,7 @@ type shard struct {
 // once per pass and not once per delivery.
 type passStats struct {
 	delivered, packets, bytes, writes int
+	queued                            int // by how much the outboxes grew
 	drops                             [int(metrics.DropPresenceUpdate) + 1]int
 }
 
@@ -200,6 +201,7 @@ func (s *shard) do(o *op) {
 		o.visit.done()
 	case opVisitConns:
 		s.wheel.each(func(c *Conn) { o.visit.conns(c.sink) })
+		o.visit.done()
 	case opFloor, opHold:
 		if m := o.member; o.id.After(m.floor) {
 			m.floor = o.id

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 // Disconnect, Join and Leave record what shall be and never wait; their done
 // functions are called when Redis has it. The reads wait for Redis.
 type presence interface {
+	Held(user string) int // sockets of the user on this node
 	Connect(user, socket string, generation uint64, done func(error))
 	Disconnect(user, socket string, mayReturn bool)
 	Join(user, socket, room string, done func(error))
@@ -36,6 +38,7 @@ type socket interface {
 	Join(room string, done func(error))
 	Leave(room string, done func(error))
 	EmitPayload(p *engine.Payload) error
+	Disconnect(closeConn bool)
 	SetData(v any)
 	CloseConn(reason metrics.Close)
 }
@@ -65,11 +68,11 @@ type app struct {
 	now      func() time.Time
 	expiries *expiries
 	recovery bool // sockets whose connection broke may come back, on any node
+	limits   appLimits
 }
 
 // Limits of the application.
 const (
-	maxRooms     = 1_000    // rooms a socket may be in, its private room included
 	maxListed    = 1_000    // members up to which users are listed by name; above, counts only. Also the most users one presence event may ask about
 	maxListBytes = 64 << 10 // names listed in one packet, in bytes
 )
@@ -84,6 +87,7 @@ func newApp(ns *engine.Namespace, p presence, refused prometheus.Counter, log *s
 			return ns.To(room).Local().EmitPayload(payload, nil)
 		},
 		presence: p, reads: newReads(p, log), validID: state.ValidID, refused: refused, log: log, now: time.Now,
+		limits: appLimits{rooms: defaultMaxRooms},
 	}
 }
 
@@ -91,12 +95,12 @@ func newApp(ns *engine.Namespace, p presence, refused prometheus.Counter, log *s
 func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 	ns.Use(func(s *engine.Socket, next func(error)) {
 		if v, ok := s.Data().(*verified); ok { // it wanted a session back, which it cannot have
-			admit(s, v, next)
+			a.admit(s, v, next)
 			return
 		}
 		auth.identify(claimantOf(s), func(v *verified, r *refusal) {
 			if r == nil {
-				admit(s, v, next)
+				a.admit(s, v, next)
 				return
 			}
 			if a.log.Enabled(context.Background(), slog.LevelDebug) { // taking the handshake apart is not free
@@ -115,6 +119,8 @@ func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 		}
 	})
 	ns.OnDisconnect(func(s *engine.Socket, reason string) { a.disconnected(s, reason) })
+	ns.OnServerJoin(func(s *engine.Socket, room string) { a.serverJoined(s, room) })
+	ns.OnServerLeave(func(s *engine.Socket, room string) { a.serverLeft(s, room) })
 	ns.On("join", func(s *engine.Socket, e *engine.Event) { a.join(s, e) })
 	ns.On("leave", func(s *engine.Socket, e *engine.Event) { a.leave(s, e) })
 	ns.On("message", func(s *engine.Socket, e *engine.Event) { a.message(s, e) })
@@ -125,7 +131,11 @@ func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 }
 
 // admit lets a socket in whose client is known.
-func admit(s *engine.Socket, v *verified, next func(error)) {
+func (a *app) admit(s *engine.Socket, v *verified, next func(error)) {
+	if a.crowded(v.User) {
+		next(tooManyConns())
+		return
+	}
 	who := &identity{User: v.User}
 	who.grant.Store(v.Grant)
 	s.SetData(who)
@@ -206,7 +216,36 @@ func (a *app) connected(s socket) {
 				a.log.Debug("presence of a socket not stored", "socket", s.ID(), "error", err)
 			}
 		})
+		for _, room := range a.present(s) { // a server was faster
+			a.presence.Join(who.User, s.ID(), room, func(error) {})
+		}
 	})
+	a.keepWithin(s, who.User)
+}
+
+// serverJoined stores the presence of a socket that a server made join a room, as
+// if it had joined by itself. Nobody waits for it.
+func (a *app) serverJoined(s socket, room string) {
+	if a.checkRoom(room) != nil {
+		return
+	}
+	who := identityOf(s)
+	who.whileConnected(func() { a.presence.Join(who.User, s.ID(), room, func(error) {}) }) // else connected or recovered does it
+}
+
+// serverLeft removes the presence of a socket that a server made leave a room.
+func (a *app) serverLeft(s socket, room string) {
+	if a.checkRoom(room) != nil {
+		return
+	}
+	who := identityOf(s)
+	who.whileConnected(func() { a.presence.Leave(who.User, s.ID(), room, func(error) {}) })
+}
+
+// present are the rooms of a socket that have presence: those that clients can
+// join. Servers may put it into others.
+func (a *app) present(s socket) []string {
+	return slices.DeleteFunc(s.Rooms(), func(room string) bool { return a.checkRoom(room) != nil })
 }
 
 // disconnected removes the socket's presence, its rooms included. Rooms are told

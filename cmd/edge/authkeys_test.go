@@ -124,7 +124,7 @@ func TestPublicKeys(t *testing.T) {
 					want = "token_invalid"
 				}
 				token := signedWith(t, method, signer, map[string]any{"kid": "k1"}, jwt.MapClaims{"sub": "u1"})
-				if got := identify(t, a, authOf(token)); got.code() != want {
+				if got := identified(t, a, authOf(token)); got.code() != want {
 					t.Errorf("a token %s with a %T from %s: %q, want %q", method.Alg(), key, name, got.code(), want)
 				}
 			}
@@ -149,7 +149,7 @@ func TestAlgorithmConfusion(t *testing.T) {
 			for what, secret := range map[string][]byte{"PEM": text, "PEM without newline": text[:len(text)-1], "DER": der.Bytes, "the modulus": i.rsa.N.Bytes(), "nothing": {}} {
 				for _, kid := range []string{"", "k1"} {
 					token := signedWith(t, method, secret, map[string]any{"kid": kid}, claims)
-					if got := identify(t, a, authOf(token)); got.code() != "token_invalid" {
+					if got := identified(t, a, authOf(token)); got.code() != "token_invalid" {
 						t.Errorf("with %s, %s with the %s as its secret: %+v", name, method.Alg(), what, got)
 					}
 				}
@@ -160,21 +160,21 @@ func TestAlgorithmConfusion(t *testing.T) {
 		for _, alg := range []string{"none", "None", "NONE", "hs256", "RS256 ", ""} {
 			header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"` + alg + `","typ":"JWT"}`))
 			for _, token := range []string{none, header + "." + parts[1] + "." + parts[2], header + "." + parts[1] + "."} {
-				if got := identify(t, a, authOf(token)); got.code() != "token_invalid" {
+				if got := identified(t, a, authOf(token)); got.code() != "token_invalid" {
 					t.Errorf("with %s, alg %q: %+v", name, alg, got)
 				}
 			}
 		}
 		foreign := signed(t, jwt.SigningMethodPS256, i.otherRSA, claims)
-		if got := identify(t, a, authOf(foreign)); got.code() != "token_invalid" {
+		if got := identified(t, a, authOf(foreign)); got.code() != "token_invalid" {
 			t.Errorf("with %s, a token of somebody else: %+v", name, got)
 		}
-		if got := identify(t, a, authOf(signed(t, jwt.SigningMethodPS256, i.rsa, claims))); got.code() != "" {
+		if got := identified(t, a, authOf(signed(t, jwt.SigningMethodPS256, i.rsa, claims))); got.code() != "" {
 			t.Errorf("with %s, a good token: %+v", name, got.r)
 		}
 	}
 	a := newTestAuth(t, only)
-	if got := identify(t, a, authOf(signed(t, jwt.SigningMethodRS256, i.rsa, claims))); got.code() != "token_invalid" {
+	if got := identified(t, a, authOf(signed(t, jwt.SigningMethodRS256, i.rsa, claims))); got.code() != "token_invalid" {
 		t.Errorf("RS256 where PS256 alone is permitted: %+v", got)
 	}
 }

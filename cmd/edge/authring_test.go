@@ -129,18 +129,18 @@ func TestKeyRotation(t *testing.T) {
 	srv := newKeyServer(t, jwks(jwk("old", i.p256, nil)))
 	rt := newRingTest(t, fromSet(srv.URL))
 	rt.start(t)
-	if got := identify(t, rt.authenticator, authOf(es(t, "old", false))); got.code() != "" {
+	if got := identified(t, rt.authenticator, authOf(es(t, "old", false))); got.code() != "" {
 		t.Fatalf("a good token: %+v", got.r)
 	}
 	if n := srv.asked.Load(); n != 1 {
 		t.Errorf("%d fetches for the first token, want 1", n)
 	}
-	if got := identify(t, rt.authenticator, authOf(es(t, "new", true))); got.code() != "token_invalid" {
+	if got := identified(t, rt.authenticator, authOf(es(t, "new", true))); got.code() != "token_invalid" {
 		t.Errorf("a token with a key that is not there: %+v", got)
 	}
 	before := srv.asked.Load()
 	for range 100 {
-		if got := identify(t, rt.authenticator, authOf(es(t, "made up", true))); got.code() != "token_invalid" {
+		if got := identified(t, rt.authenticator, authOf(es(t, "made up", true))); got.code() != "token_invalid" {
 			t.Errorf("a made-up kid: %+v", got)
 		}
 	}
@@ -174,7 +174,7 @@ func TestKeyRotation(t *testing.T) {
 	if n := srv.asked.Load() - before; n != 1 {
 		t.Errorf("%d fetches for the new key, want 1", n)
 	}
-	if got := identify(t, rt.authenticator, authOf(es(t, "old", false))); got.code() != "token_invalid" {
+	if got := identified(t, rt.authenticator, authOf(es(t, "old", false))); got.code() != "token_invalid" {
 		t.Errorf("a token with the key that was withdrawn: %+v", got)
 	}
 	if got := testutil.ToFloat64(rt.metrics.Keys); got != 1 {
@@ -194,10 +194,10 @@ func TestKeysUnavailable(t *testing.T) {
 	}
 	good := es(t, "k", false)
 	rt.start(t)
-	if got := identify(t, rt.authenticator, authOf(good)); got.code() != "keys_unavailable" {
+	if got := identified(t, rt.authenticator, authOf(good)); got.code() != "keys_unavailable" {
 		t.Errorf("with an issuer that fails: %+v", got)
 	}
-	if got := identify(t, rt.authenticator, authOf(good)); got.code() != "keys_unavailable" {
+	if got := identified(t, rt.authenticator, authOf(good)); got.code() != "keys_unavailable" {
 		t.Errorf("again, without a fetch: %+v", got)
 	}
 	if got := strings.Count(rt.log.String(), "level=ERROR"); got != 1 || !strings.Contains(rt.log.String(), "AUTH_JWKS") {
@@ -205,7 +205,7 @@ func TestKeysUnavailable(t *testing.T) {
 	}
 	srv.set(http.StatusOK, jwks(jwk("k", i.p256, nil)))
 	rt.pass(askInterval)
-	if got := identify(t, rt.authenticator, authOf(good)); got.code() != "" {
+	if got := identified(t, rt.authenticator, authOf(good)); got.code() != "" {
 		t.Errorf("with an issuer that is back: %+v", got)
 	}
 	if err := rt.ring.ready(); err != nil {
@@ -218,10 +218,10 @@ func TestKeysUnavailable(t *testing.T) {
 	// What was loaded is good without the issuer, and only what it does not know is in doubt.
 	srv.set(http.StatusNotFound, nil)
 	rt.pass(askInterval)
-	if got := identify(t, rt.authenticator, authOf(es(t, "next", true))); got.code() != "keys_unavailable" {
+	if got := identified(t, rt.authenticator, authOf(es(t, "next", true))); got.code() != "keys_unavailable" {
 		t.Errorf("an unknown key while the issuer is away: %+v", got)
 	}
-	if got := identify(t, rt.authenticator, authOf(good)); got.code() != "" {
+	if got := identified(t, rt.authenticator, authOf(good)); got.code() != "" {
 		t.Errorf("a known key while the issuer is away: %+v", got)
 	}
 	if err := rt.ring.ready(); err != nil {
@@ -255,7 +255,7 @@ func TestWorkersAreBounded(t *testing.T) {
 	wait(t, running)
 	waiting := make(chan outcome, 1)
 	a.identify(authOf(es(t, "", false)), func(v *verified, r *refusal) { waiting <- outcome{v, r} })
-	if got := identify(t, a, authOf(es(t, "", false))); got.code() != "busy" {
+	if got := identified(t, a, authOf(es(t, "", false))); got.code() != "busy" {
 		t.Errorf("beyond the bound: %+v", got)
 	}
 	close(gate)

@@ -15,8 +15,8 @@ func (a *app) join(s socket, e event) {
 	if f == nil && !who.grant.Load().mayJoin(room) {
 		f = fail(codeNotAllowed, "the token does not allow to join this room")
 	}
-	if f == nil && !s.In(room) && len(s.Rooms()) >= maxRooms {
-		f = fail(codeTooManyRooms, "a socket may be in %d rooms", maxRooms)
+	if f == nil && !s.In(room) && len(s.Rooms()) >= a.limits.rooms {
+		f = fail(codeTooManyRooms, "a socket may be in %d rooms", a.limits.rooms)
 	}
 	if f != nil {
 		a.refuse(e, f)

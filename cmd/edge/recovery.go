@@ -120,7 +120,7 @@ func (a *app) recoverer(auth *authenticator) engine.Recoverer {
 			v, _ := s.Data().(*verified) // nil when a conn moves: what its token says goes along
 			return restored(v, data)
 		},
-		Keep: func(s *engine.Socket, room string) bool { return keepRoom(identityOf(s), room) },
+		Keep:   func(s *engine.Socket, room string) bool { return keepRoom(identityOf(s), room) },
 		Settle: func(s *engine.Socket, done func()) { a.recovered(s, s.Generation(), done) },
 	}
 }
@@ -159,7 +159,7 @@ func claimedUser(user, socketID string) string {
 // calls done, and shows the client who is there now.
 func (a *app) recovered(s socket, generation uint64, done func()) {
 	who := identityOf(s)
-	rooms := s.Rooms()[1:] // without its own
+	rooms := a.present(s)
 	all := &settle{waiting: 1 + len(rooms), then: func(err error) {
 		done()
 		if err != nil {
