@@ -40,8 +40,18 @@ type Config struct {
 	PeerSecret    secret `env:"PEER_SECRET" help:"what nodes prove to each other that they know, at least 32 bytes, the same on all; empty: a random one that they share through Redis"`
 
 	Auth           authMode `env:"AUTH" shown:"jwt, or none without REDIS_URL" help:"jwt: auth.token names the user in sub; none: auth.userId names the user, unchecked"`
-	AuthJWTSecret  secret   `env:"AUTH_JWT_SECRET" help:"HS256 key of at least 32 bytes; required when AUTH=jwt"`
+	AuthJWTSecret  secret   `env:"AUTH_JWT_SECRET" help:"HS256 key of at least 32 bytes; this or another source of keys is required when AUTH=jwt"`
 	AuthNonePublic bool     `env:"AUTH_NONE_PUBLIC" envDefault:"false" help:"true: allow AUTH=none on a LISTEN_ADDR that is not a loopback address"`
+
+	AuthJWTSecretFile string        `env:"AUTH_JWT_SECRET_FILE" help:"file with the secret, in place of AUTH_JWT_SECRET; read again when it changes"`
+	AuthJWTKeyFile    string        `env:"AUTH_JWT_KEY_FILE" help:"file with up to 4 public keys or certificates in PEM, for tokens signed with RS, PS, ES or EdDSA; read again when it changes"`
+	AuthJWKS          keySetPlace   `env:"AUTH_JWKS" help:"JSON Web Key Set with public keys: file, or https:// URL, fetched every 10 minutes and for an unknown kid"`
+	AuthJWTAlgorithms algorithmList `env:"AUTH_JWT_ALGORITHMS" shown:"HS256 with a secret, all others with public keys" help:"algorithms that tokens may be signed with, separated by commas: HS256, RS256, ES256, EdDSA, and so on"`
+	AuthJWTAudience   words         `env:"AUTH_JWT_AUDIENCE" help:"values separated by commas, one of which must be in aud; empty: not checked"`
+	AuthJWTIssuer     string        `env:"AUTH_JWT_ISSUER" help:"value that iss must have; empty: not checked"`
+	AuthJWTLeeway     time.Duration `env:"AUTH_JWT_LEEWAY" envDefault:"30s" help:"how far the clocks of the issuer and of this node may be apart"`
+	AuthTokenFrom     tokenPlaces   `env:"AUTH_TOKEN_FROM" envDefault:"auth" help:"where clients may put their token, separated by commas: auth (auth.token), query (?token=), subprotocol (token.<JWT>); the first that has one counts"`
+	AuthExpiryWarning time.Duration `env:"AUTH_EXPIRY_WARNING" envDefault:"60s" help:"how long before its token expires a client is told so; 0s: not at all"`
 
 	Origins origins `env:"ORIGINS" help:"origins of web pages that may connect, separated by commas: https://app.example.com, https://*.example.com, same (the host they connect to), or * alone; others get 403, programs send none; empty: not checked, and pages of other origins cannot use long-polling"`
 
@@ -255,24 +265,6 @@ func (c *Config) checkPeers(p *problems) {
 func (c *Config) checkAdapter(p *problems) {
 	if len(c.AdapterKey) > maxKey || !utf8.ValidString(c.AdapterKey) || strings.ContainsFunc(c.AdapterKey, unicode.IsControl) {
 		p.add("ADAPTER_KEY", "must be at most %d bytes of UTF-8 without control characters", maxKey)
-	}
-}
-
-func (c *Config) checkAuth(p *problems) {
-	if p.has("AUTH") {
-		return
-	}
-	switch c.Auth {
-	case authJWT:
-		if c.AuthJWTSecret == "" {
-			p.add("AUTH_JWT_SECRET", "is required when AUTH=jwt (at least %d bytes); AUTH=none would trust any client", minSecret)
-		} else if len(c.AuthJWTSecret) < minSecret {
-			p.add("AUTH_JWT_SECRET", "has %d bytes; at least %d are required", len(c.AuthJWTSecret), minSecret)
-		}
-	case authNone:
-		if !c.AuthNonePublic && !p.has("AUTH_NONE_PUBLIC") && !p.has("LISTEN_ADDR") && !isLoopback(c.ListenAddr) {
-			p.add("AUTH", "none lets anybody be any user, and LISTEN_ADDR=%s is not a loopback address: set AUTH=jwt, or AUTH_NONE_PUBLIC=true to allow it", c.ListenAddr)
-		}
 	}
 }
 

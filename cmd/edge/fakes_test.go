@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/stellara/edge/engine"
+	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/state"
 )
 
@@ -140,14 +141,15 @@ func (p *fakePresence) Snapshot(ctx context.Context, room string) (state.Snapsho
 
 // fakeSocket is a socket whose subscriptions become live when the test says so.
 type fakeSocket struct {
-	id    string
-	data  any
-	mu    sync.Mutex
-	rooms []string
-	live  []func(error)
-	now   bool // subscriptions are live at once
-	sent  []string
-	ended bool // with its connection
+	id     string
+	data   any
+	mu     sync.Mutex
+	rooms  []string
+	live   []func(error)
+	now    bool // subscriptions are live at once
+	sent   []string
+	ended  bool // with its connection
+	stored int  // times that data was set
 }
 
 func (s *fakeSocket) Disconnect(closeConn bool) { s.ended = s.ended || closeConn }
@@ -179,6 +181,16 @@ func (s *fakeSocket) Leave(room string, done func(error)) {
 	if done != nil {
 		done(nil)
 	}
+}
+func (s *fakeSocket) SetData(v any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data, s.stored = v, s.stored+1
+}
+func (s *fakeSocket) CloseConn(reason metrics.Close) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent = append(s.sent, "closed: "+reason.String())
 }
 func (s *fakeSocket) EmitPayload(p *engine.Payload) error {
 	s.mu.Lock()
@@ -307,6 +319,7 @@ func newTestApp() *testApp {
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "refused"}), log: quiet,
 		now: func() time.Time { return testNow }, limits: appLimits{rooms: defaultMaxRooms},
 	}
+	ta.expiries = newExpiries(time.Minute, 30*time.Second, prometheus.NewGauge(prometheus.GaugeOpts{Name: "expiring"}), ta.now)
 	return ta
 }
 

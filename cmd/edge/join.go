@@ -11,6 +11,10 @@ import (
 // membership. Joining twice is no error and answers with a new snapshot.
 func (a *app) join(s socket, e event) {
 	room, f := a.room(e)
+	who := identityOf(s)
+	if f == nil && !who.grant.Load().mayJoin(room) {
+		f = fail(codeNotAllowed, "the token does not allow to join this room")
+	}
 	if f == nil && !s.In(room) && len(s.Rooms()) >= a.limits.rooms {
 		f = fail(codeTooManyRooms, "a socket may be in %d rooms", a.limits.rooms)
 	}
@@ -18,7 +22,6 @@ func (a *app) join(s socket, e event) {
 		a.refuse(e, f)
 		return
 	}
-	who := identityOf(s)
 	release := e.Hold()
 	both := &settle{waiting: 2, then: func(err error) { a.joined(s, e, room, release, err) }}
 	s.Join(room, both.done)

@@ -31,7 +31,8 @@ type node struct {
 	app     *app
 	ready   *readiness
 	drain   *drain
-	peers   *peers // nil with PEER_ADDR=off
+	keys    *keyring // nil with AUTH=none
+	peers   *peers   // nil with PEER_ADDR=off
 
 	entrance                      *entrance // of the clients' listener
 	public, admin                 *http.Server
@@ -55,6 +56,13 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	m := metrics.New(registry, edgeVersion())
 	m.MaxConns.Set(float64(maxConns))
 	m.PresenceLease.Set(cfg.PresenceLease.Seconds())
+
+	var ring *keyring
+	if cfg.Auth == authJWT {
+		if ring, err = newKeyring(cfg, m, log, time.Now); err != nil {
+			return nil, err
+		}
+	}
 
 	name, uid := randomID(8), randomID(6)
 	settings := engineConfig(cfg, maxConns, name, uid, log)
@@ -87,16 +95,21 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
 	a.recovery = cfg.Recovery.enabled()
 	a.limits = appLimits{rooms: cfg.MaxRooms, perUser: cfg.MaxConnsPerUser, crowded: m.Refusals[metrics.RefusalMaxConnsUser]}
-	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
+	a.expiries = newExpiries(cfg.AuthExpiryWarning, cfg.AuthJWTLeeway, m.Expiring, time.Now)
+	a.register(ns, newAuthenticator(cfg, ring, m, state.ValidID, time.Now))
 	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}, peers: between != nil}
+	if ring != nil {
+		ready.keys = ring.ready
+	}
 	leaving := newDrain(cfg, ready, log)
 
 	n := &node{
-		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, peers: between,
+		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, keys: ring, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
-		admin: newAdminServer(withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
-			adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log))), log),
 	}
+	n.admin = newAdminServer(withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
+		adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log),
+			mount{apiPrefix, n.api(ns, name, maxConns).handler(cfg.AdminToken)})), log)
 	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, cfg.MaxHeaderBytes, cfg.HeaderTimeout, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
@@ -104,6 +117,18 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	n.logStart(name, maxConns)
 	n.warn(maxConns, files)
 	return n, nil
+}
+
+// api makes the HTTP API for backends on namespace ns.
+func (n *node) api(ns *engine.Namespace, name string, maxConns int) *api {
+	a := &api{
+		fleet: nodes{ns}, local: ns, presence: &presenceAPI{n.state.Presence(), n.log}, info: n.reporter(name, maxConns), node: name,
+		log: n.log, metrics: n.metrics,
+	}
+	if n.cfg.Recovery.enabled() {
+		a.bars = n.state.Sessions()
+	}
+	return newAPI(a, n.cfg.MaxPayload)
 }
 
 // engineConfig is what the engine is told of the configuration; peers and recovery come later.
@@ -131,11 +156,8 @@ func (n *node) logStart(name string, maxConns int) {
 
 // warn says what works but may not be meant.
 func (n *node) warn(maxConns, files int) {
-	if n.cfg.Auth == authNone && n.cfg.AuthJWTSecret != "" {
-		n.log.Warn("AUTH_JWT_SECRET is set but not used, because AUTH is none: clients say who they are, unchecked")
-	}
-	if n.cfg.Auth == authNone && n.cfg.AuthNonePublic && !n.cfg.Origins.set() {
-		n.log.Warn("AUTH is none and ORIGINS is empty: any web page can connect as any user, from the browser of whoever opens it")
+	for _, warning := range n.cfg.warnAuth() {
+		n.log.Warn(warning)
 	}
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
@@ -217,6 +239,10 @@ func (n *node) run(ctx context.Context) error {
 	}()
 	go n.ready.watch(running, n.metrics.Ready, n.log)
 	go trim(running, n.log)
+	go n.app.expiries.run(running)
+	if n.keys != nil {
+		go n.keys.run(running)
+	}
 
 	cause := n.leave(ctx, failed)
 	if cause != nil {
