@@ -41,7 +41,7 @@ func (a *arrival) fail(err error) {
 	if over {
 		return
 	}
-	a.srv.log.Debug("the move of a conn failed", "from", a.h.of.owner, "error", err)
+	a.srv.log.Debug("the move of a conn failed", "peer", a.h.of.owner, "error", err)
 	go a.h.end(err) // locks of the bus may be held
 }
 

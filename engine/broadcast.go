@@ -18,6 +18,7 @@ type Broadcast struct {
 	except []string
 	flags  socketio.Flags
 	once   string
+	digest string
 }
 
 func (n *Namespace) broadcast() Broadcast { return Broadcast{nsp: n} }
@@ -62,6 +63,10 @@ func (b Broadcast) Local() Broadcast { b.flags.Local = true; return b }
 // within 5 minutes, the first is delivered and the others are not, and no error.
 // An event's text should name its sender, and be shorter than 200 bytes.
 func (b Broadcast) Once(text string) Broadcast { b.once = text; return b }
+
+// OnceOf is Once, and tells events with the same text apart by their digests: one
+// with another digest than the first's is refused with socketio.ErrOnceConflict.
+func (b Broadcast) OnceOf(text, digest string) Broadcast { b.once, b.digest = text, digest; return b }
 
 // Compress says whether the event may be compressed, where compression is on.
 func (b Broadcast) Compress(on bool) Broadcast { b.flags.NoCompress = !on; return b }
@@ -137,7 +142,7 @@ func (b Broadcast) publish(p *Payload, done func(error)) error {
 		room = b.rooms[0]
 	}
 	return srv.bus.Publish(socketio.Publication{
-		Namespace: b.nsp.name, Room: room, Payload: payload, Journal: journal, Once: b.once, Sent: sent, Done: done,
+		Namespace: b.nsp.name, Room: room, Payload: payload, Journal: journal, Once: b.once, Digest: b.digest, Sent: sent, Done: done,
 	})
 }
 
@@ -155,8 +160,8 @@ func distinct(names []string) []string {
 	return out
 }
 
-// target resolves room names to what is here: rooms with local members, and
-// sockets by their private rooms. It reports false when nobody can be selected.
+// target resolves room names to what is here: rooms with local members, sockets by
+// their private rooms, and those of a user by the user's. It reports false when nobody can be selected.
 func (s *Server) target(n *Namespace, rooms, except []string) (*fanout.Target, bool) {
 	t := &fanout.Target{}
 	if len(rooms) == 0 {
@@ -171,9 +176,7 @@ func (s *Server) target(n *Namespace, rooms, except []string) (*fanout.Target, b
 		if r := s.hub.Room(n.key(name)); r != nil {
 			t.Rooms = append(t.Rooms, r)
 		}
-		if so := s.sockets.get(name, n); so != nil {
-			t.Members = append(t.Members, &so.member)
-		}
+		t.Members = s.members(t.Members, name, n)
 	}
 	if len(t.Rooms) == 0 && len(t.Members) == 0 {
 		return nil, false
@@ -185,9 +188,7 @@ func (s *Server) target(n *Namespace, rooms, except []string) (*fanout.Target, b
 		if r := s.hub.Room(n.key(name)); r != nil {
 			t.Except = append(t.Except, r)
 		}
-		if so := s.sockets.get(name, n); so != nil {
-			t.ExceptMembers = append(t.ExceptMembers, &so.member)
-		}
+		t.ExceptMembers = s.members(t.ExceptMembers, name, n)
 	}
 	return t, true
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"runtime/debug"
 	"sync"
@@ -42,7 +43,8 @@ func disconnectReason(c metrics.Close) string {
 		return ReasonForcedClose
 	case metrics.CloseShutdown, metrics.CloseDrain:
 		return ReasonServerShuttingDown
-	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap, metrics.CloseMaxAge:
+	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap, metrics.CloseMaxAge,
+		metrics.ClosePacketRate, metrics.CloseByteRate, metrics.CloseAttachmentTimeout, metrics.CloseTokenExpired:
 		return ReasonForcedServerClose
 	default:
 		return ReasonTransportError
@@ -74,16 +76,17 @@ type conn struct {
 
 	// Owned by the goroutine that reads: the front door, then the poller.
 	partial *partial // nil if nothing is incomplete
+	sent    sent     // how fast the client sends
 
 	// Owned by the shard.
 	beat     heartbeat
 	onSocket bool // writes go to nb; false while polling
-	extended bool // the timeout of the ping under way was extended once
 
 	// Shared.
 	pong  atomic.Uint32 // tick of the last pong since the last ping, plus 1; 0 if none
 	marks atomic.Uint32 // what happened, see mark
 	state atomic.Uint32
+	begun atomic.Uint32 // tick at which the packet began that is incomplete, plus 1; 0 if none is
 
 	mu      sync.Mutex // guards sockets; taken alone
 	sockets []*Socket
@@ -91,13 +94,15 @@ type conn struct {
 
 // What happens to a conn, as bits: each conn has them.
 const (
-	markJoined   = 1 << iota // a namespace was joined: connectTimeout does not apply
+	markJoined   = 1 << iota // a namespace was joined, and not all were left: connectTimeout does not apply
 	markShared               // set before the event loop has the conn, read by its callbacks: orders them
 	markAborted              // to be closed as soon as it may be
 	markFinished             // the client's side is closed: nothing to linger for
 	markPolled               // in epoll: only from now on may nb be closed
 	markDeflate              // the client may compress; set before the first byte is read
 	markHeard                // something else than a pong arrived since the last ping; the shard takes it back
+	markExtended             // this ping's timeout was extended once; the shard's
+	markTooFast              // closed because of what the client sends per second
 )
 
 func (c *conn) mark(m uint32)        { c.marks.Or(m) }
@@ -232,7 +237,7 @@ func (c *conn) transportClosed(err error) {
 func (c *conn) guard(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.srv.log.Error("conn panicked", "panic", p, "stack", string(debug.Stack()))
+			c.srv.log.Error("conn panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			c.close(metrics.ClosePanic, websocket.CodeInternal)
 		}
 	}()
@@ -307,6 +312,9 @@ func (c *conn) remove(s *Socket) {
 	for i, t := range c.sockets {
 		if t == s {
 			c.sockets = append(c.sockets[:i:i], c.sockets[i+1:]...)
+			if len(c.sockets) == 0 { // a client without a name again, which may not stay for ever
+				c.marks.And(^uint32(markJoined))
+			}
 			return
 		}
 	}

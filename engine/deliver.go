@@ -31,7 +31,7 @@ func (s *Server) deliver(ns, room string, payload []byte) {
 	if n != nil && journalled {
 		n.reached(entry)
 	}
-	if n == nil || room != "" && s.hub.Room(n.key(room)) == nil && s.sockets.get(room, n) == nil {
+	if n == nil || room != "" && !s.concerns(room, n) {
 		s.m.Drops[metrics.DropNoMembers].Inc()
 		return
 	}

@@ -81,10 +81,11 @@ const socketStripes = 64
 type socketTable struct {
 	seed    maphash.Seed
 	stripes [socketStripes]socketStripe
+	users   *userTable // of the sockets that are in it; nil without rooms of users
 }
 
 type socketStripe struct {
-	mu sync.RWMutex // taken alone
+	mu sync.RWMutex // taken alone, or before a userStripe's
 	m  map[id]*Socket
 }
 
@@ -101,16 +102,17 @@ func (t *socketTable) stripe(i id) *socketStripe {
 }
 
 func (t *socketTable) put(s *Socket) {
-	st := t.stripe(s.id)
+	st, user := t.stripe(s.id), s.User()
 	st.mu.Lock()
 	st.m[s.id] = s
+	t.users.add(user, s)
 	st.mu.Unlock()
 }
 
 // takeOver puts s in the place of an earlier owner of its session, which it
 // returns, or nil. It reports false, and does nothing, if a later one is there.
 func (t *socketTable) takeOver(s *Socket) (old *Socket, ok bool) {
-	generation := s.ref().Generation
+	generation, user, before := s.ref().Generation, s.User(), ""
 	st := t.stripe(s.id)
 	for {
 		st.mu.RLock()
@@ -119,10 +121,17 @@ func (t *socketTable) takeOver(s *Socket) (old *Socket, ok bool) {
 		if old != nil && old.ref().Generation > generation {
 			return nil, false
 		}
+		if old != nil {
+			before = old.User()
+		}
 		st.mu.Lock()
 		same := st.m[s.id] == old
 		if same {
 			st.m[s.id] = s
+			if old != nil {
+				t.users.remove(before, old)
+			}
+			t.users.add(user, s)
 		}
 		st.mu.Unlock()
 		if same {
@@ -132,10 +141,11 @@ func (t *socketTable) takeOver(s *Socket) (old *Socket, ok bool) {
 }
 
 func (t *socketTable) remove(s *Socket) {
-	st := t.stripe(s.id)
+	st, user := t.stripe(s.id), s.User()
 	st.mu.Lock()
 	if st.m[s.id] == s {
 		delete(st.m, s.id)
+		t.users.remove(user, s)
 	}
 	st.mu.Unlock()
 }

@@ -23,11 +23,11 @@ type nbioLog struct{}
 func (nbioLog) Debug(string, ...any) {}
 func (nbioLog) Info(string, ...any)  {}
 func (nbioLog) Warn(format string, v ...any) {
-	slog.Default().Warn("nbio: " + fmt.Sprintf(format, v...))
+	slog.Default().Warn("nbio", "text", fmt.Sprintf(format, v...))
 }
 
 func (nbioLog) Error(format string, v ...any) {
-	slog.Default().Error("nbio: " + fmt.Sprintf(format, v...))
+	slog.Default().Error("nbio", "text", fmt.Sprintf(format, v...))
 }
 
 // startLoop starts the pollers; their events go to the conns.

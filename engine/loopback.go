@@ -41,27 +41,30 @@ func (l *loopback) run() {
 			if p.Sent != nil {
 				p.Sent()
 			}
+			var err error
 			if l.memory == nil {
 				l.s.Deliver(p.Namespace, p.Room, p.Payload)
 			} else {
-				l.publish(&p)
+				err = l.publish(&p)
 			}
-			settled(p.Done, nil)
+			settled(p.Done, err)
 		}
 	}
 }
 
 // publish delivers a message where the journal is written: who reads that after
 // something was delivered finds it there.
-func (l *loopback) publish(p *socketio.Publication) {
+func (l *loopback) publish(p *socketio.Publication) (err error) {
 	delivered := make(chan struct{})
 	l.memory.do(func() {
 		defer close(delivered)
-		if payload := l.memory.publish(p); payload != nil {
+		var payload []byte
+		if payload, err = l.memory.publish(p); payload != nil {
 			l.s.Deliver(p.Namespace, p.Room, payload)
 		}
 	})
 	<-delivered
+	return err
 }
 
 func (l *loopback) close() {

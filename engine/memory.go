@@ -30,7 +30,7 @@ type memory struct {
 	// Owned by the goroutine.
 	journals map[string]*memoryJournal
 	sessions map[string]*memorySession
-	once     map[string]time.Time
+	once     map[string]publishedOnce
 	swept    time.Time
 }
 
@@ -54,7 +54,7 @@ func newMemory(window, proof time.Duration) *memory {
 		window: window, proof: proof, retention: window + proof + 15*time.Second,
 		epoch: randomID(6), now: time.Now,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-		journals: make(map[string]*memoryJournal), sessions: make(map[string]*memorySession), once: make(map[string]time.Time),
+		journals: make(map[string]*memoryJournal), sessions: make(map[string]*memorySession), once: make(map[string]publishedOnce),
 	}
 }
 
@@ -110,8 +110,8 @@ func (m *memory) sweep() {
 			delete(m.sessions, pid)
 		}
 	}
-	for text, until := range m.once {
-		if now.After(until) {
+	for text, first := range m.once {
+		if now.After(first.until) {
 			delete(m.once, text)
 		}
 	}
@@ -137,18 +137,27 @@ func (m *memory) journal(ns string) *memoryJournal {
 	return j
 }
 
+// publishedOnce is what is known of a Publication.Once.
+type publishedOnce struct {
+	digest string
+	until  time.Time
+}
+
 // publish takes one message and returns what is to be delivered, nil if it was
-// published before. Called on the goroutine.
-func (m *memory) publish(p *socketio.Publication) []byte {
+// published before, or is another one than that. Called on the goroutine.
+func (m *memory) publish(p *socketio.Publication) ([]byte, error) {
 	now := m.now()
 	if p.Once != "" {
-		if until, ok := m.once[p.Once]; ok && now.Before(until) {
-			return nil
+		if first, ok := m.once[p.Once]; ok && now.Before(first.until) {
+			if p.Digest != "" && p.Digest != first.digest {
+				return nil, socketio.ErrOnceConflict
+			}
+			return nil, nil
 		}
-		m.once[p.Once] = now.Add(5 * time.Minute)
+		m.once[p.Once] = publishedOnce{p.Digest, now.Add(5 * time.Minute)}
 	}
 	if !p.Journal {
-		return p.Payload
+		return p.Payload, nil
 	}
 	j := m.journal(p.Namespace)
 	at := socketio.Offset{Epoch: m.epoch, Ms: uint64(now.UnixMilli())}
@@ -158,7 +167,7 @@ func (m *memory) publish(p *socketio.Publication) []byte {
 	}
 	j.last = at
 	j.entries = append(j.entries, socketio.JournalEntry{Offset: at, Payload: p.Payload})
-	return socketio.SetEntry(make([]byte, 0, len(p.Payload)+40), p.Payload, at)
+	return socketio.SetEntry(make([]byte, 0, len(p.Payload)+40), p.Payload, at), nil
 }
 
 // Create implements Sessions.

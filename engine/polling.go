@@ -220,26 +220,34 @@ func (p *polling) post(body []byte) answer {
 		return answer{status: http.StatusBadRequest}
 	}
 	c.srv.m.BytesReceived.Add(float64(len(body)))
+	now := c.moment()
+	c.charge(0, len(body), now)
 	c.guard(func() {
+		completed := false
 		for more := true; more && c.state.Load() == connOpen; {
 			var packet []byte
 			packet, body, more = socketio.CutPayload(body)
 			c.srv.m.FramesReceived.Inc()
-			c.onText(packet)
+			if c.charge(1, 0, now) {
+				c.onText(packet)
+				completed = completed || !c.assembling()
+			}
 		}
+		c.putDown()
+		c.follow(completed)
 	})
-	if c.state.Load() != connOpen && !c.marked(markFinished) {
+	if c.state.Load() != connOpen && !c.marked(markFinished|markTooFast) {
 		return answer{status: http.StatusBadRequest} // a packet closed the session; the rest is not read
 	}
-	return posted
+	return posted // also to one that sends too fast: it is to be told by its GET, not to come back
 }
 
-// close ends a session that still polls. When the application closes it, the
-// client may fetch what is left for some time; otherwise the session is unknown
+// close ends a session that still polls. When the application closes it, or the
+// client sends too fast, it may fetch what is left for some time; otherwise the session is unknown
 // at once, and only a GET that is parked gets the rest.
 func (p *polling) close(reason metrics.Close) {
 	c := p.c
-	orderly := reason == metrics.CloseServer
+	orderly := reason == metrics.CloseServer || c.marked(markTooFast)
 	p.mu.Lock()
 	p.closed = p.closed || !orderly
 	waiting := p.parked != nil

@@ -86,7 +86,7 @@ func (s *Server) noPeer(of *whose, err error) answer {
 	a.why = metrics.RefusalSessionUnknown
 	if !errors.Is(err, ErrNoPeer) {
 		a.why = metrics.RefusalPeer
-		s.log.Debug("the owner of a session cannot be reached", "node", of.owner, "error", err)
+		s.log.Debug("the owner of a session cannot be reached", "peer", of.owner, "error", err)
 	}
 	return a
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -24,11 +25,25 @@ type Socket struct {
 	member fanout.Member
 	box    mailbox
 
-	mu       sync.Mutex // guards the fields below; taken before a shard's lock
-	state    socketState
-	data     any
-	session  *session           // nil without recovery; the pointer is set with the fields above
+	mu      sync.Mutex // guards the fields below; taken before a shard's lock
+	state   socketState
+	data    any
+	session *session // nil without recovery; the pointer is set with the fields above
+	rare    *rare    // nil until there is something in it
+}
+
+// rare is what few sockets have.
+type rare struct {
+	user     string             // without recovery; else the session has it
 	handlers map[string]Handler // of this socket only; nil until the first On
+}
+
+// rarely returns what few sockets have, to be changed; the caller holds s.mu.
+func (s *Socket) rarely() *rare {
+	if s.rare == nil {
+		s.rare = &rare{}
+	}
+	return s.rare
 }
 
 type socketState uint8
@@ -88,14 +103,32 @@ func (s *Socket) setData(v any) {
 	}
 }
 
-// SetUser says who the client is, for middleware to call: with recovery, the
-// socket is given back to nobody else.
+// SetUser says who the client is, for middleware to call; later it changes nothing.
+// With recovery the socket is given back to nobody else, and with Config.UserRooms
+// it is in the user's room.
 func (s *Socket) SetUser(user string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.session != nil && s.session.pid == "" {
+	switch {
+	case s.state != socketPending:
+	case s.session == nil:
+		s.rarely().user = user
+	case s.session.pid == "":
 		s.session.user = user
 	}
+}
+
+// User is who SetUser said that the client is, "" if it did not.
+func (s *Socket) User() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.session != nil:
+		return s.session.user
+	case s.rare != nil:
+		return s.rare.user
+	}
+	return ""
 }
 
 // Recovered reports whether the socket came back: it has the id, the rooms and
@@ -122,10 +155,11 @@ func (s *Socket) Connected() bool {
 func (s *Socket) On(event string, h Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.handlers == nil {
-		s.handlers = make(map[string]Handler)
+	r := s.rarely()
+	if r.handlers == nil {
+		r.handlers = make(map[string]Handler)
 	}
-	s.handlers[event] = h
+	r.handlers[event] = h
 }
 
 // Rooms are the names of the rooms the socket is in, first of all its own id.
@@ -198,13 +232,19 @@ func (s *Socket) Broadcast() Broadcast { return s.nsp.broadcast().Except(s.ID())
 // The client does not come back by itself (reason "io server disconnect").
 func (s *Socket) Disconnect(closeConn bool) {
 	if closeConn {
-		s.conn.disconnectAll()
-		s.conn.close(metrics.CloseServer, noCode)
+		s.CloseConn(metrics.CloseServer)
 		return
 	}
 	s.sendPacket(&socketio.Packet{Type: socketio.Disconnect}, nil, false)
 	s.conn.remove(s)
 	s.leave(ReasonServerNamespaceDisconnect, deleteSession)
+}
+
+// CloseConn is Disconnect(true) with a reason of its own in edge_closes_total. The
+// sockets of the conn cannot be recovered.
+func (s *Socket) CloseConn(reason metrics.Close) {
+	s.conn.disconnectAll()
+	s.conn.close(reason, noCode)
 }
 
 // sendPacket encodes a packet of the socket's namespace and hands it to the shard.
@@ -245,7 +285,10 @@ func (s *Socket) handle(e *Event) {
 		s.guard(func() { any(s, e) })
 	}
 	s.mu.Lock()
-	h := s.handlers[e.name]
+	var h Handler
+	if s.rare != nil {
+		h = s.rare.handlers[e.name]
+	}
 	s.mu.Unlock()
 	if h == nil {
 		h = s.nsp.handler(e.name)
@@ -275,7 +318,7 @@ func (s *Socket) guard(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.conn.srv.m.HandlerPanics.Inc()
-			s.conn.srv.log.Error("handler panicked", "namespace", s.nsp.name, "panic", p, "stack", string(debug.Stack()))
+			s.conn.srv.log.Error("handler panicked", "namespace", s.nsp.name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
 	f()

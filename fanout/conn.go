@@ -135,6 +135,7 @@ func (c *Conn) add(m *Message) {
 	}
 	c.tail = e
 	c.queued += len(m.Frame)
+	s.stats.queued += len(m.Frame)
 }
 
 // dropVolatile removes what may be dropped, to make room for what may not.
@@ -149,6 +150,7 @@ func (c *Conn) dropVolatile() {
 				last.next = next
 			}
 			c.queued -= len(e.msg.Frame)
+			c.shard.stats.queued -= len(e.msg.Frame)
 			c.shard.stats.drops[metrics.DropVolatile]++
 			c.shard.release(e)
 		} else {
@@ -166,5 +168,6 @@ func (c *Conn) discard() {
 		c.shard.release(e)
 		e = next
 	}
+	c.shard.stats.queued -= c.queued
 	c.head, c.tail, c.queued = nil, nil, 0
 }

@@ -220,6 +220,14 @@ func until(t testing.TB, what string, cond func() bool) {
 
 func drops(h *Hub, d metrics.Drop) int { return int(testutil.ToFloat64(h.m.Drops[d])) }
 
+// checkOutboxes fails unless edge_outbox_bytes is want.
+func checkOutboxes(t testing.TB, h *Hub, want int) {
+	t.Helper()
+	if got := int(testutil.ToFloat64(h.m.OutboxBytes)); got != want {
+		t.Fatalf("edge_outbox_bytes is %d, %d wait", got, want)
+	}
+}
+
 func equal[T comparable](t testing.TB, what string, got, want []T) {
 	t.Helper()
 	if !slices.Equal(got, want) {

@@ -194,6 +194,7 @@ func TestVolatileGoesFirst(t *testing.T) {
 	if n := drops(h, metrics.DropVolatile); n != 2 {
 		t.Fatalf("%d volatile drops, want 2", n)
 	}
+	checkOutboxes(t, h, 0)
 }
 
 func TestEnd(t *testing.T) {
@@ -273,6 +274,7 @@ func TestDetachDiscards(t *testing.T) {
 	if f.drained != 0 || len(f.aborts) != 0 {
 		t.Fatalf("drained %d, aborts %v", f.drained, f.aborts)
 	}
+	checkOutboxes(t, h, 0)
 }
 
 func TestWriteErrorDetaches(t *testing.T) {

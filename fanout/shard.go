@@ -95,6 +95,7 @@ type shard struct {
 // once per pass and not once per delivery.
 type passStats struct {
 	delivered, packets, bytes, writes int
+	queued                            int // by how much the outboxes grew
 	drops                             [int(metrics.DropPresenceUpdate) + 1]int
 }
 

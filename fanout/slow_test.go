@@ -41,6 +41,11 @@ func TestSlowReadersAreBoundedAndLeaveNothing(t *testing.T) {
 		held, want = append(held, weak.Make(msg)), append(want, id)
 		h.Deliver(msg, to(h, room("a")))
 		settleAll(h)
+		waiting := 0
+		for _, f := range slow {
+			waiting += f.fan.queued
+		}
+		checkOutboxes(t, h, waiting)
 		for _, f := range slow {
 			c := &f.fan
 			if n := c.queued + int(c.backlog.Load()); n > bound {
@@ -56,6 +61,7 @@ func TestSlowReadersAreBoundedAndLeaveNothing(t *testing.T) {
 	for _, f := range slow {
 		equal(t, "aborts", f.aborts, []metrics.Close{metrics.CloseSlowReader})
 	}
+	checkOutboxes(t, h, 0)
 	for _, f := range healthy {
 		equal(t, "a healthy conn", f.got(), want)
 		equal(t, "its aborts", f.aborts, nil)

@@ -68,6 +68,7 @@ func (c *Conn) pop() []byte {
 		c.tail = nil
 	}
 	c.queued -= len(m.Frame)
+	c.shard.stats.queued -= len(m.Frame)
 	c.shard.stats.packets += max(1, m.Packets)
 	c.shard.release(e)
 	return m.Frame
@@ -122,6 +123,9 @@ func (s *shard) report() {
 		m.FramesSent.Add(float64(st.packets))
 		m.BytesSent.Add(float64(st.bytes))
 		m.Writes.Add(float64(st.writes))
+	}
+	if st.queued != 0 {
+		m.OutboxBytes.Add(float64(st.queued))
 	}
 	for i, n := range st.drops {
 		if n > 0 {

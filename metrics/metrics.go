@@ -61,6 +61,8 @@ type Metrics struct {
 
 	relaying
 	deflating
+	standing
+	connecting
 
 	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
 	JournalReadCallers prometheus.Counter // clients they were for
@@ -88,6 +90,7 @@ type Metrics struct {
 	GapRepair         prometheus.Histogram // seconds from the loss until everything missed was delivered
 
 	trunking
+	authenticating
 }
 
 // latencyBuckets have an edge at 0.2 s, the objective, and resolve the range around it and below.
@@ -159,6 +162,9 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	m.catalogueJournal(r)
 	m.catalogueRelay(r)
 	m.catalogueDeflate(r)
+	m.catalogueNode(r)
+	m.catalogueRedis(r)
+	m.catalogueAuth(r)
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
 

@@ -59,6 +59,11 @@ func (c Channels) PrivatePattern(namespace, node8 string) string {
 	return EscapeGlob(c.Broadcast(namespace)+node8) + strings.Repeat("?", socketIDLength-nodePrefix) + "#"
 }
 
+// PrefixPattern is the PSUBSCRIBE pattern of the channels of all rooms whose names begin with prefix.
+func (c Channels) PrefixPattern(namespace, prefix string) string {
+	return EscapeGlob(c.Broadcast(namespace)+prefix) + "*"
+}
+
 // RoomOf returns the room that a broadcast channel of the namespace is for, empty for the channel of broadcasts not aimed
 // at one room. ok is false for any other channel. The room aliases channel.
 func (c Channels) RoomOf(namespace, channel string) (room string, ok bool) {

@@ -107,7 +107,7 @@ func newBus(cfg Config, l *link, j *journal, ch socketio.Channels, m *metrics.Me
 
 		requester: newRequester(),
 	}
-	b.subs.control, b.subs.journalled = b.control, j.on
+	b.subs.control, b.subs.journalled, b.subs.heard = b.control, j.on, cfg.HeardRooms
 	b.routes.Store(&routes{})
 	return b
 }

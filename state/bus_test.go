@@ -59,16 +59,16 @@ func expect(t *testing.T, n *node, want ...delivery) {
 
 func TestDeliverEveryKindOfChannelOnce(t *testing.T) {
 	modes(t, func(t *testing.T, b *backend, pattern bool) {
-		n := b.start(t, "nodeAAAA", func(c *Config) { c.Pattern = pattern })
+		n := b.start(t, "nodeAAAA", func(c *Config) { c.Pattern, c.HeardRooms = pattern, "user:" })
 		n.Bus().Open("/chat")
 		own := n.id + "123456789012" // a private room: our pattern covers it
 		glob := "a*[b]?"
-		for i, room := range []string{"r1", own, glob} {
+		for i, room := range []string{"r1", own, glob, "user:ada"} {
 			subscribe(t, n, "/", room, uint64(i+1))
 		}
 		subscribe(t, n, "/chat", "r1", 9)
 		want := []delivery{
-			{"/", "", "base"}, {"/", "r1", "one"}, {"/", own, "private"}, {"/", glob, "glob"},
+			{"/", "", "base"}, {"/", "r1", "one"}, {"/", own, "private"}, {"/", glob, "glob"}, {"/", "user:ada", "wanted"}, {"/", "user:bob", "heard"},
 			{"/chat", "r1", "chat"}, {"/", "", "last"},
 		}
 		for _, d := range want {
@@ -78,7 +78,7 @@ func TestDeliverEveryKindOfChannelOnce(t *testing.T) {
 		if pattern {
 			return
 		}
-		// Exact: a room nobody asked for does not arrive, and the private room has no channel of its own.
+		// Exact: a room nobody asked for does not arrive, and neither the private room nor the user's has a channel of its own.
 		publish(t, n, "/", "unknown", "x")
 		publish(t, n, "/", "", "after")
 		expect(t, n, append(want, delivery{"/", "", "after"})...)
@@ -94,11 +94,11 @@ func TestDeliverEveryKindOfChannelOnce(t *testing.T) {
 		if !slices.Equal(got, channels) {
 			t.Errorf("channels\n got %q\nwant %q", got, channels)
 		}
-		if got := b.number(t, "PUBSUB", "NUMPAT"); got != 2 {
-			t.Errorf("%d patterns, want one per namespace", got)
+		if got := b.number(t, "PUBSUB", "NUMPAT"); got != 4 {
+			t.Errorf("%d patterns, want two per namespace", got)
 		}
-		if got := testutil.ToFloat64(n.metrics.Subscriptions); got != float64(len(channels)+2) {
-			t.Errorf("subscriptions gauge is %v, want %d", got, len(channels)+2)
+		if got := testutil.ToFloat64(n.metrics.Subscriptions); got != float64(len(channels)+4) {
+			t.Errorf("subscriptions gauge is %v, want %d", got, len(channels)+4)
 		}
 	})
 }

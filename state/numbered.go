@@ -37,6 +37,7 @@ type reply struct {
 	status replyStatus
 	number uint64 // with replyOrder: the last batch Redis has
 	failed []int  // with replyOK: indexes of messages that Redis refused
+	other  []int  // with replyOK: indexes of those whose names others were published under
 	err    error  // why, where there is a reason
 }
 
@@ -203,7 +204,11 @@ func (b *Bus) try(ctx context.Context, c *clients, s *numbered, batch []message,
 		b.metrics.PublishRetries.Inc()
 	}
 	keys, args := b.batchCall(s, batch)
-	return readReply(b.journal.call(ctx, c, metrics.JournalPublish, keys, args)), true
+	r = readReply(b.journal.call(ctx, c, metrics.JournalPublish, keys, args))
+	if r.status == replyRefused || len(r.failed) > 0 { // what the script was refused is in its answer
+		b.link.options.denials.note(called{"EVALSHA", keys[0]}, r.err)
+	}
+	return r, true
 }
 
 // batchCall is the keys and arguments of publish.lua.
@@ -222,7 +227,7 @@ func (b *Bus) batchCall(s *numbered, batch []message) (keys, args []string) {
 			}
 			index = at + 1
 		}
-		args = append(args, strconv.Itoa(index), m.channel, rueidis.BinaryString(m.payload), m.once)
+		args = append(args, strconv.Itoa(index), m.channel, rueidis.BinaryString(m.payload), m.once, m.digest)
 	}
 	b.keys, b.args = keys, args // whoever sends them has copied them
 	return keys, args
@@ -255,7 +260,12 @@ func readReply(r rueidis.RedisResult) reply {
 			r.err = errors.New(list[2])
 		}
 		for _, text := range strings.Fields(list[1]) {
-			if i, err := strconv.Atoi(text); err == nil {
+			text, conflict := strings.CutSuffix(text, "c")
+			switch i, err := strconv.Atoi(text); {
+			case err != nil:
+			case conflict:
+				r.other = append(r.other, i)
+			default:
 				r.failed = append(r.failed, i)
 			}
 		}
@@ -295,8 +305,11 @@ func (b *Bus) settleAll(batch []message, err error) {
 func (b *Bus) settleBatch(batch []message, r reply) {
 	for i := range batch {
 		var err error
-		if len(r.failed) > 0 && slices.Contains(r.failed, i) {
+		switch {
+		case len(r.failed) > 0 && slices.Contains(r.failed, i):
 			err = fmt.Errorf("state: publish: %w", r.err)
+		case len(r.other) > 0 && slices.Contains(r.other, i):
+			err = ErrConflict
 		}
 		b.settle(&batch[i], err)
 	}

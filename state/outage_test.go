@@ -132,6 +132,12 @@ func TestRedisRestart(t *testing.T) {
 			}
 			return nil
 		})
+		eventually(t, "edge_redis_up to fall", func() error { // a lost Pub/Sub connection is noticed on its own
+			if testutil.ToFloat64(n.metrics.RedisUp) != 0 {
+				return errNotYet
+			}
+			return nil
+		})
 		n.Bus().Subscribe("/", "r2", 1) // joins, connects and leaves made during the outage
 		done, c := outcome()
 		n.Presence().Connect("u2", n.id+"-sock-000002", 0, done)
@@ -139,6 +145,9 @@ func TestRedisRestart(t *testing.T) {
 		b.redis.start(t)
 		b.observe(t)
 		eventually(t, "ready again", n.Ready)
+		if testutil.ToFloat64(n.metrics.RedisUp) != 1 {
+			t.Error("ready, and edge_redis_up is not 1")
+		}
 		eventually(t, "r2 is announced", func() error {
 			if n.announced("/", "r2", 1) == 0 {
 				return errNotYet

@@ -22,8 +22,8 @@ const (
 // or what is wrong with the message, at once; after nil, Done is called exactly
 // once, on the bus goroutine: with nil when Redis has the message; with
 // ErrUnknown when that is not known, the message may have been published or may
-// be later, but never twice; with any other error when it was not and will not
-// be. Messages reach Redis in the order of the calls.
+// be later, but never twice; with ErrConflict, or any other error, when it was not
+// and will not be. Messages reach Redis in the order of the calls.
 //
 // A message that is journalled, or published once, survives a lost connection:
 // its batch is numbered and sent until Redis has answered. Others are not sent
@@ -36,7 +36,7 @@ func (b *Bus) Publish(p socketio.Publication) error {
 		m.channel = b.channels.Room(p.Namespace, p.Room)
 	}
 	if p.Once != "" {
-		m.once = b.journal.onceKey(p.Once)
+		m.once, m.digest = b.journal.onceKey(p.Once), p.Digest
 	}
 	if p.Journal && b.journal.on {
 		if n := len(p.Payload); n == 0 || p.Payload[n-1] != 0xc0 {
@@ -184,10 +184,13 @@ func (b *Bus) settle(m *message, err error) {
 	}
 	m.settled = true
 	b.metrics.PublishQueue.Dec()
-	if err == nil {
+	switch {
+	case err == nil:
 		b.metrics.Published.Inc()
 		b.metrics.PublishAccepted.Observe(time.Since(m.called).Seconds())
-	} else {
+	case errors.Is(err, ErrConflict):
+		b.metrics.Drops[metrics.DropConflict].Inc()
+	default:
 		b.metrics.Drops[metrics.DropRedis].Inc()
 	}
 	if m.done != nil {

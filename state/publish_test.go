@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
 )
@@ -175,19 +177,20 @@ func TestRepeatedBatch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		const wrong = "socket.io-once#wrong" // a key that nodes may use, for something else
 		try := func(number uint64, epoch string, texts ...string) reply {
 			var batch []message
 			for _, text := range texts {
 				m := message{channel: n.bus.channels.Broadcast("/"), payload: entry("/", "", text), stream: n.journal.streamKey("/")}
 				if text == "bad" {
-					m.stream = "wrong"
+					m.stream = wrong
 				}
 				batch = append(batch, m)
 			}
 			keys, args := n.bus.batchCall(&numbered{n: number, epoch: epoch}, batch)
 			return readReply(n.journal.call(t.Context(), c, metrics.JournalPublish, keys, args))
 		}
-		b.do(t, "SET", "wrong", "no stream")
+		b.do(t, "SET", wrong, "no stream")
 		for _, step := range []struct {
 			n     uint64
 			epoch string
@@ -237,6 +240,51 @@ func TestPublishOnce(t *testing.T) {
 		expectTexts(t, n, "a", "c", "d", "e")
 		if ttl := b.number(t, "TTL", "socket.io-once#u#1"); ttl < 200 || ttl > 300 {
 			t.Errorf("it is remembered for %d s", ttl)
+		}
+	})
+}
+
+// Another message than the first under its name is refused and not published, alone
+// or in a batch, and also when the batch is sent again.
+func TestPublishOnceConflict(t *testing.T) {
+	backends(t, func(t *testing.T, b *backend) {
+		n := b.start(t, "nodeAAAA", recovering)
+		var outcomes []<-chan error
+		for i, m := range []struct{ text, once, digest string }{
+			{"a", "k1", "A"}, {"b", "k1", "A"}, {"c", "k1", "C"}, {"d", "k1", ""}, {"e", "k2", "C"}, {"f", "k2", "F"}, {"g", "", "G"},
+		} {
+			done, c := outcome()
+			outcomes = append(outcomes, c)
+			p := socketio.Publication{Namespace: "/", Payload: entry("/", "", m.text), Journal: i%2 == 0, Once: m.once, Digest: m.digest, Done: done}
+			if err := n.Bus().Publish(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, c := range outcomes {
+			if err, conflict := await(t, "done", c), i == 2 || i == 5; errors.Is(err, ErrConflict) != conflict || !conflict && err != nil {
+				t.Errorf("message %d: %v", i, err)
+			}
+		}
+		expectTexts(t, n, "a", "e", "g")
+		if got := testutil.ToFloat64(n.metrics.Drops[metrics.DropConflict]); got != 2 {
+			t.Errorf("%v conflicts are counted", got)
+		}
+		c, _ := n.link.get()
+		epoch, err := n.journal.bind(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch := []message{
+			{channel: "c", payload: entry("/", "", "x"), once: n.journal.onceKey("k3"), digest: "X"},
+			{channel: "c", payload: entry("/", "", "y"), once: n.journal.onceKey("k2"), digest: "Y"},
+			{channel: "c", payload: entry("/", "", "z"), once: n.journal.onceKey("k3"), digest: "Z"},
+		}
+		for range 2 {
+			keys, args := n.bus.batchCall(&numbered{n: n.bus.number + 1, epoch: epoch}, batch)
+			r := readReply(n.journal.call(t.Context(), c, metrics.JournalPublish, keys, args))
+			if r.status != replyOK || len(r.failed) != 0 || !slices.Equal(r.other, []int{1, 2}) {
+				t.Errorf("the batch: %+v", r)
+			}
 		}
 	})
 }

@@ -8,6 +8,7 @@ type message struct {
 	payload []byte
 	stream  string    // of the journal; "": not journalled
 	once    string    // key that marks it as published; "": none
+	digest  string    // what is stored under once; "": nothing in particular
 	called  time.Time // when it was published
 	sent    func()
 	done    func(error)

@@ -245,6 +245,9 @@ func parseSnapshot(room string, r rueidis.RedisResult) (Snapshot, error) {
 	if err == nil {
 		count, err = parts[2].AsInt64()
 	}
+	if listed := int64(len(parts) - 3); err == nil && (seq < 0 || count < 0 || count <= smallRoom && listed != count) {
+		err = fmt.Errorf("%w: %d users and event %d with %d names", errAnswer, count, seq, listed)
+	}
 	if err != nil {
 		return Snapshot{Room: room}, fmt.Errorf("state: read %s: %w", roomKey(room), err)
 	}

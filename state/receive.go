@@ -34,6 +34,9 @@ func (r *routes) with(b *Bus, ns string) *routes {
 		n.streams[ns] = b.journal.streamKey(ns)
 		n.patterns[b.channels.Pattern(ns)] = ns
 		n.patterns[b.channels.PrivatePattern(ns, b.node)] = ns
+		if b.subs.heard != "" { // set before anything is opened
+			n.patterns[b.channels.PrefixPattern(ns, b.subs.heard)] = ns
+		}
 		n.requests[b.channels.Request(ns)] = ns
 		n.responses[b.channels.Response(ns)] = struct{}{}
 		n.responses[b.channels.ResponseTo(ns, b.uid)] = struct{}{}

@@ -165,7 +165,7 @@ func (m *sessionModel) claim() bool {
 	}
 	o := &sessionOp{kind: opClaim, claim: claimOf(m.after)}
 	res := m.run(sessionClaim, o, []string{j.hashKey(), j.nodesKey(), j.streamKey("/")},
-		owner, "nonce"+decimal(m.now)+owner, "/", "ann", m.epoch, id, decimal(modelWindow), decimal(modelLag), "86400000")
+		owner, "nonce"+decimal(m.now)+owner, "/", "ann", m.epoch, id, decimal(modelWindow), decimal(modelLag), "86400000", m.s.barPrefix())
 	m.note("claimed for %s: %v", owner, res.recovery)
 	if res.recovery != metrics.RecoveryComplete {
 		return false

@@ -29,6 +29,7 @@ const (
 	opFlush     // does nothing, in its turn
 	opFence     // the same, and no more than to say so
 	opGivenAway // takes note that another node has it
+	opBar       // of no session: see Sessions.BarUser
 )
 
 // op is the name of the script that carries it out.
@@ -40,6 +41,8 @@ func (k sessionKind) op() metrics.JournalOp {
 		return metrics.JournalSessionClaim
 	case opMove:
 		return metrics.JournalSessionMove
+	case opBar:
+		return metrics.JournalSessionBar
 	}
 	return metrics.JournalSessionSave
 }
@@ -57,7 +60,7 @@ type sessionOp struct {
 	claim     socketio.SessionClaim // opClaim
 	move      socketio.SessionMove  // opMove
 	nonce     string                // opClaim, opMove
-	text      string                // the room, or the data
+	text      string                // the room, or the data; opBar: the key
 	since     socketio.Offset       // opJoin
 	impatient bool                  // it does not wait for Redis for ever
 	called    time.Time
@@ -97,6 +100,8 @@ func (s *Sessions) assign(o *sessionOp, stint uint64) bool {
 		return false
 	case opFlush, opFence:
 		return false
+	case opBar:
+		return true
 	case opCreate:
 		o.stint = stint
 		s.open[o.ref.PID] = openSession{generation: 1, stint: stint, ns: o.session.Namespace}
@@ -151,10 +156,12 @@ func (s *Sessions) command(c *clients, o *sessionOp, epoch string) rueidis.Compl
 		}
 		return s.scripts.call(c.cmd, sessionClaim, keys, []string{
 			owner, o.nonce, o.claim.Namespace, o.claim.User, o.claim.Offset.Epoch, id,
-			milliseconds(s.window), milliseconds(s.lag), ttl,
+			milliseconds(s.window), milliseconds(s.lag), ttl, s.barPrefix(),
 		})
 	case opMove:
 		return s.moveCommand(c, o)
+	case opBar:
+		return s.scripts.call(c.cmd, sessionBar, []string{o.text}, []string{milliseconds(s.window + returnTime)})
 	}
 	args := []string{owner, generation, ttl, changes[o.kind], o.text}
 	if o.kind == opJoin {
@@ -210,7 +217,7 @@ func (o *sessionOp) read(r rueidis.RedisResult, epoch string) (res sessionResult
 var refusals = map[string]metrics.Recovery{
 	"UNKNOWN": metrics.RecoveryUnknown, "USER": metrics.RecoveryUser, "EPOCH": metrics.RecoveryEpoch,
 	"EXPIRED": metrics.RecoveryExpired, "VOID": metrics.RecoveryVoid, "INCOMPLETE": metrics.RecoveryIncomplete,
-	"MALFORMED": metrics.RecoveryMalformed,
+	"MALFORMED": metrics.RecoveryMalformed, "BARRED": metrics.RecoveryDisconnected,
 }
 
 // claimFields precede the rooms in the answer to a claim that succeeded.

@@ -22,6 +22,8 @@ var (
 	sessionClaimLua string
 	//go:embed scripts/session_move.lua
 	sessionMoveLua string
+	//go:embed scripts/session_bar.lua
+	sessionBarLua string
 )
 
 const (
@@ -30,6 +32,7 @@ const (
 	sessionClose
 	sessionClaim
 	sessionMove
+	sessionBar
 	sessionScriptCount
 )
 
@@ -42,6 +45,7 @@ func newSessionScripts() sessionScripts {
 		sessionClose:  newScript(tailLua, sessionCommonLua, sessionCloseLua),
 		sessionClaim:  newScript(tailLua, sessionCommonLua, sessionClaimLua),
 		sessionMove:   newScript(tailLua, sessionCommonLua, sessionMoveLua),
+		sessionBar:    newScript(sessionBarLua),
 	}
 }
 

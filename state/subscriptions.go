@@ -1,6 +1,10 @@
 package state
 
-import "github.com/stellara/edge/socketio"
+import (
+	"strings"
+
+	"github.com/stellara/edge/socketio"
+)
 
 // topic names one Redis subscription: a channel or a pattern.
 type topic struct {
@@ -27,7 +31,7 @@ type namespaceWant struct {
 	name    string
 	base    []*subscription // base channel, patterns, request and response channels
 	cover   []*subscription // those of base that a room relies on when it has no topic of its own
-	private []*subscription // as cover, for rooms of our own sockets
+	private []*subscription // as cover, for rooms of our own sockets, and those with the prefix heard
 	rooms   map[string]*roomWant
 	// withheld: messages may be missing, so that no room counts as live.
 	withheld bool
@@ -71,6 +75,7 @@ type subscriptions struct {
 	node, uid  string
 	byPattern  bool
 	control    string   // channel of the node alone, heard with the first namespace; "" if there is none
+	heard      string   // Config.HeardRooms
 	journalled bool     // namespaces have journals: a new one is withheld until hear
 	fresh      []string // namespaces of which the journal is not followed yet: nothing of theirs is to be sent
 	topics     map[topic]*subscription
@@ -119,6 +124,9 @@ func (s *subscriptions) open(ns string) *namespaceWant {
 	} else {
 		add(s.channels.Broadcast(ns), false)
 		n.private = []*subscription{add(s.channels.PrivatePattern(ns, s.node), true)}
+		if s.heard != "" {
+			n.private = append(n.private, add(s.channels.PrefixPattern(ns, s.heard), true))
+		}
 	}
 	if s.control != "" && len(s.namespaces) == 1 {
 		if s.byPattern { // the in-process Redis keeps no order between patterns and channels
@@ -133,10 +141,10 @@ func (s *subscriptions) open(ns string) *namespaceWant {
 	return n
 }
 
-// ownRoom reports whether our private pattern covers the room's channel.
+// ownRoom reports whether our private patterns cover the room's channel.
 // Redis's ? matches one byte, so lengths are bytes.
 func (s *subscriptions) ownRoom(room string) bool {
-	return len(room) == 20 && room[:8] == s.node
+	return len(room) == 20 && room[:8] == s.node || s.heard != "" && strings.HasPrefix(room, s.heard)
 }
 
 // want asks for a room under a new generation. It returns the announcement to

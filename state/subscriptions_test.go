@@ -23,6 +23,7 @@ func TestSubscriptionsModel(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		byPattern := seed%2 == 0
 		s := newSubscriptions(socketio.Channels{Key: "k"}, "nodeAAAA", "uidABC", byPattern)
+		s.heard = "user:"
 		redis := map[topic]bool{}
 		var wire []sent
 		wanted := map[string]uint64{} // room → generation
@@ -59,7 +60,7 @@ func TestSubscriptionsModel(t *testing.T) {
 			}
 			note(s.confirm(c.topic, nil))
 		}
-		rooms := []string{"a", "b", "c", "nodeAAAA000000000001", "a{b}"}
+		rooms := []string{"a", "b", "c", "nodeAAAA000000000001", "user:ada", "a{b}"}
 		for gen := range uint64(200) {
 			room := rooms[r.IntN(len(rooms))]
 			switch r.IntN(12) {
@@ -100,9 +101,10 @@ func TestSubscriptionsModel(t *testing.T) {
 				want[topic{"k#/#*", true}], want[topic{presencePattern, true}] = true, true
 			} else {
 				want[topic{"k#/#", false}], want[topic{"k#/#nodeAAAA????????????#", true}] = true, true
+				want[topic{"k#/#user:*", true}] = true
 				for room := range wanted {
-					if room == "nodeAAAA000000000001" {
-						continue // its channel is the pattern's
+					if room == "nodeAAAA000000000001" || room == "user:ada" {
+						continue // its channel is a pattern's
 					}
 					want[topic{"k#/#" + room + "#", false}] = true
 					if room != "a{b}" { // no presence there

@@ -57,7 +57,7 @@ func newTrunk(home *Trunks, conn net.Conn, peer string, dialled bool) *trunk {
 	}
 	return &trunk{
 		home: home, conn: conn, peer: peer, dialled: dialled,
-		log:  home.cfg.Log.With("peer", peer, "addr", conn.RemoteAddr().String(), "direction", direction),
+		log:  home.cfg.Log.With("peer", peer, "address", conn.RemoteAddr().String(), "direction", direction),
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), streams: map[uint64]*Stream{},
 	}
 }

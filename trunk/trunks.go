@@ -204,10 +204,10 @@ func (t *Trunks) admit(conn net.Conn) *trunk {
 	t.metrics.TrunkRefusals[reason].Inc()
 	host := hostOf(conn.RemoteAddr().String())
 	if reason == metrics.TrunkRefusalSecret && t.warned.due(host, time.Now()) {
-		t.cfg.Log.Warn("refused another node: it has another PEER_SECRET, or this one has none yet", "addr", conn.RemoteAddr().String(), "secret", len(t.cfg.Secret()) > 0)
+		t.cfg.Log.Warn("refused another node: it has another PEER_SECRET, or this one has none yet", "address", conn.RemoteAddr().String(), "secret_known", len(t.cfg.Secret()) > 0)
 		return nil
 	}
-	t.cfg.Log.Debug("refused a connection to PEER_ADDR", "addr", conn.RemoteAddr().String(), "reason", reason.String(), "error", err)
+	t.cfg.Log.Debug("refused a connection to PEER_ADDR", "address", conn.RemoteAddr().String(), "reason", reason.String(), "error", err)
 	return nil
 }
 

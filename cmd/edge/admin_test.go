@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -163,6 +164,9 @@ func TestPublicRoutes(t *testing.T) {
 		"/":                     {404, "not found"},
 		"/metrics":              {404, "not found"},
 		"/debug/pprof/":         {404, "not found"},
+		"/debug/pprof/heap":     {404, "not found"},
+		"/debug/pprof/profile":  {404, "not found"},
+		"/presence/online":      {404, "not found"},
 		"/healthz":              {200, "ok\n"},
 		"/readyz":               {200, `{"ready":true}`},
 		"/healthz/../socket.io": {404, "not found"},
@@ -178,7 +182,7 @@ func TestHealthcheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := newPublicServer(publicHandler(http.NotFoundHandler(), &readiness{state: func() error { return errDraining }}), newEntrance(512, nil, nil, quiet), quiet)
+	srv := newPublicServer(publicHandler(http.NotFoundHandler(), &readiness{state: func() error { return errDraining }}), newEntrance(512, nil, nil, quiet), 16<<10, 10*time.Second, quiet)
 	go func() { _ = srv.Serve(ln) }()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	environ := map[string]string{"LISTEN_ADDR": "0.0.0.0:" + port, "AUTH_NONE_PUBLIC": "true"}

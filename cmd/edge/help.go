@@ -58,6 +58,10 @@ Usage: edge                 run the server
 			name = ""
 		}
 	}
+	fmt.Fprintln(w, "\nSecrets may be in files of one line instead, whose paths these variables give:")
+	for _, line := range wrap(strings.Join(secretNames(), fileSuffix+" ")+fileSuffix, nameWidth+presetWidth+meaningWidth) {
+		fmt.Fprintln(w, line)
+	}
 }
 
 // at is lines[i], or empty beyond the end.

@@ -59,7 +59,7 @@ func run(args []string, environ map[string]string, stdout, stderr io.Writer) int
 		return exitFailed
 	}
 	if *check {
-		if err := healthcheck(context.Background(), cfg.ListenAddr); err != nil {
+		if err := healthcheck(context.Background(), cfg.ListenAddr, cfg.proxied); err != nil {
 			fmt.Fprintln(stderr, "edge: healthcheck:", err)
 			return exitFailed
 		}
@@ -67,7 +67,9 @@ func run(args []string, environ map[string]string, stdout, stderr io.Writer) int
 	}
 
 	setGCPercent(environ)
-	log := newLogger(stderr, cfg.LogLevel, cfg.LogFormat)
+	log, finish := newLogger(stderr, cfg.LogLevel, cfg.LogFormat)
+	defer finish()
+	slog.SetDefault(log) // nbio's complaints, and those of packages that know no other
 	if err := serve(cfg, log); err != nil {
 		log.Error("failed", "error", err)
 		return exitFailed

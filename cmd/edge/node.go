@@ -31,7 +31,8 @@ type node struct {
 	app     *app
 	ready   *readiness
 	drain   *drain
-	peers   *peers // nil with PEER_ADDR=off
+	keys    *keyring // nil with AUTH=none
+	peers   *peers   // nil with PEER_ADDR=off
 
 	entrance                      *entrance // of the clients' listener
 	public, admin                 *http.Server
@@ -53,12 +54,21 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := metrics.New(registry, edgeVersion())
+	m.MaxConns.Set(float64(maxConns))
+	m.PresenceLease.Set(cfg.PresenceLease.Seconds())
+
+	var ring *keyring
+	if cfg.Auth == authJWT {
+		if ring, err = newKeyring(cfg, m, log, time.Now); err != nil {
+			return nil, err
+		}
+	}
 
 	name, uid := randomID(8), randomID(6)
 	settings := engineConfig(cfg, maxConns, name, uid, log)
 	st, err := state.Open(state.Config{
-		URL: cfg.RedisURL, Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
-		Pattern: cfg.Subscriptions == subscribePattern, Cache: cfg.RedisCache,
+		URL: string(cfg.RedisURL), TLS: cfg.redisTLS(), Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
+		Pattern: cfg.Subscriptions == subscribePattern, HeardRooms: userRoomPrefix, Cache: cfg.RedisCache,
 		PresenceWindow: cfg.PresenceWindow, PresenceGrace: cfg.PresenceGrace, Lease: cfg.PresenceLease, Log: log,
 		Recovery: cfg.Recovery.enabled(), ProofLag: settings.ProofLag(),
 	}, m)
@@ -84,17 +94,22 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	ns := srv.Of("/", engine.Inline())
 	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
 	a.recovery = cfg.Recovery.enabled()
-	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
+	a.limits = appLimits{rooms: cfg.MaxRooms, perUser: cfg.MaxConnsPerUser, crowded: m.Refusals[metrics.RefusalMaxConnsUser]}
+	a.expiries = newExpiries(cfg.AuthExpiryWarning, cfg.AuthJWTLeeway, m.Expiring, time.Now)
+	a.register(ns, newAuthenticator(cfg, ring, m, state.ValidID, time.Now))
 	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}, peers: between != nil}
+	if ring != nil {
+		ready.keys = ring.ready
+	}
 	leaving := newDrain(cfg, ready, log)
 
 	n := &node{
-		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, peers: between,
+		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, keys: ring, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
 		admin: newAdminServer(withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
 			adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log))), log),
 	}
-	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, log)
+	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, cfg.MaxHeaderBytes, cfg.HeaderTimeout, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
@@ -105,12 +120,14 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 
 // engineConfig is what the engine is told of the configuration; peers and recovery come later.
 func engineConfig(cfg *Config, maxConns int, name, uid string, log *slog.Logger) engine.Config {
-	return engine.Config{
+	c := engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
 		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, MaxConnAge: cfg.MaxConnAge, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
-		Node: name, UID: uid, Logger: log,
+		Node: name, UID: uid, UserRooms: userRoomPrefix, Logger: log, AllowOrigin: cfg.Origins.check(), CORS: cfg.Origins.cors(),
 		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
 	}
+	cfg.limit(&c)
+	return c
 }
 
 // logStart says what the node is, for the log.
@@ -126,14 +143,14 @@ func (n *node) logStart(name string, maxConns int) {
 
 // warn says what works but may not be meant.
 func (n *node) warn(maxConns, files int) {
-	if n.cfg.Auth == authNone && n.cfg.AuthJWTSecret != "" {
-		n.log.Warn("AUTH_JWT_SECRET is set but not used, because AUTH is none: clients say who they are, unchecked")
+	for _, warning := range n.cfg.warnAuth() {
+		n.log.Warn(warning)
 	}
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
 	}
 	for _, name := range n.cfg.unused() {
-		n.log.Warn(name + " is not used, because the rate it belongs to is 0")
+		n.log.Warn("a limit is not used, because the limit it belongs to is off", "variable", name)
 	}
 	if maxConns > files-spareFiles {
 		n.log.Warn("MAX_CONNS leaves too few files for other uses", "max_conns", maxConns, "open_file_limit", files)
@@ -154,6 +171,9 @@ func (n *node) listen() (err error) {
 	if n.publicListener, err = listenClients(context.Background(), n.cfg.ListenAddr, n.cfg.TCPNotSentLowat); err != nil {
 		return fmt.Errorf("LISTEN_ADDR: %w", err)
 	}
+	if n.cfg.ProxyProtocol == proxyProtocolOn {
+		n.publicListener = newProxyListener(n.publicListener, n.cfg.TrustedProxies, n.cfg.HeaderTimeout, n.metrics, n.log)
+	}
 	n.publicListener = n.entrance.listener(n.publicListener)
 	if n.adminListener, err = listen(context.Background(), n.cfg.AdminAddr); err != nil {
 		return errors.Join(fmt.Errorf("ADMIN_ADDR: %w", err), n.publicListener.Close())
@@ -172,7 +192,7 @@ func (n *node) listen() (err error) {
 
 // findAddress returns where other nodes reach this one.
 func (n *node) findAddress(ctx context.Context) (string, error) {
-	return advertised(ctx, n.cfg.PeerAdvertise, n.peerListener.Addr(), n.cfg.redisAddr())
+	return advertised(ctx, n.cfg.PeerAdvertise, n.peerListener.Addr(), n.cfg.redisServers())
 }
 
 // closeListeners closes what listen opened, for a node that does not serve.
@@ -206,6 +226,10 @@ func (n *node) run(ctx context.Context) error {
 	}()
 	go n.ready.watch(running, n.metrics.Ready, n.log)
 	go trim(running, n.log)
+	go n.app.expiries.run(running)
+	if n.keys != nil {
+		go n.keys.run(running)
+	}
 
 	cause := n.leave(ctx, failed)
 	if cause != nil {

@@ -19,6 +19,7 @@ import (
 type readiness struct {
 	state    func() error // nil when Redis answers and the subscriptions are live
 	capacity *capacity    // nil: no limit
+	keys     func() error // nil when there are keys to verify tokens with; nil with AUTH=none
 	peers    bool         // other nodes pass on what concerns this node's sessions
 	draining atomic.Bool  // set once, by drain or by shutdown
 }
@@ -29,6 +30,11 @@ var errDraining = errors.New("the node is being drained")
 func (r *readiness) err() error {
 	if r.draining.Load() {
 		return errDraining
+	}
+	if r.keys != nil {
+		if err := r.keys(); err != nil {
+			return err
+		}
 	}
 	if err := r.state(); err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// userRoomPrefix begins the names of rooms that only the server puts sockets into.
+// userRoomPrefix begins the names of the users' rooms, in which a user's sockets are without joining.
 const userRoomPrefix = "user:"
 
 // socketIDLen is the length of a socket id, by which adapters tell private rooms from others.

@@ -4,6 +4,7 @@
 -- ARGV[1] the new owner   ARGV[2] nonce of this claim   ARGV[3] nsp   ARGV[4] user
 -- ARGV[5] epoch and ARGV[6] id of the last entry the client got, '' if it got none
 -- ARGV[7] window   ARGV[8] lag, as in CLOSE   ARGV[9] time to live   all milliseconds
+-- ARGV[10] begins the keys that BAR sets
 --
 -- Returns why not, or {'OK', epoch, after, proved, start, generation, sid, user, data,
 -- the owner before or '', then room, id …}: after is the id of the entry up to
@@ -39,6 +40,14 @@ local function proof()
   return seen
 end
 
+-- barred reports whether the user or the socket was sent away since the session began.
+local function barred()
+  local user = s.user ~= '' and s.user or s.sid
+  local bars = redis.call('MGET', ARGV[10] .. 'user#' .. user, ARGV[10] .. 'socket#' .. s.sid)
+  local created = tonumber(s.t or 0)
+  return bars[1] and created <= tonumber(bars[1]) or bars[2] and created <= tonumber(bars[2])
+end
+
 local function answer(proved, generation, from, before)
   local out = {'OK', s.e, from, integer(proved), s.start, generation, s.sid, s.user, s.data or '', before}
   for field, id in pairs(s) do
@@ -52,6 +61,7 @@ end
 
 if not s.o or s.nsp ~= ARGV[3] or s.x == ARGV[2] then return 'UNKNOWN' end
 if s.user ~= ARGV[4] then return 'USER' end
+if barred() then return refuse('BARRED') end
 local nonce, from, before = string.match(s.n or '', '^(%S+) (%S+) (%S*)$')
 if nonce == ARGV[2] then
   redis.call('HSET', KEYS[1], 'o', ARGV[1])

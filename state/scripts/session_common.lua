@@ -3,6 +3,7 @@
 -- A session is a hash, KEY-session#<pid>:
 --   o          its owner, "<incarnation>.<stint>"     g   its generation, counts the owners from 1
 --   e          epoch of the journal                   sid, nsp, user, data
+--   t          when it was created
 --   start      id of the entry after which messages are for it
 --   @<room>    id of the entry after which messages of the room are for it
 --   c          when its conn ended; absent while it is open

@@ -10,7 +10,7 @@
 if redis.call('HGET', KEYS[2], 'epoch') ~= ARGV[2] then return 'EPOCH' end
 local start = tail(KEYS[3])
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'o', ARGV[1], 'g', '1', 'e', ARGV[2], 'sid', ARGV[4], 'nsp', ARGV[5], 'user', ARGV[6], 'start', start)
+redis.call('HSET', KEYS[1], 'o', ARGV[1], 'g', '1', 'e', ARGV[2], 'sid', ARGV[4], 'nsp', ARGV[5], 'user', ARGV[6], 'start', start, 't', integer(now()))
 if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'data', ARGV[7]) end
 for i = 8, #ARGV do redis.call('HSET', KEYS[1], '@' .. ARGV[i], start) end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])

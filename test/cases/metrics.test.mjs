@@ -57,6 +57,15 @@ test("counters move with what happens", async (t) => {
   await eventually("the gauges to return to 0", async () => (await node.metric("edge_sockets")) === 0 && (await node.metric('edge_conns{transport="websocket"}')) === 0);
 });
 
+test("profiles and metrics are on the admin listener only", async () => {
+  const { status, text } = await get(`${node.admin}/debug/pprof/goroutine?debug=1`);
+  assert.equal(status, 200);
+  assert.match(text, /^goroutine profile: total \d+/);
+  for (const path of ["/metrics", "/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/heap", "/debug/pprof/profile?seconds=1", "/debug/pprof/trace", "/debug/pprof/cmdline"]) {
+    assert.equal((await get(node.url + path)).status, 404, path);
+  }
+});
+
 test("no name of a room, a user or a socket is a label", async (t) => {
   const room = unique("secretroom");
   const client = await connect(t, node.url, { userId: unique("secretuser") });
@@ -69,13 +78,16 @@ test("no name of a room, a user or a socket is a label", async (t) => {
 test("logs are one JSON object per line and repeat no message", async (t) => {
   const [room, text] = [unique("room"), unique("private-text")];
   const client = await connect(t, other.url);
+  const sid = client.socket.io.engine.id; // the key to the session
   await client.join(room);
   await client.ok("message", room, text);
   await client.message(room);
+  client.socket.io.engine.transport.ws.send("4nonsense"); // is closed for it, and that is logged
+  await eventually("the fault to be logged", () => other.child.lines.some((line) => line.includes('"packet refused"')));
   assert.ok(other.child.lines.length > 0);
   for (const line of other.child.lines) {
     const record = JSON.parse(line);
     assert.ok(record.level && record.msg && record.time, line);
-    assert.ok(!line.includes(text), line);
+    for (const hidden of [text, sid, client.socket.auth.userId]) assert.ok(!line.includes(hidden), line);
   }
 });
