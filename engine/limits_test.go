@@ -101,15 +101,9 @@ func TestPacketRatePolling(t *testing.T) {
 	p.post(`421["echo",1]`)
 	p.get(`431[1]`)
 	p.post(`422["echo",2]` + "\x1e" + `423["echo",3]`)
-	got := ""
-	for !strings.HasSuffix(got, "1") { // the packet that ends the session
-		_, body := p.do(http.MethodGet, "", nil)
-		got += body + " "
-		got = strings.TrimSuffix(got, " ")
-	}
-	if strings.Contains(got, `433`) || !strings.Contains(got, "41") {
-		t.Errorf("the client got %q", got)
-	}
+	p.get("41") // not with the end of the session: it would come too late for Socket.IO's client
+	p.get("1")
+	p.unknown()
 	s.ends(metrics.ClosePacketRate)
 }
 

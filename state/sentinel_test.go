@@ -190,7 +190,7 @@ func TestSentinelsThatDoNotTell(t *testing.T) {
 			n.run(t)
 			eventually(t, "the reason is logged", func() error {
 				if n.log.count("reason="+metrics.RedisNoMaster.String()) != 1 || n.log.count(tt.text) == 0 {
-					return fmt.Errorf("the log: %q", n.log.lines)
+					return fmt.Errorf("the log: %q", n.log.all())
 				}
 				return nil
 			})

@@ -106,9 +106,10 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	n := &node{
 		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, keys: ring, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
-		admin: newAdminServer(withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
-			adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log))), log),
 	}
+	n.admin = newAdminServer(withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
+		adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log),
+			mount{apiPrefix, n.api(ns, name, maxConns).handler(cfg.AdminToken)})), log)
 	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, cfg.MaxHeaderBytes, cfg.HeaderTimeout, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
@@ -116,6 +117,18 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	n.logStart(name, maxConns)
 	n.warn(maxConns, files)
 	return n, nil
+}
+
+// api makes the HTTP API for backends on namespace ns.
+func (n *node) api(ns *engine.Namespace, name string, maxConns int) *api {
+	a := &api{
+		fleet: nodes{ns}, local: ns, presence: &presenceAPI{n.state.Presence(), n.log}, info: n.reporter(name, maxConns), node: name,
+		log: n.log, metrics: n.metrics,
+	}
+	if n.cfg.Recovery.enabled() {
+		a.bars = n.state.Sessions()
+	}
+	return newAPI(a, n.cfg.MaxPayload)
 }
 
 // engineConfig is what the engine is told of the configuration; peers and recovery come later.
