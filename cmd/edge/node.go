@@ -160,7 +160,7 @@ func (n *node) logStart(name string, maxConns int) {
 // warn says what works but may not be meant.
 func (n *node) warn(maxConns, files int) {
 	for _, warning := range n.cfg.warnAuth() {
-		n.log.Warn(warning)
+		n.log.Warn("authentication that may not be meant", "because", warning)
 	}
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
