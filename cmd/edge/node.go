@@ -159,9 +159,7 @@ func (n *node) logStart(name string, maxConns int) {
 
 // warn says what works but may not be meant.
 func (n *node) warn(maxConns, files int) {
-	for _, warning := range n.cfg.warnAuth() {
-		n.log.Warn("the configuration may not be what is meant", "text", warning)
-	}
+	n.cfg.warnAuth(n.log)
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
 	}
