@@ -39,7 +39,7 @@ docker: ## a container image
 
 ##@ Check
 .PHONY: test
-test: tools gofmt vet race unit manifests e2e ## everything that must pass before a change is good
+test: tools gofmt vet race unit manifests fuzz-short e2e ## everything that must pass before a change is good
 
 .PHONY: gofmt
 gofmt:
@@ -66,11 +66,12 @@ unit:
 	@echo "== tests"
 	$(GO) test $(UNIT)
 
-# A module of its own: the types of Kubernetes, Compose and BuildKit are no dependencies of the product.
+# A module of its own: the types of Kubernetes, Compose and BuildKit are no dependencies of the product. -count=1, because
+# the cache of tests does not see files outside of the module.
 .PHONY: manifests
 manifests: ## the Dockerfile, and the files of deploy/ for Compose, Kubernetes and systemd
 	@echo "== manifests"
-	cd test/manifests && $(GO) vet ./... && $(GO) test -timeout 5m ./...
+	cd test/manifests && $(GO) vet ./... && $(GO) test -count=1 -timeout 5m ./...
 
 .PHONY: e2e
 e2e: tools ## end-to-end tests only: official clients, Node.js peers, a real redis-server, nginx and HAProxy
@@ -100,6 +101,37 @@ fuzz: ## each fuzz target for FUZZTIME (10s)
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \
 	done
+
+# Every target for a moment, two at a time: seeds, and what is a few steps from them. An instrumented build of each package
+# comes first, which takes a minute when the build cache has none.
+FUZZSHORT ?= 300ms
+.PHONY: fuzz-short
+fuzz-short: ## each fuzz target for FUZZSHORT (300ms)
+	@echo "== fuzz targets, $(FUZZSHORT) each"
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	for package in $$($(GO) list -f '{{.Dir}}' ./...); do \
+		targets=$$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(f \*testing.F).*/\1/p' $$(find $$package -maxdepth 1 -name '*_test.go') </dev/null); \
+		[ -n "$$targets" ] || continue; \
+		bin=$$dir/$$(tr / _ <<<"$$package"); \
+		$(GO) test -c -fuzz . -o $$bin $$package; \
+		for target in $$targets; do echo "$$package $$bin $$target"; done >>$$dir/list; \
+	done; \
+	<$$dir/list xargs -P 2 -L 1 bash -c 'cd $$0; \
+		"$$1" -test.run "^$$2\$$" -test.fuzz "^$$2\$$" -test.fuzztime $(FUZZSHORT) -test.parallel 1 -test.fuzzcachedir '$$dir'/$$2 >"$$1-$$2" 2>&1 || \
+		{ cat "$$1-$$2"; echo "$$2 failed in $$0" >&2; exit 255; }'; \
+	echo "$$(wc -l <$$dir/list) targets"
+
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+.PHONY: vuln
+vuln: ## known vulnerabilities in what is called of Go and of the modules; needs https://vuln.go.dev
+	@if out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1); then \
+		printf '%s\n' "$$out"; \
+	elif grep -qE 'fetching vulnerabilities|(proxy|vuln)\.go[a-z]*\.[a-z]+.*(no such host|dial tcp|i/o timeout)|module lookup disabled' <<<"$$out"; then \
+		printf '%s\n' "$$out" >&2; \
+		echo "skipped: nothing was checked, for the database of vulnerabilities (https://vuln.go.dev), or the tool that reads it, cannot be reached from here"; \
+	else \
+		printf '%s\n' "$$out" >&2; exit 1; \
+	fi
 
 ##@ Measure
 .PHONY: bench
@@ -147,6 +179,10 @@ chaos-presence: ## kill and cut nodes and Redis, and see whether presence become
 .PHONY: chaos-delivery
 chaos-delivery: bench/node/node_modules/.package-lock.json ## kill and cut clients, nodes and Redis, and see whether every message comes once; Node.js beside it (15 minutes)
 	$(GO) run ./bench -scenario chaos-delivery -system both
+
+.PHONY: chaos-drain
+chaos-drain: ## restart three nodes in turn behind HAProxy under 2,000 clients: who is back, what is lost, how evenly they leave (2 minutes)
+	$(GO) run ./bench -scenario chaos-drain $(FLAGS)
 
 .PHONY: bench-storm
 bench-storm: ## 5,000 clients of a node are cut and come back within a second, three times: all back, memory, what the others notice
@@ -199,7 +235,7 @@ endef
 .PHONY: programs
 programs:
 	@command -v $(GO) >/dev/null || { echo "go is missing: install Go 1.26 or newer, https://go.dev/dl/" >&2; exit 1; }
-	@$(call install,redis-server nginx haproxy nodejs:node npm)
+	@$(call install,redis-server nginx haproxy openssl nodejs:node npm)
 	@major=$$(node -p 'process.versions.node.split(".")[0]'); \
 	if [ "$$major" -lt 20 ]; then echo "node $$major is too old: the end-to-end tests need 20 or newer, https://nodejs.org" >&2; exit 1; fi
 

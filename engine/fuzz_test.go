@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -37,7 +38,7 @@ type fuzzed struct {
 func newFuzzed(f *testing.F, cfg engine.Config) *fuzzed {
 	f.Helper()
 	m := metrics.New(prometheus.NewRegistry(), "test")
-	cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.Logger, cfg.Pollers = slog.New(slog.DiscardHandler), 1
 	s, err := engine.New(cfg, nil, m)
 	if err != nil {
 		f.Fatal(err)
@@ -61,7 +62,35 @@ func newFuzzed(f *testing.F, cfg engine.Config) *fuzzed {
 			f.Errorf("shutdown: %v", err)
 		}
 	})
+	z.pollersRun(f)
 	return z
+}
+
+// pollersRun waits until the event loop has handled something: nbio's Engine.Stop waits for
+// ever for a poller whose goroutine begins after it, which happens where no input needs one.
+func (z *fuzzed) pollersRun(f *testing.F) {
+	f.Helper()
+	nc, err := net.Dial("unix", z.path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(wire.Timeout))
+	in := bufio.NewReader(nc)
+	if _, err := io.WriteString(nc, "GET "+query+" HTTP/1.1\r\nHost: x\r\n"+upgradeHeaders+"\r\n"); err != nil {
+		f.Fatal(err)
+	}
+	for line := ""; line != "\r\n"; {
+		if line, err = in.ReadString('\n'); err != nil {
+			f.Fatal(err)
+		}
+	}
+	if _, err := nc.Write(websocket.AppendMaskedFrame(nil, websocket.Close, nil, [4]byte{1, 2, 3, 4})); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		f.Fatal(err)
+	}
 }
 
 // do serves a request.

@@ -62,6 +62,7 @@ type Metrics struct {
 	relaying
 	deflating
 	standing
+	connecting
 
 	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
 	JournalReadCallers prometheus.Counter // clients they were for
@@ -89,7 +90,7 @@ type Metrics struct {
 	GapRepair         prometheus.Histogram // seconds from the loss until everything missed was delivered
 
 	trunking
-
+	authenticating
 	serving
 }
 
@@ -163,6 +164,8 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	m.catalogueRelay(r)
 	m.catalogueDeflate(r)
 	m.catalogueNode(r)
+	m.catalogueRedis(r)
+	m.catalogueAuth(r)
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
 

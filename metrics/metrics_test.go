@@ -54,8 +54,9 @@ func TestCatalogue(t *testing.T) {
 		"edge_presence_drift_total": int(driftCount), "edge_presence_batch_size": 7,
 		"edge_trunk_dials_total": int(trunkDialCount), "edge_trunk_refusals_total": int(trunkRefusalCount),
 		"edge_journal_operation_seconds": int(journalOpCount), "edge_gap_repairs_total": int(gapCount),
-		"edge_gap_repair_failures_total": int(gapFailureCount),
-		"edge_relayed_requests_total":    int(relayCount), "edge_moves_total": int(moveCount),
+		"edge_gap_repair_failures_total":    int(gapFailureCount),
+		"edge_redis_connect_failures_total": int(redisFailureCount),
+		"edge_relayed_requests_total":       int(relayCount), "edge_moves_total": int(moveCount),
 		"edge_api_requests_total": int(apiOpCount) * int(apiClassCount), "edge_api_request_seconds": int(apiOpCount),
 	} {
 		if series[name] != want {

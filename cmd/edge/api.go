@@ -186,7 +186,7 @@ func (a *api) handler(token secret) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, metrics.APIOther, time.Now(), 0, problemf(apiNotFound, "there is no %s; %sopenapi.yaml says what there is", shorten(r.URL.Path), apiPrefix))
 	})
-	admits := tokenCheck(token)
+	admits := bearerCheck(token)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := checkPage(r, token != "")
 		if p == nil && !admits(r) {
