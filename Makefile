@@ -66,11 +66,12 @@ unit:
 	@echo "== tests"
 	$(GO) test $(UNIT)
 
-# A module of its own: the types of Kubernetes, Compose and BuildKit are no dependencies of the product.
+# A module of its own: the types of Kubernetes, Compose and BuildKit are no dependencies of the product. -count=1, because
+# the cache of tests does not see files outside of the module.
 .PHONY: manifests
 manifests: ## the Dockerfile, and the files of deploy/ for Compose, Kubernetes and systemd
 	@echo "== manifests"
-	cd test/manifests && $(GO) vet ./... && $(GO) test -timeout 5m ./...
+	cd test/manifests && $(GO) vet ./... && $(GO) test -count=1 -timeout 5m ./...
 
 .PHONY: e2e
 e2e: tools ## end-to-end tests only: official clients, Node.js peers, a real redis-server, nginx and HAProxy

@@ -71,8 +71,8 @@ func (p *polling) write(frames []byte) error {
 	p.mu.Lock()
 	get := p.parked
 	p.parked = nil
-	if final && p.closed {
-		body = withoutFarewell(body)
+	if rest := withoutFarewell(body); final && len(rest) < len(body) {
+		body, final = rest, p.closed // where the session is known still, its next poll ends it: see Drained
 	}
 	p.closed = p.closed || final
 	p.mu.Unlock()
@@ -93,7 +93,8 @@ func (p *polling) write(frames []byte) error {
 // that packet if there are others: the next poll is told that the session is over.
 // socket.io-client handles packets a moment after the payload. An event beside a close
 // packet comes to it when it is disconnected, so that it keeps the event for later but
-// does not count it as received, and gets it a second time when it is recovered.
+// does not count it as received, and gets it a second time when it is recovered; a
+// DISCONNECT comes too late to keep it from coming back by itself.
 func withoutFarewell(body []byte) []byte {
 	if at := bytes.LastIndexByte(body, socketio.Separator); at >= 0 {
 		return body[:at]

@@ -91,6 +91,7 @@ type Metrics struct {
 
 	trunking
 	authenticating
+	serving
 }
 
 // latencyBuckets have an edge at 0.2 s, the objective, and resolve the range around it and below.
@@ -185,6 +186,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	fill(m.Recoveries[:], r.counterVec("edge_recoveries_total", "Clients that asked for the socket they had before, by how it ended.", "result"), func(i int) string { return Recovery(i).String() })
 
 	m.catalogueTrunk(r)
+	m.catalogueAPI(r)
 
 	r.gaugeVec("edge_build_info", "Always 1; version and Go version as labels.", "version", "goversion").
 		WithLabelValues(version, runtime.Version()).Set(1)

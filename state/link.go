@@ -44,6 +44,7 @@ type link struct {
 	metrics    *metrics.Metrics
 	journalled bool // the journal is read: set before run
 
+	refused chan struct{} // closed when the first Redis can never be used: nothing of the node is in it
 	check   chan struct{} // a user of the clients saw an error: ping now
 	flushed chan struct{} // capacity 1: everything cached was invalidated, Redis may have lost it
 	caching atomic.Bool   // the read client caches
@@ -66,7 +67,7 @@ func newLink(o redisOptions, cache bool, name string, log *slog.Logger, m *metri
 	o.denials = newDenials(log, m)
 	return &link{
 		options: o, cache: cache, name: name, log: log, metrics: m,
-		check: make(chan struct{}, 1), flushed: make(chan struct{}, 1), changed: make(chan struct{}), born: time.Now(),
+		refused: make(chan struct{}), check: make(chan struct{}, 1), flushed: make(chan struct{}, 1), changed: make(chan struct{}), born: time.Now(),
 		err: errors.New("not connected yet"),
 	}
 }
@@ -197,6 +198,7 @@ func (l *link) connect(ctx context.Context, gen uint64) (*clients, error) {
 		why := failureOf(err)
 		l.metrics.RedisFailures[why].Inc()
 		if gen == 1 && why == metrics.RedisUnsupported {
+			close(l.refused)
 			return nil, err
 		}
 		if !logged[why] {

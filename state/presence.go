@@ -191,6 +191,8 @@ func (p *Presence) Flush(ctx context.Context) error {
 	case <-idle:
 		p.deregister(ctx)
 		return nil
+	case <-p.link.refused:
+		return nil
 	case <-ctx.Done():
 		p.mu.Lock()
 		left := p.ledger.unsettled

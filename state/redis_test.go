@@ -21,7 +21,6 @@ type redisServer struct {
 	dir      string
 	config   string   // path of its configuration; "" for a server without one
 	args     []string // besides those of start
-	user     []string // made at each start: a command; nil for none
 	cmd      *exec.Cmd
 }
 
@@ -75,9 +74,6 @@ func (r *redisServer) start(t testing.TB) {
 		}
 		return nil
 	})
-	if r.user != nil {
-		r.command(t, r.user)
-	}
 }
 
 // command sends a command as the default user, on a connection of its own.
@@ -150,9 +146,7 @@ func parseURL(url string) (redisOptions, error) {
 // realRedis is a redis-server at which nodes are the user of docs/operations.md. The
 // test fails if they want to do what that user has no right to.
 func realRedis(t testing.TB) *backend {
-	r := startRedis(t)
-	r.user = leastRights(t)
-	r.command(t, r.user)
+	r := startRedis(t, append([]string{"--user"}, leastRights(t)[2:]...)...)
 	options, err := parseURL("redis://edge:password@127.0.0.1:" + r.port)
 	if err != nil {
 		t.Fatal(err)

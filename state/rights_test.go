@@ -108,10 +108,8 @@ func TestMissingRights(t *testing.T) {
 				}
 				return nil
 			})
-			n.log.mu.Lock()
-			defer n.log.mu.Unlock()
 			var lines []string
-			for _, line := range n.log.lines {
+			for _, line := range n.log.all() {
 				if strings.Contains(line, "redis does not permit") {
 					lines = append(lines, line)
 				}

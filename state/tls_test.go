@@ -2,19 +2,18 @@ package state
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+
 	"strings"
 	"testing"
 	"time"
@@ -180,92 +179,16 @@ func TestTLSRefused(t *testing.T) {
 			n.run(t)
 			eventually(t, "attempts fail", func() error {
 				if failures := testutil.ToFloat64(n.metrics.RedisFailures[metrics.RedisTLS]); failures < 2 {
-					return fmt.Errorf("%v attempts failed for want of TLS; log %v", failures, n.log.lines)
+					return fmt.Errorf("%v attempts failed for want of TLS; log %v", failures, n.log.all())
 				}
 				return nil
 			})
 			if n.log.count("reason=tls") != 1 || n.log.count(tt.text) != 1 {
-				t.Errorf("not one line of the log has the reason tls and says %q: %q", tt.text, n.log.lines)
+				t.Errorf("not one line of the log has the reason tls and says %q: %q", tt.text, n.log.all())
 			}
 			if err := n.Ready(); err == nil || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("readiness says %v, not %q", err, tt.text)
 			}
 		})
 	}
-}
-
-// refusing runs a node against a Redis that can never be used, and returns what Run says.
-func refusing(t *testing.T, b *backend) error {
-	t.Helper()
-	n := b.open(t, "nodeAAAA", nil)
-	n.Bus().Open("/")
-	ended := make(chan error, 1)
-	go func() { ended <- n.Run(context.Background(), n.recorder, n.recorder, nil) }()
-	err := await(t, "Run returns", ended)
-	if err := n.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-	return err
-}
-
-// A cluster's node and a sentinel are named for what they are, and the node does not go on.
-func TestUnsupportedServers(t *testing.T) {
-	cluster := startRedis(t, "--cluster-enabled", "yes")
-	options, err := parseURL(cluster.url())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := refusing(t, &backend{options: options, redis: cluster}); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "Redis Cluster") {
-		t.Errorf("a cluster's node: %v", err)
-	}
-}
-
-// A cluster in the place of the Redis before is waited out: it may go as it came.
-func TestClusterComesLater(t *testing.T) {
-	b := realRedis(t)
-	n := b.start(t, "nodeAAAA", nil)
-	b.redis.stop()
-	b.redis.args = []string{"--cluster-enabled", "yes"}
-	b.redis.start(t)
-	eventually(t, "the cluster is refused", func() error {
-		if n.log.count("reason=unsupported") == 0 {
-			return errNotYet
-		}
-		return nil
-	})
-	if err := n.Ready(); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("readiness says %v", err)
-	}
-	b.redis.stop()
-	b.redis.args = nil
-	b.redis.start(t)
-	eventually(t, "ready again", n.Ready)
-}
-
-// A Redis that may remove keys is warned of, once.
-func TestEvictionIsWarnedOf(t *testing.T) {
-	b := observed(t, redisWith(t, "--maxmemory", "64mb", "--maxmemory-policy", "volatile-ttl"))
-	n := b.start(t, "nodeAAAA", nil)
-	b.redis.stop()
-	b.redis.start(t)
-	eventually(t, "redis is back", func() error {
-		if n.log.count("redis is back") == 0 {
-			return errNotYet
-		}
-		return nil
-	})
-	if got := n.log.count("maxmemory_policy=volatile-ttl"); got != 1 {
-		t.Errorf("%d lines warn of it", got)
-	}
-}
-
-// redisWith is a backend whose redis-server has further arguments.
-func redisWith(t testing.TB, args ...string) *backend {
-	t.Helper()
-	r := startRedis(t, args...)
-	options, err := parseURL(r.url())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &backend{name: "redis-server", options: options, redis: r}
 }

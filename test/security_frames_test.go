@@ -59,7 +59,10 @@ func TestSecurityFrames(t *testing.T) {
 		"invalid UTF-8":                           invalidUTF8,
 		"prototype-like keys":                     prototypeKeys,
 	} {
-		t.Run(name, func(t *testing.T) { f(t, a) })
+		t.Run(name, func(t *testing.T) {
+			t.Cleanup(func() { a.alone(t) })
+			f(t, a)
+		})
 	}
 }
 

@@ -168,14 +168,9 @@ var families = map[string]string{"edge_refusals_total": "refusal ", "edge_closes
 // counts reads them.
 func (a *attacked) counts(t *testing.T) (counted, float64) {
 	t.Helper()
-	resp, err := http.Get("http://" + a.admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
 	c, bytes := counted{}, 0.0
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), " ")
+	for line := range strings.Lines(a.scrape(t)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		n, err := strconv.ParseFloat(value, 64)
 		if err != nil {
 			continue
@@ -190,6 +185,21 @@ func (a *attacked) counts(t *testing.T) (counted, float64) {
 		}
 	}
 	return c, bytes
+}
+
+// scrape returns the edge's metrics.
+func (a *attacked) scrape(t *testing.T) string {
+	t.Helper()
+	resp, err := http.Get("http://" + a.admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 // suffers attacks and waits until what was refused and closed since then is exactly
@@ -219,6 +229,20 @@ func (a *attacked) suffers(t *testing.T, want counted, f func()) (took int) {
 	}
 }
 
+// alone waits until the two healthy clients are the only ones.
+func (a *attacked) alone(t *testing.T) {
+	t.Helper()
+	until(t, "the attackers to be gone", func() error {
+		text := a.scrape(t)
+		for _, transport := range []string{"polling", "websocket"} {
+			if !strings.Contains(text, "\nedge_conns{transport=\""+transport+"\"} 1\n") {
+				return fmt.Errorf("there is not one conn of the transport %s", transport)
+			}
+		}
+		return nil
+	})
+}
+
 // slack is what the healthy clients send during an attack, in bytes, at most, and what
 // an attacker sends to get so far.
 const slack = 4 << 10
@@ -243,15 +267,23 @@ func (a *attacked) attacker(t *testing.T) *wire.Client {
 	return c
 }
 
-// session opens a session that polls and returns its target.
+// session opens a session that polls, which ends with the test, and returns its target.
 func (a *attacked) session(t *testing.T) string {
 	t.Helper()
-	status, body := a.request(t, "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n\r\n")
+	return a.sessionWith(t, "")
+}
+
+// sessionWith is session with further headers in the request.
+func (a *attacked) sessionWith(t *testing.T, headers string) string {
+	t.Helper()
+	status, body := a.request(t, "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n"+headers+"\r\n")
 	var open struct{ SID string }
 	if status != 200 || json.Unmarshal([]byte(body[1:]), &open) != nil {
 		t.Fatalf("opening poll: %d %q", status, body)
 	}
-	return "/socket.io/?EIO=4&transport=polling&sid=" + open.SID
+	target := "/socket.io/?EIO=4&transport=polling&sid=" + open.SID
+	t.Cleanup(func() { a.post(t, target, "1") }) // it may be over
+	return target
 }
 
 // post posts a body and returns the answer.

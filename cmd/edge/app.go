@@ -175,9 +175,7 @@ func (i *identity) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	i.User = stored.User
-	if g := stored.grant; g.Expires != 0 || g.Join != nil || g.Publish != nil {
-		i.grant.Store(g)
-	}
+	i.grant.Store(newGrant(stored.Expires, roomsClaim{stored.Join, stored.Publish}))
 	return nil
 }
 

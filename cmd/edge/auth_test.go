@@ -138,6 +138,7 @@ func newTestAuth(t *testing.T, environ map[string]string) *authenticator {
 		if ring, err = newKeyring(cfg, m, quiet, now); err != nil {
 			t.Fatal(err)
 		}
+		go ring.run(t.Context())
 	}
 	return newAuthenticator(cfg, ring, m, state.ValidID, now)
 }
@@ -156,8 +157,8 @@ func (o outcome) code() string {
 	return o.r.Code()
 }
 
-// identify asks who a client with an auth object is and waits for the answer.
-func identify(t *testing.T, a *authenticator, c claimant) outcome {
+// identified asks who a client with an auth object is and waits for the answer.
+func identified(t *testing.T, a *authenticator, c claimant) outcome {
 	t.Helper()
 	answer := make(chan outcome, 1)
 	a.identify(c, func(v *verified, r *refusal) { answer <- outcome{v, r} })
@@ -183,7 +184,7 @@ func authOf(token string) claimant {
 
 func checkUser(t *testing.T, a *authenticator, auth, user, code string) {
 	t.Helper()
-	got := identify(t, a, claimant{auth: json.RawMessage(auth), socketID: testSocket})
+	got := identified(t, a, claimant{auth: json.RawMessage(auth), socketID: testSocket})
 	gotUser := ""
 	if got.v != nil {
 		gotUser = got.v.User
@@ -231,7 +232,7 @@ func TestTokenPlaces(t *testing.T) {
 		a := newTestAuth(t, production("AUTH_TOKEN_FROM", tt.places))
 		c := authOf(tt.auth)
 		c.handshake = tt.handshake
-		got := identify(t, a, c)
+		got := identified(t, a, c)
 		if got.code() != tt.code || tt.code == "" && got.v.User != tt.user {
 			t.Errorf("from %s: %+v, want %q, %q", tt.places, got, tt.user, tt.code)
 		}
@@ -240,7 +241,7 @@ func TestTokenPlaces(t *testing.T) {
 	huge := func() *engine.Handshake {
 		return &engine.Handshake{Query: url.Values{"token": {strings.Repeat("a", maxToken+1)}}}
 	}
-	if got := identify(t, a, claimant{handshake: huge}); got.code() != "token_invalid" {
+	if got := identified(t, a, claimant{handshake: huge}); got.code() != "token_invalid" {
 		t.Errorf("a huge token: %+v", got)
 	}
 }
@@ -269,7 +270,7 @@ func TestAudienceAndIssuer(t *testing.T) {
 		{[]string{"AUTH_JWT_LEEWAY", "2m"}, jwt.MapClaims{"exp": testNow.Unix() - 119}, ""},
 	} {
 		tt.claims["sub"] = "u1"
-		got := identify(t, newTestAuth(t, production(tt.environ...)), authOf(signed(t, jwt.SigningMethodHS256, []byte(testSecret), tt.claims)))
+		got := identified(t, newTestAuth(t, production(tt.environ...)), authOf(signed(t, jwt.SigningMethodHS256, []byte(testSecret), tt.claims)))
 		message := ""
 		if got.r != nil {
 			message = got.r.Message

@@ -24,6 +24,14 @@ type returned struct {
 	left   []string
 }
 
+// newGrant returns nil if nothing is limited.
+func newGrant(expires int64, rooms roomsClaim) *grant {
+	if expires == 0 && rooms.Join == nil && rooms.Publish == nil {
+		return nil
+	}
+	return &grant{Expires: expires, Join: rooms.Join, Publish: rooms.Publish}
+}
+
 func (g *grant) mayJoin(room string) bool    { return g == nil || g.Join.match(room) }
 func (g *grant) mayPublish(room string) bool { return g == nil || g.Publish.match(room) }
 

@@ -136,7 +136,7 @@ func (a *app) admitted(s socket) {
 	g := who.grant.Load()
 	if g != nil && g.returned != nil {
 		back := *g.returned
-		g = &grant{Expires: g.Expires, Join: g.Join, Publish: g.Publish}
+		g = newGrant(g.Expires, roomsClaim{g.Join, g.Publish})
 		who.grant.Store(g)
 		if !g.sameRooms(back.before) {
 			s.SetData(who)

@@ -42,6 +42,9 @@ var (
 	errKeyID    = errors.New("kid is not a string")
 )
 
+// endOfTime is the year 10000 in Unix seconds: a token that lives to see it does not expire.
+const endOfTime = 253_402_300_800
+
 // verify returns what a token says that one of keys has signed. The error is
 // errUnknownKey if none of them could have.
 func (c *tokenCheck) verify(token string, keys []verifyKey) (*verified, error) {
@@ -59,15 +62,11 @@ func (c *tokenCheck) verify(token string, keys []verifyKey) (*verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &verified{User: claims.Subject}
-	g := grant{Join: claims.Rooms.Join, Publish: claims.Rooms.Publish}
-	if claims.ExpiresAt != nil {
-		g.Expires = claims.ExpiresAt.UnixMilli()
+	expires := int64(0)
+	if claims.ExpiresAt != nil && claims.ExpiresAt.Unix() < endOfTime {
+		expires = claims.ExpiresAt.UnixMilli()
 	}
-	if g.Expires != 0 || g.Join != nil || g.Publish != nil {
-		v.Grant = &g
-	}
-	return v, nil
+	return &verified{claims.Subject, newGrant(expires, claims.Rooms)}, nil
 }
 
 // refusedToken is what a client is told of verify's error; nil if there is none.

@@ -96,7 +96,8 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	a.recovery = cfg.Recovery.enabled()
 	a.limits = appLimits{rooms: cfg.MaxRooms, perUser: cfg.MaxConnsPerUser, crowded: m.Refusals[metrics.RefusalMaxConnsUser]}
 	a.expiries = newExpiries(cfg.AuthExpiryWarning, cfg.AuthJWTLeeway, m.Expiring, time.Now)
-	a.register(ns, newAuthenticator(cfg, ring, m, state.ValidID, time.Now))
+	auth := newAuthenticator(cfg, ring, m, state.ValidID, time.Now)
+	a.register(ns, auth)
 	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}, peers: between != nil}
 	if ring != nil {
 		ready.keys = ring.ready
@@ -106,9 +107,12 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	n := &node{
 		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, keys: ring, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
-		admin: newAdminServer(withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
-			adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log))), log),
 	}
+	n.admin = newAdminServer(guardBrowsers(cfg.AdminToken, withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
+		adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log),
+			mount{apiPrefix, n.api(ns, name, maxConns).handler(cfg.AdminToken)},
+			mount{"POST /console/tickets", requireToken(cfg.AdminToken, issueTicket(auth.tickets, state.ValidID))},
+			mount{"GET /console/socket.io/", consoleSocket(auth.tickets, srv)}))), log)
 	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, cfg.MaxHeaderBytes, cfg.HeaderTimeout, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
@@ -116,6 +120,18 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	n.logStart(name, maxConns)
 	n.warn(maxConns, files)
 	return n, nil
+}
+
+// api makes the HTTP API for backends on namespace ns.
+func (n *node) api(ns *engine.Namespace, name string, maxConns int) *api {
+	a := &api{
+		fleet: nodes{ns}, local: ns, presence: &presenceAPI{n.state.Presence(), n.log}, info: n.reporter(name, maxConns), node: name,
+		log: n.log, metrics: n.metrics,
+	}
+	if n.cfg.Recovery.enabled() {
+		a.bars = n.state.Sessions()
+	}
+	return newAPI(a, n.cfg.MaxPayload)
 }
 
 // engineConfig is what the engine is told of the configuration; peers and recovery come later.

@@ -134,11 +134,13 @@ func restored(v *verified, data json.RawMessage) *identity {
 		return who
 	}
 	before := who.grant.Load()
-	if v.Grant == nil {
-		who.grant.Store(nil)
+	if before == nil && v.Grant == nil {
 		return who
 	}
-	g := *v.Grant
+	var g grant
+	if v.Grant != nil {
+		g = *v.Grant
+	}
 	g.returned = &returned{before: before}
 	who.grant.Store(&g)
 	return who

@@ -40,6 +40,7 @@ var confined = map[string][]string{
 	"github.com/alicebob/miniredis":   {"state", "bench"},
 	"github.com/caarlos0/env":         {"cmd"},
 	"github.com/golang-jwt/jwt":       {"cmd"},
+	"github.com/MicahParks/jwkset":    {"cmd"},
 	"github.com/prometheus":           {"metrics", "cmd", "engine", "fanout", "state", "test", "trunk", "internal/dashboards"},
 	"net/http/pprof":                  {"cmd", "bench"},
 	"github.com/lesismal/nbio/nbhttp": nil, // RFC 6455 and HTTP are not nbio's here

@@ -16,6 +16,7 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
+	"sigs.k8s.io/yaml"
 )
 
 // exampleEnv reads deploy/.env.example: its variables with their values, those that it only mentions left out.
@@ -287,6 +288,65 @@ func TestComposeTrustsItsProxy(t *testing.T) {
 		trusted := s.Environment["TRUSTED_PROXIES"]
 		if nginx := project.Services["nginx"].Networks["fleet"].Ipv4Address; trusted == nil || *trusted != nginx {
 			t.Errorf("%s trusts %v, nginx is %s", s.Name, trusted, nginx)
+		}
+	}
+}
+
+// TestComposeMonitoring follows the names by which Prometheus finds the nodes, and Grafana finds Prometheus and dashboards.
+func TestComposeMonitoring(t *testing.T) {
+	project := compose(t)
+	var scraped struct {
+		Configs []struct {
+			Targets []struct {
+				Addresses []string `json:"targets"`
+			} `json:"static_configs"`
+		} `json:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "deploy/prometheus/prometheus.yml")), &scraped); err != nil {
+		t.Fatal(err)
+	}
+	var have, want []string
+	for _, config := range scraped.Configs {
+		for _, targets := range config.Targets {
+			have = append(have, targets.Addresses...)
+		}
+	}
+	for _, s := range nodes(t, project) {
+		want = append(want, s.Name+*s.Environment["ADMIN_ADDR"])
+	}
+	slices.Sort(have)
+	slices.Sort(want)
+	if !slices.Equal(have, want) {
+		t.Errorf("Prometheus scrapes %v, the nodes are %v", have, want)
+	}
+
+	var sources struct {
+		Datasources []struct {
+			URL string `json:"url"`
+		} `json:"datasources"`
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "deploy/grafana/provisioning/datasources/prometheus.yaml")), &sources); err != nil {
+		t.Fatal(err)
+	}
+	prometheus := project.Services["prometheus"]
+	if len(sources.Datasources) != 1 || len(prometheus.Ports) != 1 || sources.Datasources[0].URL != fmt.Sprintf("http://%s:%d", prometheus.Name, prometheus.Ports[0].Target) {
+		t.Errorf("Grafana asks %v, Prometheus has %v", sources, prometheus.Ports)
+	}
+	var providers struct {
+		Providers []struct {
+			Options struct {
+				Path string `json:"path"`
+			} `json:"options"`
+		} `json:"providers"`
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "deploy/grafana/provisioning/dashboards/edge.yaml")), &providers); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range providers.Providers {
+		if !slices.ContainsFunc(project.Services["grafana"].Volumes, func(v types.ServiceVolumeConfig) bool {
+			return v.Target == p.Options.Path && filepath.Base(v.Source) == "dashboards"
+		}) {
+			t.Errorf("Grafana looks for dashboards in %s, where nothing is mounted", p.Options.Path)
 		}
 	}
 }

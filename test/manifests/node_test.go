@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,7 +17,10 @@ import (
 	"time"
 )
 
-// node is one running edge, with the Redis in its own process.
+// isReady is the line that a node logs when it is ready, in both forms of the log.
+var isReady = regexp.MustCompile(`msg=ready$|"msg":"ready"`)
+
+// node is one running edge.
 type node struct {
 	clients, admin string // addresses
 	process        *exec.Cmd
@@ -36,10 +40,17 @@ func free(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// startNode runs an edge with a command that is given its environment, and returns when it is ready. It ends with the test.
+// startNode runs an edge on free ports with a command that is given its environment, and returns when it is ready. It ends
+// with the test.
 func startNode(t *testing.T, command func(ctx context.Context, env []string) *exec.Cmd) *node {
 	t.Helper()
-	n := &node{clients: free(t), admin: free(t), exited: make(chan error, 1)}
+	return startNodeAt(t, free(t), free(t), command)
+}
+
+// startNodeAt is startNode with the addresses of its listeners.
+func startNodeAt(t *testing.T, clients, admin string, command func(ctx context.Context, env []string) *exec.Cmd) *node {
+	t.Helper()
+	n := &node{clients: clients, admin: admin, exited: make(chan error, 1)}
 	n.process = command(context.WithoutCancel(t.Context()), []string{"LISTEN_ADDR=" + n.clients, "ADMIN_ADDR=" + n.admin})
 	stderr, err := n.process.StderrPipe()
 	if err != nil {
@@ -56,7 +67,7 @@ func startNode(t *testing.T, command func(ctx context.Context, env []string) *ex
 			n.mu.Lock()
 			n.log = append(n.log, lines.Text())
 			n.mu.Unlock()
-			if strings.Contains(lines.Text(), "msg=ready") {
+			if isReady.MatchString(lines.Text()) {
 				close(ready)
 			}
 		}
