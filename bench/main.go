@@ -32,6 +32,9 @@ func main() {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
+	if len(os.Args) == 4 && os.Args[1] == attackersArg {
+		exit(attackers(ctx, os.Args[2], os.Args[3]))
+	}
 	cfg, err := parseFlags(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -60,6 +63,8 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		return chaosPresence(ctx, cfg, out)
 	case scenarioDelivery:
 		return chaosDelivery(ctx, cfg, out)
+	case scenarioHostile:
+		return hostileRun(ctx, cfg, out)
 	case scenarioCompare:
 		return compare(ctx, cfg, out)
 	}
