@@ -94,7 +94,7 @@ type conn struct {
 
 // What happens to a conn, as bits: each conn has them.
 const (
-	markJoined   = 1 << iota // a namespace was joined, and not all were left: connectTimeout does not apply
+	markJoined   = 1 << iota // a namespace was joined: connectTimeout does not apply
 	markShared               // set before the event loop has the conn, read by its callbacks: orders them
 	markAborted              // to be closed as soon as it may be
 	markFinished             // the client's side is closed: nothing to linger for
@@ -312,9 +312,6 @@ func (c *conn) remove(s *Socket) {
 	for i, t := range c.sockets {
 		if t == s {
 			c.sockets = append(c.sockets[:i:i], c.sockets[i+1:]...)
-			if len(c.sockets) == 0 { // a client without a name again, which may not stay for ever
-				c.marks.And(^uint32(markJoined))
-			}
 			return
 		}
 	}
