@@ -110,16 +110,12 @@ func (a *authenticator) identify(c claimant, done func(*verified, *refusal)) {
 
 // verify is identify for a token.
 func (a *authenticator) verify(token string, done func(*verified, *refusal)) {
-	if a.workers == nil {
-		a.try(token, false, done)
-		return
-	}
-	a.later(token, false, done)
+	a.submit(token, false, done)
 }
 
-// later has a worker try a token, unless too many wait.
-func (a *authenticator) later(token string, asked bool, done func(*verified, *refusal)) {
-	if a.workers == nil { // after a load of a secret
+// submit has a worker try a token, unless too many wait; without workers it is tried at once.
+func (a *authenticator) submit(token string, asked bool, done func(*verified, *refusal)) {
+	if a.workers == nil {
 		a.try(token, asked, done)
 		return
 	}
@@ -131,17 +127,20 @@ func (a *authenticator) later(token string, asked bool, done func(*verified, *re
 // try verifies a token with the keys there are. If its own is not among them it waits
 // for them to be loaded, once; asked says that it has.
 func (a *authenticator) try(token string, asked bool, done func(*verified, *refusal)) {
-	v, err := a.check.verify(token, a.ring.current())
+	keys := a.ring.current()
+	v, err := a.check.verify(token, *keys)
 	if !errors.Is(err, errUnknownKey) {
 		a.settle(v, refusedToken(err), done)
 		return
 	}
 	next := a.ring.answer()
 	if !asked {
-		next = a.ring.ask(func() { a.later(token, true, done) })
+		next = a.ring.ask(keys, func() { a.submit(token, true, done) })
 	}
 	switch next {
 	case askWaits:
+	case askChanged:
+		a.submit(token, false, done)
 	case askUnavailable:
 		a.settle(nil, refused(metrics.AuthKeysUnavailable, "the keys to verify tokens cannot be loaded, try again later"), done)
 	case askRefused:
