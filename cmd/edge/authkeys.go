@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -10,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
@@ -108,9 +108,12 @@ func newVerifyKey(id string, key any, only string, permitted []algorithm) (verif
 	return verifyKey{id, able, key}, nil
 }
 
-// readSecret makes a key of a file's content. Editors end a file with a newline.
+// readSecret makes a key of a file's content. A newline at its end is not part of the secret.
 func readSecret(content []byte, permitted []algorithm) ([]verifyKey, error) {
-	secret := []byte(strings.TrimRight(string(content), "\r\n"))
+	secret := bytes.TrimSuffix(bytes.TrimSuffix(content, []byte("\n")), []byte("\r"))
+	if bytes.ContainsAny(secret, "\r\n\x00") {
+		return nil, errors.New("is not one line of text")
+	}
 	if least := leastSecret(permitted); len(secret) < least {
 		return nil, fmt.Errorf("has %d bytes; at least %d are required", len(secret), least)
 	}

@@ -240,6 +240,7 @@ func TestReadKeys(t *testing.T) {
 		{"too many", readPEM, join(publicPEM(i.rsa.Public()), publicPEM(i.p256.Public()), publicPEM(i.p384.Public()), publicPEM(i.p521.Public()), publicPEM(i.ed.Public())), 0, "5 keys"},
 		{"half a key", readPEM, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")}), 0, "key 1"},
 		{"a secret with a newline", readSecret, []byte(testSecret + "\n"), 1, ""},
+		{"two lines", readSecret, []byte(testSecret + "\n" + testSecret), 0, "one line"},
 		{"a short secret", readSecret, []byte(testSecret[1:] + "\n"), 0, "31 bytes"},
 		{"a set", readJWKS, jwks(jwk("a", i.rsa, nil), jwk("b", i.p256, nil), jwk("c", i.p384, nil), jwk("d", i.p521, nil), jwk("e", i.ed, nil)), 5, ""},
 		{"with keys for other uses", readJWKS, jwks(jwk("a", i.rsa, map[string]any{"use": "enc"}), jwk("b", i.p256, map[string]any{"key_ops": []string{"sign"}}), jwk("c", i.ed, map[string]any{"alg": "EdDSA"})), 1, ""},
