@@ -71,7 +71,7 @@ func startChaosStack(ctx context.Context, cfg config, system string) (s *chaosSt
 		s.nodes = append(s.nodes, n)
 		n.env = append([]string{
 			"LISTEN_ADDR=" + n.listen, "ADMIN_ADDR=" + n.admin, "PEER_ADDR=127.0.0.1:0", "REDIS_URL=redis://" + n.proxy.Addr(),
-			"AUTH=none", "LOG_LEVEL=warn", "NODE_ENV=production",
+			"AUTH=none", "LOG_LEVEL=warn", "NODE_ENV=production", "DRAIN_DELAY=0s", "DRAIN_WINDOW=0s",
 		}, cfg.env...)
 		if err := s.launch(n); err != nil {
 			return s, err

@@ -107,6 +107,15 @@ func (r *deliveryRun) begin(ctx context.Context) (err error) {
 	for _, n := range r.stack.nodes {
 		addrs = append(addrs, n.listen)
 	}
+	if err := r.connect(ctx, addrs); err != nil {
+		return err
+	}
+	r.calm = r.crowd.Drops(r.cfg.delivery.every, r.cfg.delivery.away)
+	return nil
+}
+
+// connect has everybody connect to these addresses and lets messages flow.
+func (r *deliveryRun) connect(ctx context.Context, addrs []string) (err error) {
 	r.fleet = delivery.NewFleet(addrs)
 	if r.sys.Name == systemEdge {
 		r.meter = startResultMeter(r.stack)
@@ -132,7 +141,6 @@ func (r *deliveryRun) begin(ctx context.Context) (err error) {
 		return err
 	}
 	r.publish()
-	r.calm = r.crowd.Drops(r.cfg.delivery.every, r.cfg.delivery.away)
 	return nil
 }
 
@@ -261,11 +269,12 @@ func (r *deliveryRun) check(last map[int]uint64) *delivery.Findings {
 }
 
 // told says of the phases so far whether they end all sessions.
-func (r *deliveryRun) told() (told []bool) {
-	for _, name := range r.faults {
-		told = append(told, deliveryFaults()[slices.Index(deliveryFaultNames(), name)].told)
+func (r *deliveryRun) told() []bool {
+	told := make([]bool, max(r.phases, 1))
+	for i := range min(len(told), len(r.faults)) {
+		told[i] = deliveryFaults()[slices.Index(deliveryFaultNames(), r.faults[i])].told
 	}
-	return told[:max(r.phases, 1)]
+	return told
 }
 
 // settleFor is how long nothing must happen before the end, so that what comes twice can come.
@@ -273,8 +282,10 @@ const settleFor = 5 * time.Second
 
 // finish lets everybody be there, ends the messages, and judges what was received.
 func (r *deliveryRun) finish(ctx context.Context) error {
-	r.calm()
-	r.calm = nil
+	if r.calm != nil {
+		r.calm()
+		r.calm = nil
+	}
 	r.say("waiting for everybody to be there, then for the last messages")
 	if _, err := r.hopeFor(ctx, func() bool { return r.crowd.Absent() == 0 }); err != nil {
 		return err

@@ -110,6 +110,17 @@ func answers(url string) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
+// answers404 reports whether a GET gives 404, as of a balancer that is up and does not pass it on.
+func answers404(url string) bool {
+	client := http.Client{Timeout: time.Second}
+	resp, err := client.Get(url)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusNotFound
+}
+
 // freePorts finds n different free TCP ports of 127.0.0.1.
 func freePorts(n int) ([]int, error) {
 	var ports []int

@@ -109,7 +109,7 @@ func (s *stack) startNodes(ctx context.Context, cfg config, name string, ports [
 		admin := fmt.Sprintf("127.0.0.1:%d", ports[2*i+1])
 		env := append([]string{
 			"LISTEN_ADDR=" + listen, "ADMIN_ADDR=" + admin, "PEER_ADDR=127.0.0.1:0", "REDIS_URL=" + s.redisURL,
-			"AUTH=none", "LOG_LEVEL=warn", "NODE_ENV=production",
+			"AUTH=none", "LOG_LEVEL=warn", "NODE_ENV=production", "DRAIN_DELAY=0s", "DRAIN_WINDOW=0s",
 		}, cfg.env...)
 		p, err := start(fmt.Sprintf("%s-%d", name, i+1), s.dir, env, argv...)
 		if err != nil {

@@ -71,7 +71,7 @@ func (s *Server) LocalLeave(ns string, o socketio.BroadcastOptions, rooms []stri
 	s.collect(ns, o, func(sockets []*Socket) {
 		for _, so := range sockets {
 			for _, r := range rooms {
-				so.Leave(r, nil)
+				so.leaveBehind(r)
 			}
 		}
 	})
@@ -80,6 +80,7 @@ func (s *Server) LocalLeave(ns string, o socketio.BroadcastOptions, rooms []stri
 // LocalDisconnect disconnects the matching sockets of this node, with closeConn
 // also their conns.
 func (s *Server) LocalDisconnect(ns string, o socketio.BroadcastOptions, closeConn bool) {
+	s.noteKicks(o.Rooms, closeConn)
 	s.collect(ns, o, func(sockets []*Socket) {
 		for _, so := range sockets {
 			so.Disconnect(closeConn)

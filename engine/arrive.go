@@ -98,13 +98,12 @@ func (s *Server) newArrival(h *held, o *offer) *arrival {
 			return nil
 		}
 		socket := &Socket{conn: c, nsp: n, id: id, auth: string(so.Auth)}
-		if so.Data != nil {
-			socket.data = so.Data
-		}
 		socket.member.Init(&c.fan, socket)
 		socket.session = &session{pid: so.PID, user: so.User, generation: so.Generation + 1, recovered: true, travel: &travel{changed: make(changes)}}
 		if f := n.recoverer.Restore; f != nil {
 			socket.guard(func() { socket.data = f(socket, so.Data) })
+		} else if so.Data != nil {
+			socket.data = so.Data
 		}
 		c.sockets = append(c.sockets, socket)
 		v := &arriving{a: a, s: socket, generation: so.Generation + 1}

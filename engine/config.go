@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
 	"time"
@@ -34,9 +36,38 @@ type Config struct {
 	ConnectRate  float64
 	ConnectBurst int
 	// ConnectRatePerSource is the same for each address that connects, a /64 for IPv6,
-	// and answered 429. Behind a proxy all clients have the proxy's address: 0 there.
+	// and answered 429. Behind a proxy all clients have the proxy's address, unless it
+	// is among TrustedProxies.
 	ConnectRatePerSource  float64
 	ConnectBurstPerSource int
+
+	// TrustedProxies are the proxies whose X-Forwarded-For says who the client is: its
+	// address is then what the limits go by, Config.Allow finds in RemoteAddr, and the
+	// handshake has. What other clients send there does not count.
+	TrustedProxies []netip.Prefix
+	// MaxConnsPerSource bounds the open conns of each address, a /64 for IPv6; one more
+	// is answered 429. 0 is no limit. The addresses of TrustedProxies have none, nor, with
+	// PublicSourcesOnly, have private, shared and loopback ones, which balancers have.
+	MaxConnsPerSource int
+	PublicSourcesOnly bool
+
+	// PacketRate bounds the packets per second that a client sends, WebSocket messages
+	// with attachments, pings and heartbeats included, and PacketBurst those it may send
+	// at once; ByteRate and ByteBurst its bytes as they come, and on WebSockets that are
+	// compressed once more as they are inflated. Who sends more is disconnected from
+	// its namespaces and closed. 0 is no limit; a burst is a second's worth unless it is
+	// set, that of bytes at least 2 × MaxPayload, for the largest message must pass.
+	PacketRate  float64
+	PacketBurst int
+	ByteRate    float64
+	ByteBurst   int
+	// MaxAttachments is how many attachments a client's packet may have: 10, which is
+	// also the most; below 0 none.
+	MaxAttachments int
+	// AttachmentTimeout is the time a client has to complete a packet that it has begun:
+	// the frames of its message, and its attachments; 30 s. It is noticed after up to
+	// twice that time.
+	AttachmentTimeout time.Duration
 
 	// OutboxBytes bounds what waits for one conn; a client that lets it fill is
 	// closed as a slow reader. One packet may be a quarter of it. 4 × MaxPayload,
@@ -81,6 +112,11 @@ type Config struct {
 	// Allow, if not nil, decides about every opening request; the text of its
 	// error is the client's answer (403, Engine.IO code 4).
 	Allow func(*http.Request) error
+	// AllowOrigin, if not nil, decides by its Origin header about every request, those
+	// of sessions that are open and WebSocket handshakes included; what it refuses is
+	// answered 403 (RFC 6454 section 7; RFC 6455 section 10.2). It is not asked about
+	// requests without one, as programs send them. It must be quick.
+	AllowOrigin func(*http.Request) bool
 	// CORS, if not nil, is what browsers of other origins may do.
 	CORS *CORS
 	// Cookie, if not nil, is set with the session id as its value on the opening
@@ -116,6 +152,10 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.InboundBytes, 4*c.MaxPayload)
 	def(&c.ConnectBurst, defaultBurst(c.ConnectRate))
 	def(&c.ConnectBurstPerSource, defaultBurst(c.ConnectRatePerSource))
+	def(&c.PacketBurst, defaultBurst(c.PacketRate))
+	def(&c.ByteBurst, max(defaultBurst(c.ByteRate), 2*c.MaxPayload))
+	def(&c.MaxAttachments, socketio.MaxAttachments)
+	def(&c.AttachmentTimeout, 30*time.Second)
 	def(&c.Handlers, 256)
 	def(&c.Shards, runtime.GOMAXPROCS(0))
 	def(&c.Pollers, max(1, runtime.GOMAXPROCS(0)/2))
@@ -148,7 +188,7 @@ func (c Config) withDefaults() (Config, error) {
 	for _, d := range []struct {
 		name string
 		v    time.Duration
-	}{{"PingInterval", c.PingInterval}, {"PingTimeout", c.PingTimeout}, {"ConnectTimeout", c.ConnectTimeout}, {"BodyTimeout", c.BodyTimeout}} {
+	}{{"PingInterval", c.PingInterval}, {"PingTimeout", c.PingTimeout}, {"ConnectTimeout", c.ConnectTimeout}, {"BodyTimeout", c.BodyTimeout}, {"AttachmentTimeout", c.AttachmentTimeout}} {
 		if d.v < 10*time.Millisecond {
 			errs = append(errs, fmt.Errorf("engine: %s %v is below 10ms", d.name, d.v))
 		}
@@ -157,6 +197,7 @@ func (c Config) withDefaults() (Config, error) {
 		errs = append(errs, fmt.Errorf("engine: MaxConnAge %v is below 0, which is no limit", c.MaxConnAge))
 	}
 	errs = append(errs, checkRate("ConnectRate", c.ConnectRate, c.ConnectBurst), checkRate("ConnectRatePerSource", c.ConnectRatePerSource, c.ConnectBurstPerSource))
+	errs = append(errs, c.checkInbound()...)
 	if c.MaxPayload < 1 || c.MaxPayload > c.OutboxBytes/4 {
 		errs = append(errs, fmt.Errorf("engine: MaxPayload %d must be between 1 and a quarter of OutboxBytes (%d)", c.MaxPayload, c.OutboxBytes/4))
 	}
@@ -169,6 +210,43 @@ const (
 	MinConnectRate, MaxConnectRate = 0.001, 1e6
 	MaxConnectBurst                = 1_000_000
 )
+
+// Bounds of Config.PacketRate and Config.ByteRate, per second. A burst may be worth MaxBurstTime.
+const (
+	MinPacketRate, MaxPacketRate = 0.1, 1e5
+	MinByteRate, MaxByteRate     = 1e3, 1e9
+	MaxBurstTime                 = longestBurst
+)
+
+// checkInbound is about what clients send.
+func (c *Config) checkInbound() (errs []error) {
+	for _, r := range []struct {
+		name     string
+		v        float64
+		burst    int
+		min, max float64
+	}{
+		{"PacketRate", c.PacketRate, c.PacketBurst, MinPacketRate, MaxPacketRate},
+		{"ByteRate", c.ByteRate, c.ByteBurst, MinByteRate, MaxByteRate},
+	} {
+		if r.v != 0 && !(r.v >= r.min && r.v <= r.max) { // not a number neither
+			errs = append(errs, fmt.Errorf("engine: %s %v must be 0 or between %v and %v per second", r.name, r.v, r.min, r.max))
+		}
+		if r.v != 0 && (r.burst < 1 || float64(r.burst) > max(r.v, 1)*MaxBurstTime.Seconds()) {
+			errs = append(errs, fmt.Errorf("engine: the burst %d of %s must be between 1 and what it lets in within %v", r.burst, r.name, MaxBurstTime))
+		}
+	}
+	if c.ByteRate != 0 && c.ByteBurst < 2*c.MaxPayload {
+		errs = append(errs, fmt.Errorf("engine: ByteBurst %d is below twice MaxPayload (%d), which a message may count that is compressed", c.ByteBurst, c.MaxPayload))
+	}
+	if c.MaxAttachments > socketio.MaxAttachments {
+		errs = append(errs, fmt.Errorf("engine: MaxAttachments %d is above %d", c.MaxAttachments, socketio.MaxAttachments))
+	}
+	if c.MaxConnsPerSource < 0 || c.MaxConnsPerSource > math.MaxInt32 {
+		errs = append(errs, fmt.Errorf("engine: MaxConnsPerSource %d must be between 0 and %d", c.MaxConnsPerSource, math.MaxInt32))
+	}
+	return errs
+}
 
 // checkRate returns an error for a rate or a burst that makes no sense.
 func checkRate(name string, perSecond float64, burst int) error {

@@ -43,7 +43,8 @@ func disconnectReason(c metrics.Close) string {
 		return ReasonForcedClose
 	case metrics.CloseShutdown, metrics.CloseDrain:
 		return ReasonServerShuttingDown
-	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap, metrics.CloseMaxAge:
+	case metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseReplaced, metrics.CloseMoved, metrics.CloseOverloaded, metrics.CloseGap, metrics.CloseMaxAge,
+		metrics.ClosePacketRate, metrics.CloseByteRate, metrics.CloseAttachmentTimeout, metrics.CloseTokenExpired:
 		return ReasonForcedServerClose
 	default:
 		return ReasonTransportError
@@ -75,16 +76,17 @@ type conn struct {
 
 	// Owned by the goroutine that reads: the front door, then the poller.
 	partial *partial // nil if nothing is incomplete
+	sent    sent     // how fast the client sends
 
 	// Owned by the shard.
 	beat     heartbeat
 	onSocket bool // writes go to nb; false while polling
-	extended bool // the timeout of the ping under way was extended once
 
 	// Shared.
 	pong  atomic.Uint32 // tick of the last pong since the last ping, plus 1; 0 if none
 	marks atomic.Uint32 // what happened, see mark
 	state atomic.Uint32
+	begun atomic.Uint32 // tick at which the packet began that is incomplete, plus 1; 0 if none is
 
 	mu      sync.Mutex // guards sockets; taken alone
 	sockets []*Socket
@@ -99,6 +101,8 @@ const (
 	markPolled               // in epoll: only from now on may nb be closed
 	markDeflate              // the client may compress; set before the first byte is read
 	markHeard                // something else than a pong arrived since the last ping; the shard takes it back
+	markExtended             // this ping's timeout was extended once; the shard's
+	markTooFast              // closed because of what the client sends per second
 )
 
 func (c *conn) mark(m uint32)        { c.marks.Or(m) }

@@ -3,10 +3,12 @@ package engine
 import (
 	"net/http"
 	"slices"
+
+	"github.com/stellara/edge/metrics"
 )
 
 // CORS lets browsers of other origins use long-polling; it does not protect
-// WebSocket (use Config.Allow for that). Semantics are those of the cors npm
+// WebSocket (use Config.AllowOrigin for that). Semantics are those of the cors npm
 // package, which Socket.IO servers in Node use.
 type CORS struct {
 	Origins     []string                 // allowed origins; "*" alone allows every origin with a wildcard answer
@@ -61,5 +63,18 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request) (answered bool) {
 		return false
 	}
 	w.WriteHeader(http.StatusNoContent)
+	return true
+}
+
+// foreign answers a request of a browser whose page is of an origin that is not
+// allowed, and reports whether it did.
+func (s *Server) foreign(w http.ResponseWriter, r *http.Request) bool {
+	if s.cfg.AllowOrigin == nil || r.Header["Origin"] == nil || s.cfg.AllowOrigin(r) {
+		return false
+	}
+	s.m.Refusals[metrics.RefusalOrigin].Inc()
+	s.log.Debug("origin refused", "origin", r.Header.Get("Origin"), "address", remoteIP(r.RemoteAddr))
+	w.Header().Set("Connection", "close") // a body may follow that nobody reads
+	http.Error(w, "the origin of this page may not connect here", http.StatusForbidden)
 	return true
 }

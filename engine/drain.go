@@ -23,7 +23,9 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) error {
 	leaving, err := s.leaving(ctx)
 	if err == nil {
 		rand.Shuffle(len(leaving), func(i, k int) { leaving[i], leaving[k] = leaving[k], leaving[i] })
-		spread(ctx.Done(), len(leaving), window, func(i int) { leaving[i].sendAway() })
+		stop, ended := s.untilEmpty(ctx)
+		spread(stop.Done(), len(leaving), window, func(i int) { leaving[i].sendAway() })
+		ended()
 		if err = ctx.Err(); err == nil {
 			err = s.clear(ctx, metrics.CloseDrain) // handshakes and moves were under way when it began
 		}
@@ -63,6 +65,22 @@ func (s *Server) leaving(ctx context.Context) ([]leaver, error) {
 		all = append(all, h)
 	}
 	return all, nil
+}
+
+// untilEmpty is a context that ends with ctx, when there are no conns, or by ended.
+func (s *Server) untilEmpty(ctx context.Context) (until context.Context, ended func()) {
+	until, ended = context.WithCancel(ctx)
+	go func() {
+		defer ended()
+		for s.conns.Load() > 0 {
+			select {
+			case <-s.empty:
+			case <-until.Done():
+				return
+			}
+		}
+	}()
+	return until, ended
 }
 
 // clearStep is how often clear looks for conns that opened meanwhile.

@@ -135,3 +135,18 @@ func TestMaxConnAge(t *testing.T) {
 		t.Error("a client does not come back")
 	}
 }
+
+// TestDrainEndsEarly: nobody is waited for who has left by itself.
+func TestDrainEndsEarly(t *testing.T) {
+	s := newServer(t, engine.Config{}, echo)
+	c, _ := s.join()
+	ended := s.draining(1000 * time.Hour)
+	eventually(t, "new conns to be refused", func() bool { return s.opening("127.0.0.1", "polling").StatusCode == 503 })
+	_ = c.Conn.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := counter(s.m.Closes[metrics.CloseDrain]); n != 0 {
+		t.Errorf("%v conns sent away", n)
+	}
+}

@@ -477,12 +477,13 @@ func TestHold(t *testing.T) {
 }
 
 func TestHeartbeat(t *testing.T) {
-	s := newServer(t, engine.Config{PingInterval: 60 * time.Millisecond, PingTimeout: 50 * time.Millisecond, ConnectTimeout: time.Hour}, echo)
-	answering, _ := s.join()
+	patient := newServer(t, engine.Config{PingInterval: 60 * time.Millisecond, PingTimeout: time.Second, ConnectTimeout: time.Hour}, echo)
+	answering, _ := patient.join()
 	for range 5 {
 		answering.Expect("2")
 		answering.Text("3")
 	}
+	s := newServer(t, engine.Config{PingInterval: 60 * time.Millisecond, PingTimeout: 50 * time.Millisecond, ConnectTimeout: time.Hour}, echo)
 	silent, _ := s.join()
 	silent.Expect("2")
 	silent.ExpectClosed()

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -27,6 +28,7 @@ const handshakeWriteTimeout = 5 * time.Second
 // order of checks of engine.io 6, serves long-polling, and turns WebSocket
 // handshakes into conns that cost no goroutine.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.locate(r)
 	upgrade := strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
 	if !s.boundBody(w, r, upgrade) {
 		return
@@ -35,8 +37,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if s.cors(w, r) {
-		return // a preflight, answered
+	if s.foreign(w, r) || s.cors(w, r) {
+		return // a preflight, or refused: answered
 	}
 	if s.plain != nil {
 		if s.inTurn(w, r) {
@@ -159,7 +161,7 @@ func (s *Server) inTurn(w http.ResponseWriter, r *http.Request) bool {
 	if s.limiter == nil {
 		return true
 	}
-	v, wait := s.limiter.decide(r.RemoteAddr, int64(time.Since(s.born)))
+	v, wait := s.limiter.decide(remoteAddress(r), int64(time.Since(s.born)))
 	if v == letIn {
 		return true
 	}
@@ -201,7 +203,7 @@ func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request, of *whose
 	}
 	switch {
 	case of == nil:
-		if s.admit(w) {
+		if s.admit(w, remoteAddress(r)) {
 			s.open(w, r, u)
 		}
 	case of.c != nil:
@@ -211,14 +213,18 @@ func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request, of *whose
 	}
 }
 
-// admit reserves a place for one conn, or answers the request.
-func (s *Server) admit(w http.ResponseWriter) bool {
-	why, text, ok := s.admission()
+// admit reserves a place for one conn from an address, or answers the request.
+func (s *Server) admit(w http.ResponseWriter, from netip.Addr) bool {
+	why, text, ok := s.admission(from)
 	if !ok {
+		status := http.StatusServiceUnavailable
+		if why == metrics.RefusalMaxConnsSource {
+			status = http.StatusTooManyRequests
+		}
 		s.m.Refusals[why].Inc()
 		w.Header().Set("Connection", "close")
 		w.Header().Set("Retry-After", "1")
-		http.Error(w, text, http.StatusServiceUnavailable)
+		http.Error(w, text, status)
 	}
 	return ok
 }
@@ -226,7 +232,7 @@ func (s *Server) admit(w http.ResponseWriter) bool {
 // openPolling opens a session and answers with its open packet. Its first GET
 // makes it writable.
 func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
-	if !s.admit(w) {
+	if !s.admit(w, remoteAddress(r)) {
 		return
 	}
 	c := &conn{srv: s, handshake: newHandshake(r, s.cfg.KeepHeaders)}
@@ -246,14 +252,21 @@ func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 	s.respondPoll(w, r, answer{status: http.StatusOK, body: body})
 }
 
-// admission reserves a place for one conn.
-func (s *Server) admission() (why metrics.Refusal, text string, ok bool) {
-	if s.draining.Load() {
+// admission reserves a place for one conn from an address; release gives it back.
+func (s *Server) admission(from netip.Addr) (why metrics.Refusal, text string, ok bool) {
+	n := s.conns.Add(1)
+	if s.draining.Load() { // looked at when the place is taken: who drains sees one or the other
+		s.release(netip.Addr{})
 		return metrics.RefusalShutdown, "the server takes no new connections: it is about to stop", false
 	}
-	if n := s.conns.Add(1); s.cfg.MaxConns > 0 && n > int64(s.cfg.MaxConns) {
-		s.conns.Add(-1)
+	if s.cfg.MaxConns > 0 && n > int64(s.cfg.MaxConns) {
+		s.release(netip.Addr{})
 		return metrics.RefusalMaxConns, "the server has reached its limit of connections", false
+	}
+	if !s.sources.take(from) {
+		s.release(netip.Addr{})
+		s.warnOfSource(from)
+		return metrics.RefusalMaxConnsSource, "this address has reached its limit of connections", false
 	}
 	return 0, "", true
 }
@@ -271,7 +284,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, u websocket.Upgrad
 	}
 	nb, early, err := s.takeConn(w, greeting)
 	if err != nil {
-		s.conns.Add(-1)
+		s.release(c.handshake.remote)
 		return
 	}
 	c.nb = nb
@@ -327,6 +340,9 @@ func (s *Server) takeConn(w http.ResponseWriter, greeting []byte) (nb *nbio.Conn
 	}
 	if err == nil {
 		s.m.BytesSent.Add(float64(len(greeting)))
+		if wrapped, ok := nc.(interface{ NetConn() net.Conn }); ok { // a listener's own, which has read nothing ahead
+			nc = wrapped.NetConn()
+		}
 		nb, err = nbio.NBConn(nc) // closes nc: its socket lives on in nb
 		forget(nc.LocalAddr())
 		forget(nc.RemoteAddr())

@@ -28,6 +28,12 @@ func exchange(t *testing.T, addr, method, target, headers string) (*http.Respons
 	if err != nil {
 		t.Fatal(err)
 	}
+	return exchangeOn(t, nc, method, target, headers)
+}
+
+// exchangeOn is exchange on a connection, which it closes.
+func exchangeOn(t *testing.T, nc net.Conn, method, target, headers string) (*http.Response, string) {
+	t.Helper()
 	defer nc.Close()
 	_ = nc.SetDeadline(time.Now().Add(wire.Timeout))
 	if _, err := fmt.Fprintf(nc, "%s %s HTTP/1.1\r\nHost: x\r\n%s\r\n", method, target, headers); err != nil {

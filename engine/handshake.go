@@ -21,7 +21,10 @@ type Handshake struct {
 	Secure  bool
 	URL     string
 	Query   url.Values
-	Auth    json.RawMessage
+	// Protocols are the subprotocols that a WebSocket which opened the conn offered,
+	// as they came (RFC 6455 section 11.3.4); nil after a move from another node.
+	Protocols []string
+	Auth      json.RawMessage
 }
 
 // handshake is what a conn keeps of the request: as little as can be, since every
@@ -39,6 +42,7 @@ type special struct {
 	header      http.Header
 	path, query string
 	address     string // "" if it is an IP address
+	protocols   string // offered, separated by commas; "" if none was
 }
 
 // The path and the query that nearly every client sends.
@@ -54,6 +58,12 @@ func newHandshake(r *http.Request, keepHeaders bool) *handshake {
 		header.Set("Host", r.Host) // net/http keeps it apart; socket.handshake has it
 	}
 	h := makeHandshake(header, remoteIP(r.RemoteAddr), r.URL.Path, r.URL.RawQuery)
+	if offered := r.Header["Sec-Websocket-Protocol"]; offered != nil {
+		if h.special == nil {
+			h.special = &special{path: usualPath, query: usualQuery}
+		}
+		h.special.protocols = strings.Clone(strings.Join(offered, ","))
+	}
 	h.time, h.xdomain, h.secure = time.Now().UnixMilli(), r.Header.Get("Origin") != "", r.TLS != nil
 	return h
 }
@@ -61,12 +71,11 @@ func newHandshake(r *http.Request, keepHeaders bool) *handshake {
 // makeHandshake keeps copies of the strings, which may be parts of larger ones.
 func makeHandshake(header http.Header, address, path, query string) *handshake {
 	h := &handshake{}
-	remote, err := netip.ParseAddr(address)
-	if err == nil && remote.String() == address {
-		h.remote, address = remote, ""
+	if h.remote = parseAddress(address); h.remote.IsValid() {
+		address = ""
 	}
 	if header != nil || address != "" || path != usualPath || query != usualQuery {
-		h.special = &special{header, strings.Clone(path), strings.Clone(query), strings.Clone(address)}
+		h.special = &special{header: header, path: strings.Clone(path), query: strings.Clone(query), address: strings.Clone(address)}
 	}
 	return h
 }
@@ -100,6 +109,11 @@ func (h *handshake) expand(auth []byte) *Handshake {
 	out := &Handshake{
 		Header: d.header, Time: time.UnixMilli(h.time), Address: h.address(), XDomain: h.xdomain, Secure: h.secure,
 		URL: d.path + "?" + d.query, Auth: auth,
+	}
+	for name := range strings.SplitSeq(d.protocols, ",") {
+		if name = strings.Trim(name, " \t"); name != "" {
+			out.Protocols = append(out.Protocols, name)
+		}
 	}
 	out.Query, _ = url.ParseQuery(d.query) // what can be parsed; a bad pair is left out
 	if len(auth) == 0 {

@@ -26,7 +26,7 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 	t := &c.srv.ticks
 	if c.srv.plain != nil { // no Engine.IO, no heartbeat
 		c.beat.pingAt = never
-		return never
+		return now + t.attachment
 	}
 	// The first ping leaves early by chance: after a storm of connects the pings
 	// would come in storms, too, as long as the conns live.
@@ -37,7 +37,7 @@ func (c *conn) startHeartbeat(now fanout.Tick) fanout.Tick {
 	if t.age > 0 {
 		c.beat.retireAt = retireAt(now, t.age, rand.Float64())
 	}
-	return c.beat.earliest(c.beat.pingAt)
+	return min(c.beat.earliest(c.beat.pingAt), now+t.attachment)
 }
 
 // retireAt is when a conn that opens now is closed for its age, which is at most age:
@@ -88,12 +88,16 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 		c.close(metrics.CloseMaxAge, websocket.CodeGoingAway)
 		return nil, now + 1
 	}
+	if begun := c.begun.Load(); begun != 0 && now >= fanout.Tick(begun-1)+t.attachment {
+		c.close(metrics.CloseAttachmentTimeout, noCode)
+		return nil, now + 1
+	}
 	if b.sentAt != 0 {
 		switch pong := c.pong.Load(); {
 		case pong != 0:
 			b.pingAt, b.sentAt = fanout.Tick(pong-1)+t.interval, 0
-		case now >= b.timeoutAt && c.marked(markHeard) && !c.extended:
-			c.extended = true // a busy uplink: the pong may be behind a large message
+		case now >= b.timeoutAt && c.marked(markHeard) && !c.marked(markExtended):
+			c.mark(markExtended) // a busy uplink: the pong may be behind a large message
 			b.timeoutAt = now + t.timeout
 		case now >= b.timeoutAt:
 			c.close(metrics.ClosePingTimeout, noCode)
@@ -102,8 +106,8 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 	}
 	if b.sentAt == 0 && now >= b.pingAt {
 		c.pong.Store(0)
-		c.marks.And(^uint32(markHeard))
-		b.sentAt, b.timeoutAt, c.extended = now, now+t.timeout, false
+		c.marks.And(^uint32(markHeard | markExtended))
+		b.sentAt, b.timeoutAt = now, now+t.timeout
 		send = c.srv.ping
 	}
 	next = b.pingAt
@@ -113,5 +117,7 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 			next = min(next, look) // the next ping may be due before the timeout
 		}
 	}
-	return send, b.earliest(next)
+	// A packet that begins meanwhile is not announced: most are whole in no time. So one that stays incomplete is noticed
+	// after twice the time at most.
+	return send, min(b.earliest(next), now+t.attachment)
 }

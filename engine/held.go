@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +20,9 @@ import (
 // like a candidate; then its bytes are relayed to the owner, until the conn moves
 // here.
 type held struct {
-	srv *Server
-	of  *whose
+	srv  *Server
+	of   *whose
+	from netip.Addr // the client's address, as its place is counted
 
 	// Set before the event loop has the connection, then read-only.
 	st      Stream
@@ -312,6 +314,7 @@ func (h *held) become(c *conn) bool {
 	}
 	h.srv.m.RelayedWebSockets.Dec()
 	h.srv.holds.remove(h)
+	h.srv.sources.move(h.from, c.handshake.remote) // which it was opened from, and will be released as
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	h.counts = true
@@ -376,7 +379,7 @@ func (h *held) end(err error) {
 		h.st.Close()
 	}
 	h.srv.holds.remove(h)
-	h.srv.release()
+	h.srv.release(h.from)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.polled {

@@ -26,7 +26,7 @@ func TestAbortedWhileTakenOver(t *testing.T) {
 		s.hub.Close()
 		s.loopback.close()
 	}()
-	c := &conn{srv: s}
+	c := &conn{srv: s, handshake: &handshake{}}
 	c.poll = &polling{c: c}
 	s.conns.Add(1)
 	s.sessions.m[c.poll.sid] = c
@@ -54,7 +54,7 @@ func TestGoneWhileMoved(t *testing.T) {
 		s.hub.Close()
 		s.loopback.close()
 	}()
-	c := &conn{srv: s, onSocket: true}
+	c := &conn{srv: s, handshake: &handshake{}, onSocket: true}
 	s.conns.Add(1)
 	s.hub.Attach(&c.fan, c, never)
 	h := &held{seat: &seat{}, srv: s}

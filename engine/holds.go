@@ -17,11 +17,12 @@ import (
 
 // relayUpgrade opens a WebSocket for a session of another node, or refuses.
 func (s *Server) relayUpgrade(w http.ResponseWriter, r *http.Request, of *whose, u websocket.Upgrade) {
-	if !s.admit(w) {
+	from := remoteAddress(r)
+	if !s.admit(w, from) {
 		return
 	}
 	s.m.RelayedRequests[metrics.RelayUpgrade].Inc()
-	h := &held{srv: s, of: of, seat: &seat{}, question: question{answered: make(chan answer, 1)}}
+	h := &held{srv: s, of: of, from: from, seat: &seat{}, question: question{answered: make(chan answer, 1)}}
 	a := s.refusal(h.open(r.Context()))
 	if a.status != http.StatusOK {
 		h.end(nil)

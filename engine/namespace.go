@@ -37,6 +37,8 @@ type hooks struct {
 	connection    []func(*Socket)
 	disconnecting []func(*Socket, string)
 	disconnect    []func(*Socket, string)
+	serverJoin    []func(*Socket, string)
+	serverLeave   []func(*Socket, string)
 	handlers      map[string]Handler
 	any           []Handler
 	server        map[string]func([]json.RawMessage, func(any))
@@ -97,6 +99,19 @@ func (n *Namespace) OnDisconnect(f func(s *Socket, reason string)) {
 	n.change(func(h *hooks) { h.disconnect = append(h.disconnect, f) })
 }
 
+// OnServerJoin adds a handler that is called when a server, of any node, made a
+// socket join a room (Broadcast.SocketsJoin), where the socket is; not for its own
+// Join. A socket that comes from another node has the rooms it was made to join
+// meanwhile already. The handler runs in order with deliveries: it must not wait.
+func (n *Namespace) OnServerJoin(f func(s *Socket, room string)) {
+	n.change(func(h *hooks) { h.serverJoin = append(h.serverJoin, f) })
+}
+
+// OnServerLeave is OnServerJoin for Broadcast.SocketsLeave.
+func (n *Namespace) OnServerLeave(f func(s *Socket, room string)) {
+	n.change(func(h *hooks) { h.serverLeave = append(h.serverLeave, f) })
+}
+
 // On sets the handler of an event for all sockets of the namespace.
 func (n *Namespace) On(event string, f Handler) {
 	n.change(func(h *hooks) {
@@ -125,6 +140,8 @@ func (n *Namespace) change(f func(*hooks)) {
 	h.connection = h.connection[:len(h.connection):len(h.connection)]
 	h.disconnecting = h.disconnecting[:len(h.disconnecting):len(h.disconnecting)]
 	h.disconnect = h.disconnect[:len(h.disconnect):len(h.disconnect)]
+	h.serverJoin = h.serverJoin[:len(h.serverJoin):len(h.serverJoin)]
+	h.serverLeave = h.serverLeave[:len(h.serverLeave):len(h.serverLeave)]
 	h.any = h.any[:len(h.any):len(h.any)]
 	f(&h)
 	n.table.Store(&h)
@@ -169,14 +186,15 @@ func (n *Namespace) connect(s *Socket) {
 		n.srv.recovery.create(s)
 		return
 	}
-	n.welcome(s, fanout.ID{}, false)
+	n.welcome(s, fanout.ID{}, n.srv.kicks.now(), false)
 }
 
 // welcome makes the socket a member of what is after start, answers the client
 // and runs the connection handlers.
+// kicks is the number of the last kick when its admission was complete.
 // inTurn says that it is called in the socket's turn, so that nothing of the
 // socket is handled before they returned.
-func (n *Namespace) welcome(s *Socket, start fanout.ID, inTurn bool) {
+func (n *Namespace) welcome(s *Socket, start fanout.ID, kicks uint64, inTurn bool) {
 	s.mu.Lock()
 	if s.state != socketPending {
 		s.mu.Unlock()
@@ -206,16 +224,16 @@ func (n *Namespace) welcome(s *Socket, start fanout.ID, inTurn bool) {
 			s.guard(func() { f(s) })
 		}
 	}
-	if inTurn {
+	switch {
+	case inTurn:
 		run()
-		return
-	}
-	if n.inline && s.box.begin() {
+	case n.inline && s.box.begin():
 		run()
 		s.end()
-		return
+	default:
+		s.post(task{run: run})
 	}
-	s.post(task{run: run})
+	s.kickedSince(kicks)
 }
 
 // connectPacket is the answer to the socket's CONNECT.

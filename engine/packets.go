@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/stellara/edge/metrics"
@@ -14,8 +15,11 @@ import (
 // time; data is scratch space of the caller.
 func (c *conn) onData(data []byte) {
 	c.srv.m.BytesReceived.Add(float64(len(data)))
+	now := c.moment()
+	c.charge(0, len(data), now) // if that was too much, only a close frame is looked for
 	p := c.takeUp()
 	c.guard(func() {
+		completed := false
 		for {
 			m, rest, ok, err := p.reader.Next(data, c.srv.limits)
 			if err != nil {
@@ -24,9 +28,11 @@ func (c *conn) onData(data []byte) {
 			}
 			if !ok {
 				c.putDown()
+				c.follow(completed)
 				return
 			}
-			c.onMessage(&m)
+			c.onMessage(&m, now)
+			completed = completed || m.Op != websocket.Ping && m.Op != websocket.Pong && !c.assembling()
 			data = rest
 		}
 	})
@@ -49,14 +55,18 @@ func (c *conn) violation(err error) {
 	c.close(reason, code)
 }
 
-// onMessage handles one WebSocket message or control frame.
-func (c *conn) onMessage(m *websocket.Message) {
+// onMessage handles one WebSocket message or control frame that was read at now.
+func (c *conn) onMessage(m *websocket.Message, now moment) {
 	c.srv.m.FramesReceived.Inc()
 	if m.Op == websocket.Close {
 		c.onClose(m.Code)
 		return
 	}
-	if c.state.Load() != connOpen {
+	inflated := 0
+	if c.marked(markDeflate) { // what was read says nothing about what it has become
+		inflated = len(m.Data)
+	}
+	if c.state.Load() != connOpen || !c.charge(1, inflated, now) {
 		return // closing: read and discard
 	}
 	switch m.Op {
@@ -102,7 +112,7 @@ func (c *conn) onText(text []byte) {
 			c.srv.engine(&Session{c}, true, text[1:])
 			return
 		}
-		if c.partial != nil && c.partial.binary != nil {
+		if c.assembling() {
 			c.refuse(errors.New("text packet while attachments are awaited"))
 			return
 		}
@@ -144,7 +154,7 @@ func (c *conn) onBinary(data []byte) {
 		c.srv.engine(&Session{c}, false, data)
 		return
 	}
-	if c.partial == nil || c.partial.binary == nil {
+	if !c.assembling() {
 		c.refuse(errors.New("binary message without a packet that announced it"))
 		return
 	}
@@ -167,6 +177,10 @@ func (c *conn) onBinary(data []byte) {
 func (c *conn) onPacket(p *socketio.Packet) {
 	if p.Type != socketio.BinaryEvent && p.Type != socketio.BinaryAck {
 		c.onWhole(p, nil)
+		return
+	}
+	if p.Attachments > c.srv.cfg.MaxAttachments {
+		c.refuse(fmt.Errorf("packet of %d attachments, more than %d", p.Attachments, c.srv.cfg.MaxAttachments))
 		return
 	}
 	a := &socketio.Assembler{Limit: c.srv.maxPacket}

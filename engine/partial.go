@@ -36,6 +36,22 @@ func (c *conn) putDown() {
 	}
 }
 
+// follow keeps account, after something was read, of how long a packet has been incomplete: when it began, or when
+// another one before it was completed.
+func (c *conn) follow(completed bool) {
+	switch {
+	case c.whole():
+		if c.begun.Load() != 0 {
+			c.begun.Store(0)
+		}
+	case completed || c.begun.Load() == 0:
+		c.begun.Store(uint32(c.srv.hub.Now()) + 1)
+	}
+}
+
+// assembling reports whether attachments of a packet are awaited.
+func (c *conn) assembling() bool { return c.partial != nil && c.partial.binary != nil }
+
 // whole reports whether nothing that the client sent is incomplete.
 func (c *conn) whole() bool {
 	return c.partial == nil || c.partial.reader.Idle() && c.partial.binary == nil

@@ -71,6 +71,9 @@ func (p *polling) write(frames []byte) error {
 	p.mu.Lock()
 	get := p.parked
 	p.parked = nil
+	if rest := withoutFarewell(body); final && len(rest) < len(body) {
+		body, final = rest, p.closed // where the session is known still, its next poll ends it: see Drained
+	}
 	p.closed = p.closed || final
 	p.mu.Unlock()
 	if get == nil { // its client went away
@@ -84,6 +87,19 @@ func (p *polling) write(frames []byte) error {
 		p.c.fan.Wrote(len(frames) - 1) // the byte that stays: not writable until the next GET
 	}
 	return nil
+}
+
+// withoutFarewell is a payload that ends with the packet that ends the session, without
+// that packet if there are others: the next poll is told that the session is over.
+// socket.io-client handles packets a moment after the payload. An event beside a close
+// packet comes to it when it is disconnected, so that it keeps the event for later but
+// does not count it as received, and gets it a second time when it is recovered; a
+// DISCONNECT comes too late to keep it from coming back by itself.
+func withoutFarewell(body []byte) []byte {
+	if at := bytes.LastIndexByte(body, socketio.Separator); at >= 0 {
+		return body[:at]
+	}
+	return body
 }
 
 // isLast reports whether the payload ends with the packet that close sent last.
@@ -205,26 +221,34 @@ func (p *polling) post(body []byte) answer {
 		return answer{status: http.StatusBadRequest}
 	}
 	c.srv.m.BytesReceived.Add(float64(len(body)))
+	now := c.moment()
+	c.charge(0, len(body), now)
 	c.guard(func() {
+		completed := false
 		for more := true; more && c.state.Load() == connOpen; {
 			var packet []byte
 			packet, body, more = socketio.CutPayload(body)
 			c.srv.m.FramesReceived.Inc()
-			c.onText(packet)
+			if c.charge(1, 0, now) {
+				c.onText(packet)
+				completed = completed || !c.assembling()
+			}
 		}
+		c.putDown()
+		c.follow(completed)
 	})
-	if c.state.Load() != connOpen && !c.marked(markFinished) {
+	if c.state.Load() != connOpen && !c.marked(markFinished|markTooFast) {
 		return answer{status: http.StatusBadRequest} // a packet closed the session; the rest is not read
 	}
-	return posted
+	return posted // also to one that sends too fast: it is to be told by its GET, not to come back
 }
 
-// close ends a session that still polls. When the application closes it, the
-// client may fetch what is left for some time; otherwise the session is unknown
+// close ends a session that still polls. When the application closes it, or the
+// client sends too fast, it may fetch what is left for some time; otherwise the session is unknown
 // at once, and only a GET that is parked gets the rest.
 func (p *polling) close(reason metrics.Close) {
 	c := p.c
-	orderly := reason == metrics.CloseServer
+	orderly := reason == metrics.CloseServer || c.marked(markTooFast)
 	p.mu.Lock()
 	p.closed = p.closed || !orderly
 	waiting := p.parked != nil

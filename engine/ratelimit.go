@@ -45,23 +45,17 @@ const (
 // each other's way: IPv4 addresses are where the reserved ::ffff:0:0/96 would be.
 type source uint64
 
-// sourceOf is the source of an address in the form of http.Request.RemoteAddr; ok is
-// false if that is no IP address, such as that of a Unix socket.
-func sourceOf(remoteAddr string) (s source, ok bool) {
-	ap, err := netip.ParseAddrPort(remoteAddr)
-	if err != nil {
-		return 0, false
-	}
-	a := ap.Addr().Unmap()
-	if a.Is4() {
+// sourceOf is the source of a valid address.
+func sourceOf(a netip.Addr) (s source) {
+	if a = a.Unmap(); a.Is4() {
 		b := a.As4()
-		return 0xffff<<32 | source(b[0])<<24 | source(b[1])<<16 | source(b[2])<<8 | source(b[3]), true
+		return 0xffff<<32 | source(b[0])<<24 | source(b[1])<<16 | source(b[2])<<8 | source(b[3])
 	}
 	b := a.As16()
 	for _, c := range b[:8] {
 		s = s<<8 | source(c)
 	}
-	return s, true
+	return s
 }
 
 // sourceEntry is the schedule of one source.
@@ -136,16 +130,14 @@ const (
 	tooMany         // too many from this source
 )
 
-// decide lets one session in or says what forbids it, and for how long still. What
-// one limit refuses does not count for the other: nobody loses a turn to the crowd.
-func (l *connectLimiter) decide(remoteAddr string, now int64) (v verdict, wait int64) {
-	if !l.bySource {
+// decide lets one session from an address in or says what forbids it, and for how long still. What
+// one limit refuses does not count for the other: nobody loses a turn to the crowd. The zero
+// Addr, such as that of a Unix socket, has no limit of its own.
+func (l *connectLimiter) decide(from netip.Addr, now int64) (v verdict, wait int64) {
+	if !l.bySource || !from.IsValid() {
 		return l.decideGlobal(now)
 	}
-	of, ok := sourceOf(remoteAddr)
-	if !ok {
-		return l.decideGlobal(now)
-	}
+	of := sourceOf(from)
 	hash := maphash.Comparable(l.seed, of)
 	lock := &l.locks[hash%sourceLocks]
 	lock.Lock()

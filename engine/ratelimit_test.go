@@ -3,12 +3,17 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 )
+
+// at is the address of a request that came from remote.
+func at(remote string) netip.Addr { return remoteAddress(&http.Request{RemoteAddr: remote}) }
 
 // bucket is the limiter's model: a bucket of tokens that fills as time goes by. Tokens are
 // counted in nanoseconds of filling, so that nothing is rounded.
@@ -70,12 +75,12 @@ func TestLimiterAgainstBuckets(t *testing.T) {
 					b.have -= b.interval
 					all.have -= all.interval
 				}
-				got, wait := l.decide(addr, now)
+				got, wait := l.decide(at(addr), now)
 				if got != want || (wait > 0) != (want != letIn) {
 					t.Fatalf("at %v from %s: %d, wait %v; the model says %d", time.Duration(now), host, got, time.Duration(wait), want)
 				}
 				if got != letIn { // the wait is neither too short nor too long
-					if soon, _ := l.decide(addr, now+wait-1); soon != got {
+					if soon, _ := l.decide(at(addr), now+wait-1); soon != got {
 						t.Fatalf("let in before the %v of its wait were over", time.Duration(wait))
 					}
 				}
@@ -93,10 +98,10 @@ func TestLimiterWait(t *testing.T) {
 	l := newConnectLimiter(&Config{ConnectRate: 3, ConnectBurst: 2, ConnectRatePerSource: 0.7, ConnectBurstPerSource: 1})
 	var now int64
 	for i := range 100 {
-		v, wait := l.decide(fmt.Sprintf("10.0.0.%d:9", i%3), now)
+		v, wait := l.decide(at(fmt.Sprintf("10.0.0.%d:9", i%3)), now)
 		if wait > 0 {
 			now += wait
-			if v, wait = l.decide(fmt.Sprintf("10.0.0.%d:9", i%3), now); v == tooMany {
+			if v, wait = l.decide(at(fmt.Sprintf("10.0.0.%d:9", i%3)), now); v == tooMany {
 				t.Fatalf("its own limit refuses again, for %v, after the wait", time.Duration(wait))
 			} else if v == overall {
 				now += wait
@@ -120,15 +125,14 @@ func TestSources(t *testing.T) {
 		{"[::1]:1", "0.0.0.0:1", false},
 		{"[::1]:1", "127.0.0.1:1", false},
 	} {
-		a, okA := sourceOf(tc.a)
-		b, okB := sourceOf(tc.b)
-		if !okA || !okB || (a == b) != tc.same {
-			t.Errorf("%s is %x, %v; %s is %x, %v; one source: want %v", tc.a, a, okA, tc.b, b, okB, tc.same)
+		a, b := sourceOf(at(tc.a)), sourceOf(at(tc.b))
+		if (a == b) != tc.same {
+			t.Errorf("%s is %x, %s is %x; one source: want %v", tc.a, a, tc.b, b, tc.same)
 		}
 	}
-	for _, addr := range []string{"", "@", "/run/edge.sock", "10.0.0.1", "edge:80"} {
-		if _, ok := sourceOf(addr); ok {
-			t.Errorf("%q is a source", addr)
+	for _, addr := range []string{"", "@", "/run/edge.sock", "edge:80"} {
+		if a := at(addr); a.IsValid() {
+			t.Errorf("%q is the address %v", addr, a)
 		}
 	}
 }
@@ -137,10 +141,10 @@ func TestSources(t *testing.T) {
 // matters as long as others are past theirs.
 func TestLimiterForgets(t *testing.T) {
 	l := newConnectLimiter(&Config{ConnectRatePerSource: 1, ConnectBurstPerSource: 1})
-	ipv6 := func(i int) string { return fmt.Sprintf("[2001:db8:%x:%x::1]:443", i>>16, i&0xffff) }
+	at6 := func(i int) netip.Addr { return at(fmt.Sprintf("[2001:db8:%x:%x::1]:443", i>>16, i&0xffff)) }
 	const many = 4 * sourceSets * sourceSetSize
 	for i := range many {
-		if v, _ := l.decide(ipv6(i), int64(i)*int64(time.Second)/1000); v != letIn {
+		if v, _ := l.decide(at6(i), int64(i)*int64(time.Second)/1000); v != letIn {
 			t.Fatalf("source %d was not let in", i)
 		}
 	}
@@ -148,7 +152,7 @@ func TestLimiterForgets(t *testing.T) {
 	last := int64(many-1) * int64(time.Second) / 1000
 	forgotten := 0
 	for i := many - 999; i < many; i++ {
-		if v, _ := l.decide(ipv6(i), last); v == letIn {
+		if v, _ := l.decide(at6(i), last); v == letIn {
 			forgotten++
 		}
 	}
@@ -158,9 +162,9 @@ func TestLimiterForgets(t *testing.T) {
 	// All at once there is no room; it must stay a table, and still refuse the latest.
 	now := last + int64(time.Hour)
 	for i := range many {
-		l.decide(ipv6(i), now)
+		l.decide(at6(i), now)
 	}
-	if v, wait := l.decide(ipv6(many-1), now); v != tooMany || wait != int64(time.Second) {
+	if v, wait := l.decide(at6(many-1), now); v != tooMany || wait != int64(time.Second) {
 		t.Errorf("the latest source: %d, wait %v", v, time.Duration(wait))
 	}
 	if len(l.sets) != sourceSets {
@@ -177,7 +181,7 @@ func TestLimiterConcurrency(t *testing.T) {
 		all.Go(func() {
 			for i := range 1000 {
 				source := (g + i) % len(in)
-				if v, _ := l.decide(fmt.Sprintf("10.0.0.%d:1", source), 0); v == letIn {
+				if v, _ := l.decide(at(fmt.Sprintf("10.0.0.%d:1", source)), 0); v == letIn {
 					in[source].Add(1)
 				}
 			}
@@ -234,9 +238,9 @@ func TestRateConfig(t *testing.T) {
 func nan() (zero float64) { return zero / zero }
 
 func BenchmarkLimiter(b *testing.B) {
-	addrs := make([]string, 1<<14)
+	addrs := make([]netip.Addr, 1<<14)
 	for i := range addrs {
-		addrs[i] = fmt.Sprintf("10.%d.%d.%d:40000", i>>12, i>>6&63, i&63)
+		addrs[i] = at(fmt.Sprintf("10.%d.%d.%d:40000", i>>12, i>>6&63, i&63))
 	}
 	for name, cfg := range map[string]Config{
 		"global":              {ConnectRate: 1e6, ConnectBurst: 1_000_000},

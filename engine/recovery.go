@@ -73,12 +73,18 @@ type Sessions interface {
 // Recoverer is what an application adds to the recovery of its sockets.
 type Recoverer struct {
 	// Authenticate says who the client of a socket is, from what came with its
-	// CONNECT: middleware does not run for a recovered socket. The session must be of
-	// the same user (Socket.SetUser). An error refuses the recovery, and the socket
-	// goes the ordinary way. Nil: the secret session id is all that counts.
-	Authenticate func(s *Socket) (user string, err error)
-	// Restore makes Socket.Data of what was stored. Nil: it is the json.RawMessage.
+	// CONNECT: middleware does not run for a recovered socket. It calls done once, from
+	// any goroutine. The session must be of the same user (Socket.SetUser). An error
+	// refuses the recovery, and the socket goes the ordinary way. Nil: the secret
+	// session id is all that counts.
+	Authenticate func(s *Socket, done func(user string, err error))
+	// Restore makes Socket.Data of what was stored. Until it returns, Socket.Data of a
+	// socket that is recovered is what Authenticate has set. Nil: it is the json.RawMessage.
 	Restore func(s *Socket, data json.RawMessage) any
+	// Keep says whether a socket that is recovered, and restored, may be in a room
+	// still. It is asked once for each room the socket was in, its own excepted; what
+	// was missed in a room that it is not to keep is not replayed. Nil: it keeps all.
+	Keep func(s *Socket, room string) bool
 	// Settle calls done when all that names the socket's node elsewhere names this
 	// one: the node that had it before then drops it. It runs after the connection
 	// handlers. Nil: at once.
@@ -209,7 +215,7 @@ func (b *Broadcast) journals() bool {
 
 // create stores a session for a socket that was admitted, then welcomes it.
 func (r *recovery) create(s *Socket) {
-	pid := newPID().String()
+	pid, kicks := newPID().String(), s.conn.srv.kicks.now()
 	var joined []socketio.SessionRoom // by middleware
 	for _, room := range s.Rooms()[1:] {
 		joined = append(joined, socketio.SessionRoom{Name: room})
@@ -232,7 +238,7 @@ func (r *recovery) create(s *Socket) {
 				return
 			}
 		}
-		s.post(task{run: func() { s.nsp.welcome(s, r.epochs.id(start), true) }})
+		s.post(task{run: func() { s.nsp.welcome(s, r.epochs.id(start), kicks, true) }})
 	})
 }
 
@@ -261,7 +267,7 @@ const (
 // its sockets back. Where messages were lost for it, it must not.
 func fateOf(c metrics.Close) fate {
 	switch c {
-	case metrics.CloseGap, metrics.CloseOverloaded, metrics.CloseParseError, metrics.CloseServer, metrics.CloseConnectTimeout:
+	case metrics.CloseGap, metrics.CloseOverloaded, metrics.CloseParseError, metrics.CloseServer, metrics.CloseConnectTimeout, metrics.CloseTokenExpired:
 		return deleteSession
 	}
 	return keepSession

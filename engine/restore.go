@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 
 	"github.com/stellara/edge/fanout"
@@ -24,93 +22,25 @@ type restoring struct {
 	claimed  *socketio.ClaimedSession
 	previous string // the owner that has the session open still, until it was told
 	reserved []*fanout.Room
-}
-
-// wantsBack reads pid and offset from a CONNECT's payload. It reports false for
-// a client that asks for no session.
-func wantsBack(auth []byte) (c socketio.SessionClaim, result metrics.Recovery, ok bool) {
-	if !bytes.Contains(auth, []byte(`"pid"`)) {
-		return c, 0, false
-	}
-	var asked struct {
-		PID    *string `json:"pid"`
-		Offset *string `json:"offset"`
-	}
-	if json.Unmarshal(auth, &asked) != nil {
-		return c, metrics.RecoveryMalformed, true
-	}
-	if asked.PID == nil {
-		return c, 0, false
-	}
-	c.PID = *asked.PID
-	if _, isID := parseID(c.PID); !isID {
-		return c, metrics.RecoveryMalformed, true
-	}
-	if asked.Offset != nil && *asked.Offset != "" {
-		var valid bool
-		if c.Offset, valid = socketio.ParseOffset(*asked.Offset); !valid {
-			return c, metrics.RecoveryMalformed, true
-		}
-	}
-	return c, metrics.RecoveryComplete, true
-}
-
-// recover gives a client the socket it had, or goes the ordinary way.
-func (n *Namespace) recover(s *Socket) {
-	middleware := n.hooks().middleware
-	r := n.srv.recovery
-	if r == nil {
-		n.admit(s, middleware, 0)
-		return
-	}
-	claim, result, ok := wantsBack([]byte(s.auth))
-	if !ok {
-		n.admit(s, middleware, 0)
-		return
-	}
-	claim.Namespace = n.name
-	if f := n.recoverer.Authenticate; result == metrics.RecoveryComplete && f != nil {
-		var err error
-		panicked := true
-		s.guard(func() { claim.User, err = f(s); panicked = false })
-		if err != nil || panicked {
-			result = metrics.RecoveryToken
-		}
-	}
-	if result != metrics.RecoveryComplete {
-		n.srv.m.Recoveries[result].Inc()
-		n.admit(s, middleware, 0)
-		return
-	}
-	r.Claim(claim, func(claimed *socketio.ClaimedSession, result metrics.Recovery) {
-		s.post(task{run: func() {
-			if claimed == nil {
-				n.srv.m.Recoveries[result].Inc()
-				n.admit(s, middleware, 0)
-				return
-			}
-			n.claimed(s, claimed)
-		}})
-	})
+	kicks    uint64 // the number of the last kick when the session was asked for
 }
 
 // claimed makes the socket that comes back.
-func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
+func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession, kicks uint64) {
 	sid, _ := parseID(c.SID) // what is stored is ours
-	s := &Socket{conn: asked.conn, nsp: n, id: sid, auth: asked.auth, data: json.RawMessage(c.Data)}
+	s := &Socket{conn: asked.conn, nsp: n, id: sid, auth: asked.auth}
 	s.member.Init(&s.conn.fan, s)
+	s.session = &session{
+		pid: c.PID, epoch: n.srv.recovery.epochs.number(c.After.Epoch), user: c.User, generation: c.Generation, recovered: true, travel: &travel{},
+	}
+	n.restore(s, asked.Data(), c)
 	since := make(sinceByRoom, len(c.Rooms)+1)
 	for _, room := range c.Rooms {
 		since[room.Name] = n.srv.recovery.epochs.id(room.Since)
 	}
 	since[c.SID] = fanout.ID{}
-	s.session = &session{
-		pid: c.PID, epoch: n.srv.recovery.epochs.number(c.After.Epoch), user: c.User, generation: c.Generation, recovered: true, travel: &travel{since: since},
-	}
-	if f := n.recoverer.Restore; f != nil {
-		s.guard(func() { s.data = f(s, c.Data) })
-	}
-	w := &restoring{n: n, asked: asked, s: s, claimed: c, previous: c.Owner}
+	s.session.travel.since = since
+	w := &restoring{n: n, asked: asked, s: s, claimed: c, previous: c.Owner, kicks: kicks}
 	if !s.conn.replace(asked, s) {
 		w.abandon()
 		return
@@ -121,6 +51,7 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession) {
 		w.fail(errReplaced)
 		return
 	}
+	s.kickedSince(w.kicks)
 	if old != nil { // half-open, or on its way back, here
 		w.previous = ""
 		old.conn.close(metrics.CloseReplaced, noCode)

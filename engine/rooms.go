@@ -131,6 +131,14 @@ func (s *Socket) joinBehind(room string) {
 
 // joinInTurn is joinBehind, whether or not a move is under way.
 func (s *Socket) joinInTurn(room string) {
+	s.joinLive(room)
+	for _, f := range s.nsp.hooks().serverJoin {
+		s.guard(func() { f(s, room) })
+	}
+}
+
+// joinLive makes the socket a member of what comes after what was delivered last.
+func (s *Socket) joinLive(room string) {
 	srv, key := s.conn.srv, s.nsp.key(room)
 	ref := s.ref()
 	if ref.PID == "" || s.member.In(key) {
@@ -148,6 +156,24 @@ func (s *Socket) joinInTurn(room string) {
 			s.noteSince(room, srv.recovery.epochs.id(stored))
 		}
 	})
+}
+
+// leaveBehind is Leave for a request of a server.
+func (s *Socket) leaveBehind(room string) {
+	if room == "" || room == s.ID() {
+		return
+	}
+	leave := func() {
+		s.quit(room, nil)
+		for _, f := range s.nsp.hooks().serverLeave {
+			s.guard(func() { f(s, room) })
+		}
+	}
+	if s.postpone(deferred{op: deferredOp{Op: opLeave, Room: roomName(room)}, run: leave}) {
+		return
+	}
+	defer s.changed()
+	leave()
 }
 
 // Leave ends the membership of the room, and a Join of it that is under way.

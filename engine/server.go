@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,7 +68,9 @@ type Server struct {
 	flights   *flights
 	limits    *websocket.Limits
 	limiter   *connectLimiter // nil without limits
-	born      time.Time       // the zero of the limiter's clock
+	sources   *sourceCounts   // nil without a limit
+	rates     *inboundRates   // nil without limits
+	born      time.Time       // the zero of the limits' clocks
 	maxPacket int             // bytes of one packet with its attachments
 	ticks     tickTable
 	bounds    moveBounds
@@ -82,8 +85,9 @@ type Server struct {
 	draining atomic.Bool   // no new conns
 	stopping chan struct{} // closed by Shutdown
 	stopOnce sync.Once
-	holds    holds     // WebSockets of other nodes' conns
-	arrivals arrivals  // sockets that move here
+	holds    holds    // WebSockets of other nodes' conns
+	arrivals arrivals // sockets that move here
+	kicks    kicks
 	loopback *loopback // nil with a bus of the caller's
 	empty    chan struct{}
 
@@ -102,7 +106,7 @@ type Server struct {
 }
 
 // tickTable is Config's durations in ticks.
-type tickTable struct{ interval, timeout, connect, drain, poll, linger, age fanout.Tick }
+type tickTable struct{ interval, timeout, connect, attachment, drain, poll, linger, age fanout.Tick }
 
 // New makes a server. With a nil bus it is a single node on its own.
 func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
@@ -122,6 +126,8 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 		flights:   newFlights(),
 		limits:    &websocket.Limits{Server: true, MaxMessage: cfg.MaxPayload, Inflater: new(websocket.Inflater)},
 		limiter:   newConnectLimiter(&cfg),
+		sources:   newSourceCounts(&cfg),
+		rates:     newInboundRates(&cfg),
 		born:      time.Now(),
 		maxPacket: cfg.OutboxBytes / 4,
 		bounds:    usualMoveBounds,
@@ -157,7 +163,7 @@ func New(cfg Config, bus Bus, m *metrics.Metrics) (*Server, error) {
 	s.hub = fanout.New(fan, subscriber{s}, m)
 	t := s.hub.Ticks
 	s.ticks = tickTable{
-		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout),
+		interval: t(cfg.PingInterval), timeout: t(cfg.PingTimeout), connect: t(cfg.ConnectTimeout), attachment: t(cfg.AttachmentTimeout),
 		drain: t(drainTime), poll: t(pollClose), linger: t(lingerTime),
 	}
 	if cfg.MaxConnAge > 0 {
@@ -274,11 +280,12 @@ func (s *Server) gone(c *conn) {
 	} else {
 		s.m.ConnsWebSocket.Dec()
 	}
-	s.release()
+	s.release(c.handshake.remote)
 }
 
-// release gives back the place of one conn.
-func (s *Server) release() {
+// release gives back the place of one conn from an address.
+func (s *Server) release(from netip.Addr) {
+	s.sources.release(from)
 	if s.conns.Add(-1) == 0 {
 		select {
 		case s.empty <- struct{}{}:

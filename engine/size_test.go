@@ -15,7 +15,7 @@ func TestSizes(t *testing.T) {
 		what    string
 		got, at uintptr
 	}{
-		{"conn", unsafe.Sizeof(conn{}), 208},
+		{"conn", unsafe.Sizeof(conn{}), 224},
 		{"Socket", unsafe.Sizeof(Socket{}), 256},
 		{"session", unsafe.Sizeof(session{}), 64},
 		{"handshake", unsafe.Sizeof(handshake{}), 48},

@@ -232,13 +232,19 @@ func (s *Socket) Broadcast() Broadcast { return s.nsp.broadcast().Except(s.ID())
 // The client does not come back by itself (reason "io server disconnect").
 func (s *Socket) Disconnect(closeConn bool) {
 	if closeConn {
-		s.conn.disconnectAll()
-		s.conn.close(metrics.CloseServer, noCode)
+		s.CloseConn(metrics.CloseServer)
 		return
 	}
 	s.sendPacket(&socketio.Packet{Type: socketio.Disconnect}, nil, false)
 	s.conn.remove(s)
 	s.leave(ReasonServerNamespaceDisconnect, deleteSession)
+}
+
+// CloseConn is Disconnect(true) with a reason of its own in edge_closes_total. The
+// sockets of the conn cannot be recovered.
+func (s *Socket) CloseConn(reason metrics.Close) {
+	s.conn.disconnectAll()
+	s.conn.close(reason, noCode)
 }
 
 // sendPacket encodes a packet of the socket's namespace and hands it to the shard.

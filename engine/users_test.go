@@ -22,10 +22,10 @@ func withUsers(srv *engine.Server) {
 		s.SetUser(auth.User)
 		next(nil)
 	})
-	n.Recover(engine.Recoverer{Authenticate: func(s *engine.Socket) (string, error) {
+	n.Recover(engine.Recoverer{Authenticate: func(s *engine.Socket, done func(user string, err error)) {
 		var auth struct{ User string }
 		err := json.Unmarshal(s.Auth(), &auth)
-		return auth.User, err
+		done(auth.User, err)
 	}})
 	n.On("join", func(s *engine.Socket, e *engine.Event) {
 		var room string

@@ -282,6 +282,29 @@ func (h *Hub) RoomKeys(namespace uint32, dst []string) []string {
 	return dst
 }
 
+// EachRoom calls f for every room of a namespace that has members, in no order,
+// without the namespace's own entry, with the number of its members on this node.
+// f is called with a lock held: it must not call the hub.
+func (h *Hub) EachRoom(namespace uint32, f func(room string, members int)) {
+	for i := range h.stripes {
+		s := &h.stripes[i]
+		s.mu.Lock()
+		for k, r := range s.rooms {
+			if k.Namespace != namespace || k.Room == "" {
+				continue
+			}
+			members := 0
+			for _, n := range r.counts {
+				members += int(n)
+			}
+			if members > 0 {
+				f(k.Room, members)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
 // Deliver sends m to the target's members on this node, in the order of the
 // calls of one caller. It reports whether any shard had members.
 func (h *Hub) Deliver(m *Message, t *Target) bool {

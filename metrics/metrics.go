@@ -62,6 +62,7 @@ type Metrics struct {
 	relaying
 	deflating
 	standing
+	connecting
 
 	JournalReads       prometheus.Counter // XRANGE commands for clients that missed something
 	JournalReadCallers prometheus.Counter // clients they were for
@@ -89,6 +90,8 @@ type Metrics struct {
 	GapRepair         prometheus.Histogram // seconds from the loss until everything missed was delivered
 
 	trunking
+	authenticating
+	serving
 }
 
 // latencyBuckets have an edge at 0.2 s, the objective, and resolve the range around it and below.
@@ -161,6 +164,8 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	m.catalogueRelay(r)
 	m.catalogueDeflate(r)
 	m.catalogueNode(r)
+	m.catalogueRedis(r)
+	m.catalogueAuth(r)
 	conns := r.gaugeVec("edge_conns", "Open conns by transport.", "transport")
 	m.ConnsWebSocket, m.ConnsPolling = conns.WithLabelValues("websocket"), conns.WithLabelValues("polling")
 
@@ -181,6 +186,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	fill(m.Recoveries[:], r.counterVec("edge_recoveries_total", "Clients that asked for the socket they had before, by how it ended.", "result"), func(i int) string { return Recovery(i).String() })
 
 	m.catalogueTrunk(r)
+	m.catalogueAPI(r)
 
 	r.gaugeVec("edge_build_info", "Always 1; version and Go version as labels.", "version", "goversion").
 		WithLabelValues(version, runtime.Version()).Set(1)

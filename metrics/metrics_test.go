@@ -38,7 +38,7 @@ func TestCatalogue(t *testing.T) {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
 				switch l.GetName() {
-				case "reason", "transport", "op", "cause", "result", "kind", "version", "goversion":
+				case "reason", "transport", "op", "cause", "result", "kind", "version", "goversion", "code":
 				default:
 					t.Errorf("%s has the label %s", name, l.GetName())
 				}
@@ -54,8 +54,10 @@ func TestCatalogue(t *testing.T) {
 		"edge_presence_drift_total": int(driftCount), "edge_presence_batch_size": 7,
 		"edge_trunk_dials_total": int(trunkDialCount), "edge_trunk_refusals_total": int(trunkRefusalCount),
 		"edge_journal_operation_seconds": int(journalOpCount), "edge_gap_repairs_total": int(gapCount),
-		"edge_gap_repair_failures_total": int(gapFailureCount),
-		"edge_relayed_requests_total":    int(relayCount), "edge_moves_total": int(moveCount),
+		"edge_gap_repair_failures_total":    int(gapFailureCount),
+		"edge_redis_connect_failures_total": int(redisFailureCount),
+		"edge_relayed_requests_total":       int(relayCount), "edge_moves_total": int(moveCount),
+		"edge_api_requests_total": int(apiOpCount) * int(apiClassCount), "edge_api_request_seconds": int(apiOpCount),
 	} {
 		if series[name] != want {
 			t.Errorf("%s has %d series from the start, want %d", name, series[name], want)
@@ -94,5 +96,7 @@ func TestReasonNames(t *testing.T) {
 	check("trunk refusal", int(trunkRefusalCount), func(i int) string { return TrunkRefusal(i).String() })
 	check("gap", int(gapCount), func(i int) string { return Gap(i).String() })
 	check("gap failure", int(gapFailureCount), func(i int) string { return GapFailure(i).String() })
+	check("api op", int(apiOpCount), func(i int) string { return APIOp(i).String() })
+	check("api class", int(apiClassCount), func(i int) string { return APIClass(i).String() })
 	check("cache result", int(cacheResultCount), func(i int) string { return CacheResult(i).String() })
 }

@@ -6,25 +6,29 @@ type Close uint8
 
 // Close reasons.
 const (
-	CloseTransportClose  Close = iota // the client closed the WebSocket or its TCP connection
-	CloseTransportError               // the transport failed: reset, write error
-	CloseProtocolError                // RFC 6455 or Engine.IO violated (close codes 1002, 1003, 1007)
-	CloseMessageTooBig                // a message above maxPayload (close code 1009)
-	CloseParseError                   // an Engine.IO or Socket.IO packet that cannot be parsed
-	CloseForced                       // a Socket.IO packet that the state of the conn forbids
-	ClosePingTimeout                  // no pong within pingTimeout
-	CloseConnectTimeout               // no namespace joined within connectTimeout
-	CloseServer                       // the application disconnected the client
-	CloseShutdown                     // the node is shutting down
-	CloseSlowReader                   // the outbox bound was reached: the client reads too slowly
-	CloseInboundOverflow              // packets waiting behind a pending operation exceeded their bound
-	ClosePanic                        // a bug of ours, confined to this conn (close code 1011)
-	CloseOverloaded                   // the node cannot deliver what it accepted; the conn was given up
-	CloseGap                          // messages were missed and could not be repaired
-	CloseReplaced                     // the client came back elsewhere while this conn was still open
-	CloseMoved                        // the conn went to the node that holds its WebSocket
-	CloseDrain                        // the node is being drained; the conn's turn came
-	CloseMaxAge                       // the conn was as old as conns get (MAX_CONN_AGE)
+	CloseTransportClose    Close = iota // the client closed the WebSocket or its TCP connection
+	CloseTransportError                 // the transport failed: reset, write error
+	CloseProtocolError                  // RFC 6455 or Engine.IO violated (close codes 1002, 1003, 1007)
+	CloseMessageTooBig                  // a message above maxPayload (close code 1009)
+	CloseParseError                     // an Engine.IO or Socket.IO packet that cannot be parsed
+	CloseForced                         // a Socket.IO packet that the state of the conn forbids
+	ClosePingTimeout                    // no pong within pingTimeout
+	CloseConnectTimeout                 // no namespace joined within connectTimeout
+	CloseServer                         // the application disconnected the client
+	CloseShutdown                       // the node is shutting down
+	CloseSlowReader                     // the outbox bound was reached: the client reads too slowly
+	CloseInboundOverflow                // packets waiting behind a pending operation exceeded their bound
+	ClosePanic                          // a bug of ours, confined to this conn (close code 1011)
+	CloseOverloaded                     // the node cannot deliver what it accepted; the conn was given up
+	CloseGap                            // messages were missed and could not be repaired
+	CloseReplaced                       // the client came back elsewhere while this conn was still open
+	CloseMoved                          // the conn went to the node that holds its WebSocket
+	CloseDrain                          // the node is being drained; the conn's turn came
+	CloseMaxAge                         // the conn was as old as conns get (MAX_CONN_AGE)
+	ClosePacketRate                     // the client sent more packets than PACKET_RATE lets through
+	CloseByteRate                       // the client sent more bytes than BYTE_RATE lets through
+	CloseAttachmentTimeout              // a packet stayed incomplete: fragments or attachments did not come (ATTACHMENT_TIMEOUT)
+	CloseTokenExpired                   // the client's token has expired
 	closeCount
 )
 
@@ -32,6 +36,7 @@ var closeNames = [closeCount]string{
 	"transport_close", "transport_error", "protocol_error", "message_too_big", "parse_error", "forced_close",
 	"ping_timeout", "connect_timeout", "server", "shutdown", "slow_reader", "inbound_overflow", "panic",
 	"overloaded", "gap", "replaced", "moved", "drain", "max_age",
+	"packet_rate", "byte_rate", "attachment_timeout", "token_expired",
 }
 
 // String is the label value.
@@ -84,6 +89,10 @@ const (
 	RefusalRate                            // sessions are opened faster than CONNECT_RATE
 	RefusalRateSource                      // from this address faster than CONNECT_RATE_PER_IP
 	RefusalNoRequest                       // a connection that had sent no request made room for another (MAX_PENDING)
+	RefusalMaxConnsSource                  // this address has MAX_CONNS_PER_IP conns
+	RefusalMaxConnsUser                    // this user has MAX_CONNS_PER_USER conns
+	RefusalProxyHeader                     // no PROXY header where one is required, or one that is none, or from who may not send one
+	RefusalOrigin                          // a browser's page of an origin that is not in ORIGINS
 	refusalCount
 )
 
@@ -91,6 +100,7 @@ var refusalNames = [refusalCount]string{
 	"transport_unknown", "session_unknown", "handshake_method", "bad_request", "forbidden", "protocol_version",
 	"max_conns", "shutdown", "invalid_namespace", "middleware", "event", "peer_unreachable",
 	"rate_limited", "rate_limited_source", "no_request",
+	"max_conns_source", "max_conns_user", "proxy_header", "origin",
 }
 
 // String is the label value.

@@ -46,6 +46,8 @@ type Bus struct {
 	queue      queue
 	queueEnded bool
 	queued     chan struct{} // capacity 1: the queue is not empty
+	unsettled  atomic.Int64  // messages published that have no outcome yet
+	settledAll chan struct{} // capacity 1: there were none, for Flush
 	number     uint64        // of the last numbered batch that Redis has; publishLoop only
 	late       []message     // of expire; publishLoop only
 	keys, args []string      // of batchCall; publishLoop only
@@ -86,8 +88,8 @@ func newBus(cfg Config, l *link, j *journal, ch socketio.Channels, m *metrics.Me
 	b := &Bus{
 		link: l, log: cfg.Log, metrics: m, channels: ch,
 		node: cfg.Node, uid: cfg.UID, pattern: cfg.Pattern, specific: cfg.SpecificResponses,
-		queue:    queue{maxItems: cfg.PublishQueue, maxBytes: publishQueueBytes},
-		queued:   make(chan struct{}, 1),
+		queue:  queue{maxItems: cfg.PublishQueue, maxBytes: publishQueueBytes},
+		queued: make(chan struct{}, 1), settledAll: make(chan struct{}, 1),
 		subs:     newSubscriptions(ch, cfg.Node, cfg.UID, cfg.Pattern),
 		wanted:   make(chan struct{}, 1),
 		announce: make(chan struct{}, 1),

@@ -27,49 +27,38 @@ const (
 
 // redisOptions says where Redis is and how to reach it.
 type redisOptions struct {
-	name  string // for logs: no password
-	basic bool   // it cannot name or kill connections, nor track keys
-	base  rueidis.ClientOption
-	dial  func(context.Context, *net.Dialer, *tls.Config) (net.Conn, error)
+	name    string // for logs: no password
+	basic   bool   // it cannot name or kill connections, nor track keys
+	base    rueidis.ClientOption
+	dial    func(context.Context, *net.Dialer, *tls.Config) (net.Conn, error)
+	denials *denials // nil: what Redis does not permit is only returned
+
+	sentinels *sentinels // whom dial asks; nil: there is one server
 }
 
-// parseURL reads a redis:// or rediss:// URL that names one server.
-func parseURL(rawURL string) (redisOptions, error) {
-	base, err := rueidis.ParseURL(rawURL)
-	if err != nil {
-		return redisOptions{}, fmt.Errorf("state: redis URL: %w", withoutURL(err, rawURL))
+// options is how to reach the servers of an address.
+func (a Address) options(files TLSFiles) redisOptions {
+	o := redisOptions{
+		name: a.String(),
+		base: rueidis.ClientOption{Username: a.user, Password: a.password, SelectDB: a.db},
 	}
-	if base.Sentinel.MasterSet != "" || len(base.InitAddress) != 1 {
-		return redisOptions{}, errors.New("state: redis URL: one server is supported, not Sentinel or several addresses")
+	if a.master != "" {
+		o.sentinels = newSentinels(a, files)
+		o.dial = o.sentinels.dial
+		return o
 	}
-	o := redisOptions{name: base.InitAddress[0], base: base}
-	address, inner := base.InitAddress[0], base.DialCtxFn
-	o.dial = func(ctx context.Context, d *net.Dialer, t *tls.Config) (net.Conn, error) {
-		switch {
-		case inner != nil: // unix://
-			return inner(ctx, address, d, t)
-		case t != nil:
-			return (&tls.Dialer{NetDialer: d, Config: t}).DialContext(ctx, "tcp", address)
-		default:
-			return d.DialContext(ctx, "tcp", address)
-		}
+	o.dial = func(ctx context.Context, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		return a.dialServer(ctx, d, files, a.servers[0])
 	}
-	return o, nil
-}
-
-// withoutURL keeps a password in a malformed URL out of the error text.
-func withoutURL(err error, rawURL string) error {
-	if strings.Contains(err.Error(), rawURL) {
-		return errors.New("it cannot be parsed")
-	}
-	return err
+	return o
 }
 
 // client is a rueidis client together with the connections it opened, so that
 // it can be ended at once and for good.
 type client struct {
 	rueidis.Client
-	conns *connSet
+	conns   *connSet
+	denials *denials
 }
 
 // connSet is the set of connections a client has open. limit > 0 bounds how
@@ -141,6 +130,7 @@ func newClient(o redisOptions, limit int, set func(*rueidis.ClientOption)) (*cli
 	opt.InitAddress = []string{o.name}
 	opt.ForceSingleClient = true
 	opt.DisableRetry = true
+	opt.ClientSetInfo = rueidis.DisableClientSetInfo // one right less to be given
 	opt.Dialer.Timeout = dialTimeout
 	opt.Dialer.KeepAlive = keepAlive
 	opt.ConnWriteTimeout = connTimeout
@@ -164,7 +154,7 @@ func newClient(o redisOptions, limit int, set func(*rueidis.ClientOption)) (*cli
 		}
 		return nil, err
 	}
-	return &client{Client: c, conns: conns}, nil
+	return &client{Client: c, conns: conns, denials: o.denials}, nil
 }
 
 // end closes the connections first, so that Close has nothing to wait for.

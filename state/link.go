@@ -3,10 +3,8 @@ package state
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +44,7 @@ type link struct {
 	metrics    *metrics.Metrics
 	journalled bool // the journal is read: set before run
 
+	refused chan struct{} // closed when the first Redis can never be used: nothing of the node is in it
 	check   chan struct{} // a user of the clients saw an error: ping now
 	flushed chan struct{} // capacity 1: everything cached was invalidated, Redis may have lost it
 	caching atomic.Bool   // the read client caches
@@ -58,15 +57,17 @@ type link struct {
 	checks  uint64        // pings and losses so far: "was it looked at since?"
 	changed chan struct{} // closed and replaced whenever current or checks change
 
+	warned bool    // that Redis evicts keys; run only
 	read   *client // made with the first connection; run and close only
 	old    connID  // the command connection before; run only
 	ending sync.WaitGroup
 }
 
 func newLink(o redisOptions, cache bool, name string, log *slog.Logger, m *metrics.Metrics) *link {
+	o.denials = newDenials(log, m)
 	return &link{
 		options: o, cache: cache, name: name, log: log, metrics: m,
-		check: make(chan struct{}, 1), flushed: make(chan struct{}, 1), changed: make(chan struct{}), born: time.Now(),
+		refused: make(chan struct{}), check: make(chan struct{}, 1), flushed: make(chan struct{}, 1), changed: make(chan struct{}), born: time.Now(),
 		err: errors.New("not connected yet"),
 	}
 }
@@ -144,32 +145,42 @@ func (l *link) set(c *clients, err error) {
 	l.mu.Unlock()
 }
 
-// run keeps the clients connected until ctx ends.
-func (l *link) run(ctx context.Context) {
+// run keeps the clients connected until ctx ends. Its error is ErrUnsupported:
+// the first Redis that answers can never be used. One that takes the place of
+// another later may go again, so that the node waits.
+func (l *link) run(ctx context.Context) error {
+	if s := l.options.sentinels; s != nil {
+		l.ending.Go(func() { s.watch(ctx, l.log, l.suspect) })
+	}
 	for gen := uint64(1); ; gen++ {
-		c := l.connect(ctx, gen)
+		c, err := l.connect(ctx, gen)
 		if c == nil {
-			return
+			return err
 		}
 		l.sign()
 		l.set(c, nil)
-		err := l.watch(ctx, c)
+		err = l.watch(ctx, c)
 		l.set(nil, err)
 		l.ending.Go(c.cmd.end)
 		if c.journal != nil {
 			l.ending.Go(c.journal.end)
 		}
 		if ctx.Err() != nil {
-			return
+			return nil
 		}
 		l.log.Warn("redis is lost; trying again until it is back", "redis", l.options.name, "error", err)
 	}
 }
 
-// connect tries until it has clients; nil when ctx ended.
-func (l *link) connect(ctx context.Context, gen uint64) *clients {
+// connect tries until it has clients; it has none when ctx ended, or with the
+// error of run. Each reason of a failure is logged once.
+func (l *link) connect(ctx context.Context, gen uint64) (*clients, error) {
 	started := time.Now()
 	var wait backoff
+	logged := make(map[metrics.RedisFailure]bool)
+	if gen > 1 {
+		logged[metrics.RedisUnreachable] = true // as a loss
+	}
 	for try := 0; ; try++ {
 		c, err := l.dial(ctx, gen)
 		if err == nil {
@@ -178,17 +189,24 @@ func (l *link) connect(ctx context.Context, gen uint64) *clients {
 			} else {
 				l.log.Info("redis is connected", "redis", l.options.name)
 			}
-			return c
+			return c, nil
 		}
 		if ctx.Err() != nil {
-			return nil
-		}
-		if gen == 1 && try == 0 {
-			l.log.Warn("redis cannot be reached; trying until it can", "redis", l.options.name, "error", err)
+			return nil, nil
 		}
 		l.set(nil, err)
+		why := failureOf(err)
+		l.metrics.RedisFailures[why].Inc()
+		if gen == 1 && why == metrics.RedisUnsupported {
+			close(l.refused)
+			return nil, err
+		}
+		if !logged[why] {
+			logged[why] = true
+			l.log.Warn("redis cannot be reached; trying until it can", "redis", l.options.name, "reason", why.String(), "error", err)
+		}
 		if !wait.sleep(ctx) {
-			return nil
+			return nil, nil
 		}
 	}
 }
@@ -230,6 +248,18 @@ func (l *link) greet(ctx context.Context, cmd *client) (run string, err error) {
 	if l.options.basic {
 		return "", nil
 	}
+	info, err := ask(ctx, cmd)
+	if err != nil {
+		return "", err
+	}
+	if err := info.supported(); err != nil {
+		return "", err
+	}
+	if info.evicts() && !l.warned {
+		l.warned = true
+		l.log.Warn("redis removes keys when its memory is used up, and presence and sessions with them; set maxmemory-policy to noeviction",
+			"redis", l.options.name, "maxmemory_policy", info.eviction, "maxmemory", info.maxMemory)
+	}
 	id, err := identify(ctx, cmd, l.name+"-cmd")
 	if err != nil {
 		return "", err
@@ -238,23 +268,7 @@ func (l *link) greet(ctx context.Context, cmd *client) (run string, err error) {
 		return "", err
 	}
 	l.old = id
-	return runID(ctx, cmd)
-}
-
-// runID asks for Redis's run_id; a server that does not tell has none.
-func runID(ctx context.Context, c rueidis.CommandClient) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	info, err := c.Do(ctx, c.B().Info().Section("server").Build()).ToString()
-	if lostConnection(err) {
-		return "", fmt.Errorf("info: %w", err)
-	}
-	for line := range strings.Lines(info) {
-		if run, ok := strings.CutPrefix(line, "run_id:"); ok {
-			return strings.TrimSpace(run), nil
-		}
-	}
-	return "", nil
+	return info.run, nil
 }
 
 // dialRead makes the read client, without caching for a server that cannot track keys.
@@ -338,6 +352,9 @@ func (l *link) ping(ctx context.Context, c *client) error {
 func (l *link) close(ctx context.Context) error {
 	if l.read != nil {
 		l.ending.Go(l.read.end)
+	}
+	if l.options.sentinels != nil {
+		l.ending.Go(l.options.sentinels.end)
 	}
 	gone := make(chan struct{})
 	go func() { l.ending.Wait(); close(gone) }()

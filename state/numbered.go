@@ -204,7 +204,11 @@ func (b *Bus) try(ctx context.Context, c *clients, s *numbered, batch []message,
 		b.metrics.PublishRetries.Inc()
 	}
 	keys, args := b.batchCall(s, batch)
-	return readReply(b.journal.call(ctx, c, metrics.JournalPublish, keys, args)), true
+	r = readReply(b.journal.call(ctx, c, metrics.JournalPublish, keys, args))
+	if r.status == replyRefused || len(r.failed) > 0 { // what the script was refused is in its answer
+		b.link.options.denials.note(called{"EVALSHA", keys[0]}, r.err)
+	}
+	return r, true
 }
 
 // batchCall is the keys and arguments of publish.lua.

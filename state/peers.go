@@ -92,6 +92,11 @@ func (p *Peers) Withdraw(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("state: the node's address is not withdrawn: %w", ctx.Err())
 	}
+	select {
+	case <-p.link.refused:
+		return nil
+	default:
+	}
 	c, _ := p.link.get()
 	if c == nil {
 		return fmt.Errorf("%w: the node's address is not withdrawn", ErrUnavailable)

@@ -119,6 +119,17 @@ func (p *Presence) Connect(user, socket string, generation uint64, done func(err
 	p.change(done, err, func(l *ledger) { l.connect(user, socket, generation, done) })
 }
 
+// Held is how many sockets of user are open on this node, as Connect and
+// Disconnect said.
+func (p *Presence) Held(user string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := p.ledger.online.members[user]; m != nil {
+		return len(m.sockets)
+	}
+	return 0
+}
+
 // Disconnect says that user closed socket, or that another node has it now. It
 // leaves the socket's rooms, too. mayReturn says that only its connection broke:
 // the keys change at once all the same, but the members of the rooms are told
@@ -179,6 +190,8 @@ func (p *Presence) Flush(ctx context.Context) error {
 	select {
 	case <-idle:
 		p.deregister(ctx)
+		return nil
+	case <-p.link.refused:
 		return nil
 	case <-ctx.Done():
 		p.mu.Lock()

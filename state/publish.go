@@ -54,6 +54,9 @@ func (b *Bus) enqueue(m message) error {
 	b.queueMu.Lock()
 	ended := b.queueEnded
 	ok := !ended && b.queue.add(m)
+	if ok {
+		b.unsettled.Add(1)
+	}
 	b.queueMu.Unlock()
 	switch {
 	case ended:
@@ -192,6 +195,9 @@ func (b *Bus) settle(m *message, err error) {
 	}
 	if m.done != nil {
 		m.done(err)
+	}
+	if b.unsettled.Add(-1) == 0 {
+		notify(b.settledAll)
 	}
 }
 

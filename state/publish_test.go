@@ -177,19 +177,20 @@ func TestRepeatedBatch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		const wrong = "socket.io-once#wrong" // a key that nodes may use, for something else
 		try := func(number uint64, epoch string, texts ...string) reply {
 			var batch []message
 			for _, text := range texts {
 				m := message{channel: n.bus.channels.Broadcast("/"), payload: entry("/", "", text), stream: n.journal.streamKey("/")}
 				if text == "bad" {
-					m.stream = "wrong"
+					m.stream = wrong
 				}
 				batch = append(batch, m)
 			}
 			keys, args := n.bus.batchCall(&numbered{n: number, epoch: epoch}, batch)
 			return readReply(n.journal.call(t.Context(), c, metrics.JournalPublish, keys, args))
 		}
-		b.do(t, "SET", "wrong", "no stream")
+		b.do(t, "SET", wrong, "no stream")
 		for _, step := range []struct {
 			n     uint64
 			epoch string

@@ -16,9 +16,12 @@ import (
 
 // redisServer is a redis-server process of a test.
 type redisServer struct {
-	port string
-	dir  string
-	cmd  *exec.Cmd
+	port     string
+	password string // of the default user
+	dir      string
+	config   string   // path of its configuration; "" for a server without one
+	args     []string // besides those of start
+	cmd      *exec.Cmd
 }
 
 func freePort(t testing.TB) string {
@@ -32,9 +35,9 @@ func freePort(t testing.TB) string {
 	return port
 }
 
-func startRedis(t testing.TB) *redisServer {
+func startRedis(t testing.TB, args ...string) *redisServer {
 	t.Helper()
-	r := &redisServer{port: freePort(t), dir: t.TempDir()}
+	r := &redisServer{port: freePort(t), dir: t.TempDir(), args: args}
 	t.Cleanup(r.stop)
 	r.start(t)
 	return r
@@ -46,7 +49,12 @@ func (r *redisServer) start(t testing.TB) {
 	if err != nil {
 		t.Fatalf("redis-server is not installed, and these tests need a real one (make test installs it): %v", err)
 	}
-	r.cmd = exec.Command(path, "--port", r.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir)
+	var args []string
+	if r.config != "" {
+		args = append(args, r.config)
+	}
+	args = append(args, "--port", r.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir)
+	r.cmd = exec.Command(path, append(args, r.args...)...)
 	r.cmd.Stdout, r.cmd.Stderr = io.Discard, io.Discard
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -61,11 +69,31 @@ func (r *redisServer) start(t testing.TB) {
 			return err
 		}
 		reply := make([]byte, 7)
-		if _, err := io.ReadFull(c, reply); err != nil || string(reply) != "+PONG\r\n" {
+		if _, err := io.ReadFull(c, reply); err != nil || string(reply) != "+PONG\r\n" && string(reply) != "-NOAUTH" {
 			return fmt.Errorf("PING answered %q, %v", reply, err)
 		}
 		return nil
 	})
+}
+
+// command sends a command as the default user, on a connection of its own.
+func (r *redisServer) command(t testing.TB, words []string) rueidis.RedisMessage {
+	t.Helper()
+	options, err := parseURL(r.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.base.Password = r.password
+	c, err := commandClient(options, "command")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.end()
+	m, err := c.Do(t.Context(), c.B().Arbitrary(words...).Build()).ToMessage()
+	if err != nil {
+		t.Fatalf("%v: %v", words, err)
+	}
+	return m
 }
 
 // stop kills the process; a frozen one, too.
@@ -92,9 +120,9 @@ func (r *redisServer) url() string { return "redis://127.0.0.1:" + r.port }
 // backend is a Redis for a test: in-process or a redis-server.
 type backend struct {
 	name     string
-	options  redisOptions
+	options  redisOptions // of nodes
 	redis    *redisServer // nil in-process
-	observer *client
+	observer *client      // as the default user, who may do everything
 }
 
 // backends runs a test on both.
@@ -109,12 +137,21 @@ func inProcess(t testing.TB) *backend {
 	return observed(t, &backend{name: "in-process", options: e.options()})
 }
 
+// parseURL is how to reach the Redis at a URL.
+func parseURL(url string) (redisOptions, error) {
+	a, err := ParseURL(url)
+	return a.options(TLSFiles{}), err
+}
+
+// realRedis is a redis-server at which nodes are the user of docs/operations.md. The
+// test fails if they want to do what that user has no right to.
 func realRedis(t testing.TB) *backend {
-	r := startRedis(t)
-	options, err := parseURL(r.url())
+	r := startRedis(t, append([]string{"--user"}, leastRights(t)[2:]...)...)
+	options, err := parseURL("redis://edge:password@127.0.0.1:" + r.port)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { expectNoDenials(t, r) })
 	return observed(t, &backend{name: "redis-server", options: options, redis: r})
 }
 
@@ -131,7 +168,9 @@ func (b *backend) observe(t testing.TB) {
 		b.observer.end()
 	}
 	eventually(t, "observer connects", func() (err error) {
-		b.observer, err = commandClient(b.options, "observer")
+		options := b.options
+		options.base.Username, options.base.Password = "", ""
+		b.observer, err = commandClient(options, "observer")
 		return err
 	})
 }

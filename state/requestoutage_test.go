@@ -210,14 +210,15 @@ func TestRequestsThatRedisRefuses(t *testing.T) {
 	b := realRedis(t)
 	n := b.fleet(t, 2, nil)[0]
 	for _, command := range []string{"pubsub", "publish"} {
-		b.do(t, "ACL", "SETUSER", "default", "-"+command)
+		b.do(t, "ACL", "SETUSER", "edge", "-"+command)
 		done, c := results[[]string]()
 		n.Bus().AllRooms("/", done)
 		if got := once(t, "rooms", c); got.err == nil || !strings.Contains(got.err.Error(), "'"+command) || errors.Is(got.err, ErrUnavailable) {
 			t.Errorf("without %s: %v", command, got.err)
 		}
-		b.do(t, "ACL", "SETUSER", "default", "+"+command)
+		b.do(t, "ACL", "SETUSER", "edge", "+"+command)
 	}
+	b.do(t, "ACL", "LOG", "RESET") // of what was meant to be refused
 }
 
 // A request that cannot be published ends, and nothing is done here either.

@@ -265,6 +265,8 @@ func (s *Sessions) Flush(ctx context.Context) error {
 	select {
 	case err := <-flushed:
 		return err
+	case <-s.link.refused:
+		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("state: %d operations on sessions are not stored: %w", s.waiting(), ctx.Err())
 	}

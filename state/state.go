@@ -43,7 +43,8 @@ var (
 // Config is what a State needs to know. The zero value of an optional field
 // means its default.
 type Config struct {
-	URL     string // redis:// or rediss:// ; empty: an in-process Redis, one node only
+	URL     string // as ParseURL reads it; empty: an in-process Redis, one node only
+	TLS     TLSFiles
 	Key     string // channel prefix (ADAPTER_KEY); default "socket.io"
 	Node    string // the 8 characters every socket id of this node begins with
 	UID     string // the 6 characters that name this node as an adapter
@@ -191,11 +192,11 @@ func Open(cfg Config, m *metrics.Metrics) (*State, error) {
 		cfg.Log = slog.Default()
 	}
 	if cfg.URL != "" {
-		options, err := parseURL(cfg.URL)
+		address, err := ParseURL(cfg.URL)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("state: redis URL %w", err)
 		}
-		return assemble(cfg, options, m), nil
+		return assemble(cfg, address.options(cfg.TLS), m), nil
 	}
 	cfg.Log.Info("no REDIS_URL: using an in-process Redis; this node serves alone and forgets everything when it stops")
 	e := startEmbedded()
@@ -252,7 +253,8 @@ func (s *State) Sessions() *Sessions { return s.sessions }
 func (s *State) Peers() *Peers { return s.peers }
 
 // Run connects to Redis, and connects again whenever the connection is lost,
-// until ctx ends; it then fails what is still queued and returns ctx's error.
+// until ctx ends; it then fails what is still queued and returns ctx's error. It
+// also ends, with ErrUnsupported, when the first Redis that answers can never be used.
 // onPresence is called on a goroutine of its own, one update after the other,
 // and may be nil. Run may be called once.
 func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence func(PresenceUpdate)) error {
@@ -264,10 +266,16 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	s.running = true
 	s.mu.Unlock()
 
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	s.bus.begin(d, r)
-	wg.Go(func() { s.link.run(ctx) })
+	wg.Go(func() {
+		if err := s.link.run(ctx); err != nil {
+			end(err)
+		}
+	})
 	wg.Go(func() { s.bus.publishLoop(ctx) })
 	wg.Go(func() { s.bus.subscribeLoop(ctx) })
 	wg.Go(func() { s.bus.announceLoop(ctx) })
@@ -290,7 +298,7 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 		s.sessions.close()
 	}
 	<-ctx.Done()
-	return ctx.Err()
+	return context.Cause(ctx)
 }
 
 // Close closes the clients and stops the in-process Redis. Call it after Run

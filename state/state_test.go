@@ -31,10 +31,10 @@ func TestOpenChecksItsConfig(t *testing.T) {
 		{func(c *Config) { c.Recovery, c.Retention = true, time.Minute }, "retention 1m0s is less than 4m13s"},
 		{func(c *Config) { c.Recovery, c.SessionWindow = true, time.Hour }, ""},
 		{func(c *Config) { c.PresenceGrace = -time.Second }, "presence grace -1s"},
-		{func(c *Config) { c.URL = "http://x" }, "invalid URL scheme"},
+		{func(c *Config) { c.URL = "http://x" }, "must begin with"},
 		{func(c *Config) { c.URL = "redis://:secret@x:y:z" }, "redis URL"},
-		{func(c *Config) { c.URL = "redis://x?master_set=m" }, "Sentinel"},
-		{func(c *Config) { c.URL = "redis://x?addr=y:1" }, "several addresses"},
+		{func(c *Config) { c.URL = "redis-sentinel://x" }, "must name the master"},
+		{func(c *Config) { c.URL = "redis://x,y:1" }, "several servers"},
 	}
 	for _, test := range tests {
 		cfg := good

@@ -114,7 +114,7 @@ func (b *Bus) subscribeLoop(ctx context.Context) {
 			return
 		}
 		// An outage of Redis itself has been logged by the link.
-		if lost != nil && c.gen == known {
+		if lost != nil && c.gen == known && !denied(lost) { // what is denied is named once, see denials
 			b.log.Warn("the Pub/Sub connection is lost; subscribing again", "error", lost)
 		}
 		known = c.gen
@@ -251,6 +251,7 @@ func (b *Bus) subscribeWanted(ctx context.Context, c *clients, conn rueidis.Dedi
 			err := conn.Do(call, cmd.build(cmd.names)).Error()
 			cancel()
 			if err != nil {
+				b.link.options.denials.note(called{"subscription", cmd.names[0]}, err)
 				return fmt.Errorf("subscribe: %w", err)
 			}
 		}

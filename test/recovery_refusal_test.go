@@ -43,7 +43,9 @@ func user(s *engine.Socket) (string, error) {
 func withUsers(s *engine.Server) {
 	for _, name := range []string{"/", "/chat"} {
 		n := s.Of(name)
-		n.Recover(engine.Recoverer{Authenticate: user})
+		n.Recover(engine.Recoverer{Authenticate: func(s *engine.Socket, done func(string, error)) {
+			go done(user(s)) // from any goroutine
+		}})
 		n.Use(func(s *engine.Socket, next func(error)) {
 			name, _ := user(s)
 			s.SetUser(name)

@@ -18,7 +18,8 @@ const (
 	codeRoomReserved   ackCode = "room_reserved"   // the name belongs to the server: a socket id's shape, or user:
 	codeRoomInvalid    ackCode = "room_invalid"    // not a room name
 	codeRoomUnknown    ackCode = "room_unknown"    // the socket is not in the room
-	codeTooManyRooms   ackCode = "too_many_rooms"  // the socket is in maxRooms rooms
+	codeNotAllowed     ackCode = "not_allowed"     // the token does not allow it
+	codeTooManyRooms   ackCode = "too_many_rooms"  // the socket is in MAX_ROOMS rooms
 	codePayloadInvalid ackCode = "payload_invalid" // arguments missing or of the wrong kind
 	codeTooLarge       ackCode = "too_large"       // a message that receivers could not be sent
 	codeQueueFull      ackCode = "queue_full"      // the node has too many messages waiting for Redis: try again later

@@ -14,28 +14,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-const adminIndex = `<!doctype html><title>Stellara Edge</title><h1>Stellara Edge</h1>
-<ul><li><a href="/metrics">/metrics</a> for Prometheus
-<li><a href="/healthz">/healthz</a> the process answers
-<li><a href="/readyz">/readyz</a> the node takes traffic, or what is missing
-<li>/presence/users/&lt;user&gt;, /presence/users?id=&lt;user&gt;, /presence/rooms/&lt;room&gt;,
-<a href="/presence/online">/presence/online</a>, <a href="/presence/counts">/presence/counts</a> who is online, and where
-<li><a href="/debug/pprof/">/debug/pprof/</a> profiles</ul>
-`
-
 // adminHandler serves the operators' listener. With a token, profiles and
 // presence need it: profiles show memory contents and cost CPU time, presence
 // names users. Without one, the listener is on a loopback address (the
-// configuration sees to that).
-func adminHandler(token secret, reg *prometheus.Registry, ready *readiness, presence http.Handler) http.Handler {
+// configuration sees to that). What further mounts serve decides for itself.
+func adminHandler(token secret, reg *prometheus.Registry, ready *readiness, presence http.Handler, further ...mount) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = io.WriteString(w, adminIndex)
-	})
+	mux.Handle("GET /{$}", consolePage())
+	mux.Handle("GET /console/", consolePage())
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", ready.serve)
+	mux.HandleFunc("GET /readyz/sessions", ready.serveSessions)
 
 	mux.Handle("/presence/", requireToken(token, presence))
 
@@ -46,25 +36,45 @@ func adminHandler(token secret, reg *prometheus.Registry, ready *readiness, pres
 	profiles.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	profiles.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	mux.Handle("/debug/pprof/", requireToken(token, profiles))
+	for _, m := range further {
+		mux.Handle(m.pattern, m.handler)
+	}
 	return mux
 }
 
+// mount is a handler and the pattern it serves (http.ServeMux).
+type mount struct {
+	pattern string
+	handler http.Handler
+}
+
+// wwwAuthenticate is what a request without the token is told (RFC 6750 section 3).
+const wwwAuthenticate = `Bearer realm="edge admin"`
+
 // requireToken lets requests with "Authorization: Bearer <token>" through; an empty token lets all through.
 func requireToken(token secret, next http.Handler) http.Handler {
-	if token == "" {
-		return next
-	}
-	want := sha256.Sum256([]byte(token))
+	admits := bearerCheck(token)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(given)) // equal lengths: the comparison says nothing about the token's
-		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="edge admin"`)
+		if !admits(r) {
+			w.Header().Set("WWW-Authenticate", wwwAuthenticate)
 			http.Error(w, "ADMIN_TOKEN required as a bearer token", http.StatusUnauthorized)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// bearerCheck reports whether a request has "Authorization: Bearer <token>"; an empty token admits all.
+func bearerCheck(token secret) func(*http.Request) bool {
+	if token == "" {
+		return func(*http.Request) bool { return true }
+	}
+	want := sha256.Sum256([]byte(token))
+	return func(r *http.Request) bool {
+		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(given)) // equal lengths: the comparison says nothing about the token's
+		return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+	}
 }
 
 // healthz says that the process serves HTTP, ready or not.

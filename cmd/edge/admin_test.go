@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -60,7 +61,7 @@ func TestAdminRoutes(t *testing.T) {
 		}
 	}
 	_, _, index := get(h, "/")
-	for _, page := range []string{"/metrics", "/healthz", "/readyz", "/presence/users", "/presence/rooms", "/presence/online", "/presence/counts", "/debug/pprof/"} {
+	for _, page := range []string{"/metrics", "/readyz", "/drain", "/api/v1/openapi.yaml"} {
 		if !strings.Contains(index, page) {
 			t.Errorf("the index does not list %s: %s", page, index)
 		}
@@ -129,7 +130,7 @@ func TestReadiness(t *testing.T) {
 		{func() { missing.Store(&lost) }, 503, `{"ready":false,"missing":"redis does not answer"}`, 0, "redis does not answer"},
 		{func() {}, 503, `{"ready":false,"missing":"redis does not answer"}`, 0, ""},
 		{func() { missing.Store(nil) }, 200, `{"ready":true}`, 1, "ready"},
-		{func() { r.draining.Store(true) }, 503, `{"ready":false,"missing":"the node is shutting down"}`, 0, ""},
+		{func() { r.draining.Store(true) }, 503, `{"ready":false,"missing":"the node is being drained"}`, 0, ""},
 	}
 	was := false
 	for i, s := range steps {
@@ -181,7 +182,7 @@ func TestHealthcheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := newPublicServer(publicHandler(http.NotFoundHandler(), &readiness{state: func() error { return errDraining }}), newEntrance(512, nil, nil, quiet), quiet)
+	srv := newPublicServer(publicHandler(http.NotFoundHandler(), &readiness{state: func() error { return errDraining }}), newEntrance(512, nil, nil, quiet), 16<<10, 10*time.Second, quiet)
 	go func() { _ = srv.Serve(ln) }()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	environ := map[string]string{"LISTEN_ADDR": "0.0.0.0:" + port, "AUTH_NONE_PUBLIC": "true"}

@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/stellara/edge/engine"
+	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/state"
 )
 
@@ -17,6 +20,7 @@ import (
 // Disconnect, Join and Leave record what shall be and never wait; their done
 // functions are called when Redis has it. The reads wait for Redis.
 type presence interface {
+	Held(user string) int // sockets of the user on this node
 	Connect(user, socket string, generation uint64, done func(error))
 	Disconnect(user, socket string, mayReturn bool)
 	Join(user, socket, room string, done func(error))
@@ -34,6 +38,9 @@ type socket interface {
 	Join(room string, done func(error))
 	Leave(room string, done func(error))
 	EmitPayload(p *engine.Payload) error
+	Disconnect(closeConn bool)
+	SetData(v any)
+	CloseConn(reason metrics.Close)
 }
 
 // event is what the application needs of *engine.Event. Arguments do not count
@@ -59,12 +66,13 @@ type app struct {
 	refused  prometheus.Counter // events answered {ok:false}, or that would have been had they wanted an answer
 	log      *slog.Logger
 	now      func() time.Time
+	expiries *expiries
 	recovery bool // sockets whose connection broke may come back, on any node
+	limits   appLimits
 }
 
 // Limits of the application.
 const (
-	maxRooms     = 1_000    // rooms a socket may be in, its private room included
 	maxListed    = 1_000    // members up to which users are listed by name; above, counts only. Also the most users one presence event may ask about
 	maxListBytes = 64 << 10 // names listed in one packet, in bytes
 )
@@ -79,48 +87,96 @@ func newApp(ns *engine.Namespace, p presence, refused prometheus.Counter, log *s
 			return ns.To(room).Local().EmitPayload(payload, nil)
 		},
 		presence: p, reads: newReads(p, log), validID: state.ValidID, refused: refused, log: log, now: time.Now,
+		limits: appLimits{rooms: defaultMaxRooms},
 	}
 }
 
 // register puts the application's handlers on ns.
 func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 	ns.Use(func(s *engine.Socket, next func(error)) {
-		user, refused := auth.user(s.Auth(), s.ID())
-		if refused != nil {
-			if a.log.Enabled(context.Background(), slog.LevelDebug) { // taking the handshake apart is not free
-				a.log.Debug("socket refused", "code", refused.Code, "address", s.Handshake().Address)
-			}
-			next(&engine.ConnectError{Message: refused.Message, Data: struct {
-				Code string `json:"code"`
-			}{refused.Code}})
+		if v, ok := s.Data().(*verified); ok { // it wanted a session back, which it cannot have
+			a.admit(s, v, next)
 			return
 		}
-		s.SetData(&identity{User: user})
-		s.SetUser(claimedUser(user, s.ID()))
-		next(nil)
+		auth.identify(claimantOf(s), func(v *verified, r *refusal) {
+			if r == nil {
+				a.admit(s, v, next)
+				return
+			}
+			if a.log.Enabled(context.Background(), slog.LevelDebug) { // taking the handshake apart is not free
+				a.log.Debug("socket refused", "code", r.Code(), "address", s.Handshake().Address)
+			}
+			next(&engine.ConnectError{Message: r.Message, Data: struct {
+				Code string `json:"code"`
+			}{r.Code()}})
+		})
 	})
 	ns.Recover(a.recoverer(auth))
 	ns.OnConnection(func(s *engine.Socket) {
+		a.admitted(s)
 		if !s.Recovered() { // else the recoverer sees to it
 			a.connected(s)
 		}
 	})
 	ns.OnDisconnect(func(s *engine.Socket, reason string) { a.disconnected(s, reason) })
+	ns.OnServerJoin(func(s *engine.Socket, room string) { a.serverJoined(s, room) })
+	ns.OnServerLeave(func(s *engine.Socket, room string) { a.serverLeft(s, room) })
 	ns.On("join", func(s *engine.Socket, e *engine.Event) { a.join(s, e) })
 	ns.On("leave", func(s *engine.Socket, e *engine.Event) { a.leave(s, e) })
 	ns.On("message", func(s *engine.Socket, e *engine.Event) { a.message(s, e) })
 	ns.On("presence", func(s *engine.Socket, e *engine.Event) { a.askPresence(s, e) })
+	if auth.mode == authJWT {
+		ns.On("token", func(s *engine.Socket, e *engine.Event) { a.token(auth, s, e) })
+	}
 }
 
-// identity is a socket's data: who it is, and whether its presence may still
-// be recorded. Other nodes see it as {"user":...} in fetchSockets.
+// admit lets a socket in whose client is known.
+func (a *app) admit(s *engine.Socket, v *verified, next func(error)) {
+	if a.crowded(v.User) {
+		next(tooManyConns())
+		return
+	}
+	who := &identity{User: v.User}
+	who.grant.Store(v.Grant)
+	s.SetData(who)
+	s.SetUser(claimedUser(v.User, s.ID()))
+	next(nil)
+}
+
+// identity is a socket's data: who it is, what its token allows, and whether its
+// presence may still be recorded. Other nodes see it as {"user":...,
+// "expires":..., "join":[...], "publish":[...]} in fetchSockets.
 type identity struct {
-	User string `json:"user"`
+	User  string
+	grant atomic.Pointer[grant]
+	due   *due // guarded by expiries.mu; nil if its token does not expire
 
 	// mu orders a late join after the disconnect that makes it void. It is held
-	// across calls into presence, which do not wait, and taken before nothing else.
+	// across calls into presence, which do not wait, and taken before expiries.mu only.
 	mu    sync.Mutex
 	phase phase
+}
+
+// identityJSON is an identity as it is stored.
+type identityJSON struct {
+	User string `json:"user"`
+	*grant
+}
+
+// MarshalJSON implements json.Marshaler.
+func (i *identity) MarshalJSON() ([]byte, error) {
+	return json.Marshal(identityJSON{i.User, i.grant.Load()})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (i *identity) UnmarshalJSON(b []byte) error {
+	stored := identityJSON{grant: &grant{}}
+	if err := json.Unmarshal(b, &stored); err != nil {
+		return err
+	}
+	i.User = stored.User
+	i.grant.Store(newGrant(stored.Expires, roomsClaim{stored.Join, stored.Publish}))
+	return nil
 }
 
 type phase uint8
@@ -160,7 +216,36 @@ func (a *app) connected(s socket) {
 				a.log.Debug("presence of a socket not stored", "socket", s.ID(), "error", err)
 			}
 		})
+		for _, room := range a.present(s) { // a server was faster
+			a.presence.Join(who.User, s.ID(), room, func(error) {})
+		}
 	})
+	a.keepWithin(s, who.User)
+}
+
+// serverJoined stores the presence of a socket that a server made join a room, as
+// if it had joined by itself. Nobody waits for it.
+func (a *app) serverJoined(s socket, room string) {
+	if a.checkRoom(room) != nil {
+		return
+	}
+	who := identityOf(s)
+	who.whileConnected(func() { a.presence.Join(who.User, s.ID(), room, func(error) {}) }) // else connected or recovered does it
+}
+
+// serverLeft removes the presence of a socket that a server made leave a room.
+func (a *app) serverLeft(s socket, room string) {
+	if a.checkRoom(room) != nil {
+		return
+	}
+	who := identityOf(s)
+	who.whileConnected(func() { a.presence.Leave(who.User, s.ID(), room, func(error) {}) })
+}
+
+// present are the rooms of a socket that have presence: those that clients can
+// join. Servers may put it into others.
+func (a *app) present(s socket) []string {
+	return slices.DeleteFunc(s.Rooms(), func(room string) bool { return a.checkRoom(room) != nil })
 }
 
 // disconnected removes the socket's presence, its rooms included. Rooms are told
@@ -171,6 +256,7 @@ func (a *app) disconnected(s socket, reason string) {
 	if !who.while(phaseConnected, phaseGone, func() { a.presence.Disconnect(who.User, s.ID(), mayReturn) }) {
 		who.while(phaseNew, phaseGone, func() {})
 	}
+	a.expiries.remove(who)
 }
 
 // recoverable reports whether a socket that disconnected for reason may be

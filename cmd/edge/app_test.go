@@ -213,7 +213,7 @@ func TestJoinWithoutSnapshot(t *testing.T) {
 
 func TestTooManyRooms(t *testing.T) {
 	a := newTestApp()
-	rooms := make([]string, maxRooms-1)
+	rooms := make([]string, defaultMaxRooms-1)
 	for i := range rooms {
 		rooms[i] = fmt.Sprint("r", i)
 	}

@@ -3,99 +3,225 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"runtime"
 	"strings"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
+	"github.com/stellara/edge/engine"
+	"github.com/stellara/edge/metrics"
 )
 
-// A refusal is why a socket may not connect: the message of the CONNECT_ERROR
-// packet and the code in its data. It never contains the token.
-type refusal struct{ Code, Message string }
+// A refusal is why a socket may not connect, or a token not take another's place:
+// the message of the CONNECT_ERROR packet and the code in its data. It never
+// contains the token.
+type refusal struct {
+	Why     metrics.Auth
+	Message string
+}
 
-// Codes of refused connections. The set is closed: clients branch on it.
-const (
-	codeTokenMissing = "token_missing"
-	codeTokenInvalid = "token_invalid"
-	codeTokenExpired = "token_expired"
-	codeUserInvalid  = "user_invalid"
-)
+// Code is what clients branch on: the metric's label.
+func (r *refusal) Code() string { return r.Why.String() }
 
-// tokenLeeway is how far the clocks of the edge and the issuer may be apart.
-const tokenLeeway = 30 * time.Second
+func refused(why metrics.Auth, message string) *refusal { return &refusal{why, message} }
 
 // maxToken bounds the work spent on a token, in bytes; real ones have a few hundred.
 const maxToken = 8 << 10
 
+// verified is who a client was found to be. It is a socket's data until the socket
+// is connected or restored.
+type verified struct {
+	User  string
+	Grant *grant
+}
+
+// claimant is a client that says who it is.
+type claimant struct {
+	auth      json.RawMessage // of its CONNECT packet; empty if there was none
+	socketID  string
+	handshake func() *engine.Handshake // not free
+}
+
+func claimantOf(s *engine.Socket) claimant {
+	return claimant{auth: s.Auth(), socketID: s.ID(), handshake: s.Handshake}
+}
+
 // authenticator finds out who a socket is. Its methods may be called from any goroutine.
 type authenticator struct {
 	mode    authMode
-	key     []byte // HS256
-	parser  *jwt.Parser
+	places  tokenPlaces
+	check   *tokenCheck // nil with AUTH=none
+	ring    *keyring    // nil with AUTH=none
+	workers *workers    // nil if what there is to verify is verified at once
+	tickets *tickets    // of the console
 	validID func(kind, id string) error
+	metrics *metrics.Metrics
 }
 
-// newAuthenticator makes one for AUTH=mode. validID is the rule of user ids; now is the clock for exp and nbf.
-func newAuthenticator(mode authMode, key secret, validID func(kind, id string) error, now func() time.Time) *authenticator {
-	return &authenticator{
-		mode: mode, key: []byte(key), validID: validID,
-		// The algorithm is pinned: a token cannot choose "none" or have the key taken for a public one
-		// (RFC 8725 section 3.1).
-		parser: jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-			jwt.WithLeeway(tokenLeeway), jwt.WithTimeFunc(now), jwt.WithStrictDecoding()),
+// newAuthenticator makes what cfg says. ring is nil with AUTH=none. validID is the
+// rule of user ids; now is the clock for exp and nbf.
+func newAuthenticator(cfg *Config, ring *keyring, m *metrics.Metrics, validID func(kind, id string) error, now func() time.Time) *authenticator {
+	a := &authenticator{mode: cfg.Auth, places: cfg.AuthTokenFrom, ring: ring, tickets: newTickets(now), validID: validID, metrics: m}
+	if cfg.Auth != authJWT {
+		return a
 	}
+	a.check = newTokenCheck(cfg, now)
+	if cfg.hasPublicKeys() {
+		a.workers = &workers{max: max(1, runtime.GOMAXPROCS(0)/2), bound: maxVerifications}
+	}
+	return a
 }
 
-// user returns the user id of a socket from the auth object of its CONNECT
-// packet (raw JSON, empty when the client sent none), or why it is refused.
+// maxVerifications bounds the tokens that wait for a worker: a second's worth of one
+// processor, and less than 16 MiB of tokens.
+const maxVerifications = 2_000
+
+// identify calls done once, now or later, on any goroutine, with who a client is or
+// why it is refused. It never waits.
 //
-// AUTH=jwt: auth.token, signed with HS256; sub is the user; exp and nbf hold if present.
-// AUTH=none: auth.userId, a string; without it the socket id.
-func (a *authenticator) user(auth json.RawMessage, socketID string) (string, *refusal) {
+// AUTH=jwt: by its token; sub is the user. AUTH=none: auth.userId, a string; without it the socket id.
+// With both, the console's clients by their ticket.
+func (a *authenticator) identify(c claimant, done func(*verified, *refusal)) {
+	if user, ok := a.tickets.of(c.auth); ok {
+		a.settle(&verified{User: user}, nil, done)
+		return
+	}
+	if a.mode == authJWT {
+		token, r := findToken(a.places, c)
+		if r != nil {
+			a.settle(nil, r, done)
+			return
+		}
+		a.verify(token, done)
+		return
+	}
 	var claims struct {
-		Token  json.RawMessage `json:"token"`
 		UserID json.RawMessage `json:"userId"`
 	}
-	if len(auth) > 0 && json.Unmarshal(auth, &claims) != nil {
-		claims.Token, claims.UserID = nil, nil // not an object: it says nothing
+	if len(c.auth) > 0 && json.Unmarshal(c.auth, &claims) != nil {
+		claims.UserID = nil // not an object: it says nothing
 	}
-	id := socketID
-	if a.mode == authJWT {
-		sub, refused := a.subject(claims.Token)
-		if refused != nil {
-			return "", refused
-		}
-		id = sub
-	} else if present(claims.UserID) && json.Unmarshal(claims.UserID, &id) != nil {
-		return "", &refusal{codeUserInvalid, "userId is not a string"}
+	id := c.socketID
+	if present(claims.UserID) && json.Unmarshal(claims.UserID, &id) != nil {
+		a.settle(nil, refused(metrics.AuthUserInvalid, "userId is not a string"), done)
+		return
 	}
-	if err := a.validID("user", id); err != nil {
-		return "", &refusal{codeUserInvalid, strings.TrimPrefix(err.Error(), "state: ")}
-	}
-	return id, nil
+	a.settle(&verified{User: id}, nil, done)
 }
 
-// subject verifies the token (raw JSON) and returns its sub claim.
-func (a *authenticator) subject(raw json.RawMessage) (string, *refusal) {
+// verify is identify for a token.
+func (a *authenticator) verify(token string, done func(*verified, *refusal)) {
+	if a.workers == nil {
+		a.try(token, false, done)
+		return
+	}
+	a.later(token, false, done)
+}
+
+// later has a worker try a token, unless too many wait.
+func (a *authenticator) later(token string, asked bool, done func(*verified, *refusal)) {
+	if a.workers == nil { // after a load of a secret
+		a.try(token, asked, done)
+		return
+	}
+	if !a.workers.submit(func() { a.try(token, asked, done) }) {
+		a.settle(nil, refused(metrics.AuthBusy, "too many clients are being authenticated, try again later"), done)
+	}
+}
+
+// try verifies a token with the keys there are. If its own is not among them it waits
+// for them to be loaded, once; asked says that it has.
+func (a *authenticator) try(token string, asked bool, done func(*verified, *refusal)) {
+	v, err := a.check.verify(token, a.ring.current())
+	if !errors.Is(err, errUnknownKey) {
+		a.settle(v, refusedToken(err), done)
+		return
+	}
+	next := a.ring.answer()
+	if !asked {
+		next = a.ring.ask(func() { a.later(token, true, done) })
+	}
+	switch next {
+	case askWaits:
+	case askUnavailable:
+		a.settle(nil, refused(metrics.AuthKeysUnavailable, "the keys to verify tokens cannot be loaded, try again later"), done)
+	case askRefused:
+		a.settle(nil, refusedToken(err), done)
+	}
+}
+
+// settle checks the user id, counts the outcome and tells it.
+func (a *authenticator) settle(v *verified, r *refusal, done func(*verified, *refusal)) {
+	if r == nil {
+		if err := a.validID("user", v.User); err != nil {
+			r = refused(metrics.AuthUserInvalid, strings.TrimPrefix(err.Error(), "state: "))
+		}
+	}
+	if r != nil {
+		a.metrics.Auths[r.Why].Inc()
+		done(nil, r)
+		return
+	}
+	a.metrics.Auths[metrics.AuthAccepted].Inc()
+	done(v, nil)
+}
+
+// tokenParameter is the query parameter with a token, and what precedes one that is
+// offered as a subprotocol.
+const (
+	tokenParameter = "token"
+	tokenProtocol  = "token."
+)
+
+// findToken returns the client's token: of the first of places that has one.
+func findToken(places tokenPlaces, c claimant) (string, *refusal) {
+	var h *engine.Handshake
+	for _, place := range places {
+		if place != fromAuth && h == nil {
+			h = c.handshake()
+		}
+		token := ""
+		switch place {
+		case fromAuth:
+			var claims struct{ Token json.RawMessage }
+			if len(c.auth) > 0 && json.Unmarshal(c.auth, &claims) != nil {
+				continue // not an object: it says nothing
+			}
+			var r *refusal
+			if token, r = tokenOf(claims.Token); r != nil && r.Why != metrics.AuthTokenMissing {
+				return "", r
+			}
+		case fromQuery:
+			token = h.Query.Get(tokenParameter)
+		case fromSubprotocol:
+			for _, name := range h.Protocols {
+				if rest, ok := strings.CutPrefix(name, tokenProtocol); ok {
+					token = rest
+				}
+			}
+		}
+		if len(token) > maxToken {
+			return "", refused(metrics.AuthTokenInvalid, "token is invalid")
+		}
+		if token != "" {
+			return token, nil
+		}
+	}
+	return "", refused(metrics.AuthTokenMissing, "token is missing")
+}
+
+// tokenOf reads a token as JSON.
+func tokenOf(raw json.RawMessage) (string, *refusal) {
 	if !present(raw) {
-		return "", &refusal{codeTokenMissing, "token is missing"}
+		return "", refused(metrics.AuthTokenMissing, "token is missing")
 	}
 	var token string
 	if json.Unmarshal(raw, &token) != nil || len(token) > maxToken {
-		return "", &refusal{codeTokenInvalid, "token is invalid"}
+		return "", refused(metrics.AuthTokenInvalid, "token is invalid")
 	}
 	if token == "" {
-		return "", &refusal{codeTokenMissing, "token is missing"}
+		return "", refused(metrics.AuthTokenMissing, "token is missing")
 	}
-	var claims jwt.RegisteredClaims
-	_, err := a.parser.ParseWithClaims(token, &claims, func(*jwt.Token) (any, error) { return a.key, nil })
-	switch {
-	case err == nil:
-		return claims.Subject, nil
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return "", &refusal{codeTokenExpired, "token has expired"}
-	}
-	return "", &refusal{codeTokenInvalid, "token is invalid"}
+	return token, nil
 }
 
 // present reports whether a field was given and is not null.

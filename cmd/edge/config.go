@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -26,8 +24,13 @@ type Config struct {
 	AdminAddr  string `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" help:"address for operators and backends: /metrics, /healthz, /readyz, /presence/, /debug/pprof/"`
 	AdminToken secret `env:"ADMIN_TOKEN" help:"bearer token for /presence/ and /debug/pprof/; required when ADMIN_ADDR is not a loopback address"`
 
-	RedisURL          secret        `env:"REDIS_URL" help:"redis://[user:password@]host:port[/db] or rediss://...; empty: an in-process Redis, one node alone"`
-	RedisCache        bool          `env:"REDIS_CACHE" envDefault:"true" help:"client-side caching of presence reads; false for servers without CLIENT TRACKING"`
+	RedisURL   secret `env:"REDIS_URL" help:"redis://[user:password@]host:port[/db], with TLS rediss://...; through sentinels redis-sentinel://host:port,host:port/master[/db] or rediss-sentinel://...; empty: an in-process Redis, one node alone"`
+	RedisCache bool   `env:"REDIS_CACHE" envDefault:"true" help:"client-side caching of presence reads; false for servers without CLIENT TRACKING"`
+
+	RedisTLSCA   string `env:"REDIS_TLS_CA" shown:"the CAs of the system" help:"PEM file of the CAs that may sign the certificates of Redis and sentinels; with TLS only"`
+	RedisTLSCert string `env:"REDIS_TLS_CERT" help:"PEM file of the certificate that this node shows to Redis; empty: none"`
+	RedisTLSKey  string `env:"REDIS_TLS_KEY" help:"PEM file of the key of REDIS_TLS_CERT"`
+
 	AdapterKey        string        `env:"ADAPTER_KEY" envDefault:"socket.io" help:"channel prefix, as the key option of @socket.io/redis-adapter"`
 	SpecificResponses bool          `env:"SPECIFIC_RESPONSES" envDefault:"false" help:"answer requests of other nodes on the asker's own channel, as publishOnSpecificResponseChannel of @socket.io/redis-adapter; all nodes must be version 8 of it, or edges"`
 	Subscriptions     subscriptions `env:"SUBSCRIPTIONS" envDefault:"exact" help:"exact: one channel per room with local members; pattern: all rooms' messages, for fleets whose Node.js servers move sockets into rooms"`
@@ -37,8 +40,20 @@ type Config struct {
 	PeerSecret    secret `env:"PEER_SECRET" help:"what nodes prove to each other that they know, at least 32 bytes, the same on all; empty: a random one that they share through Redis"`
 
 	Auth           authMode `env:"AUTH" shown:"jwt, or none without REDIS_URL" help:"jwt: auth.token names the user in sub; none: auth.userId names the user, unchecked"`
-	AuthJWTSecret  secret   `env:"AUTH_JWT_SECRET" help:"HS256 key of at least 32 bytes; required when AUTH=jwt"`
+	AuthJWTSecret  secret   `env:"AUTH_JWT_SECRET" help:"HS256 key of at least 32 bytes; this or another source of keys is required when AUTH=jwt"`
 	AuthNonePublic bool     `env:"AUTH_NONE_PUBLIC" envDefault:"false" help:"true: allow AUTH=none on a LISTEN_ADDR that is not a loopback address"`
+
+	AuthJWTSecretFile string        `env:"AUTH_JWT_SECRET_FILE" help:"file with the secret, in place of AUTH_JWT_SECRET; read again when it changes"`
+	AuthJWTKeyFile    string        `env:"AUTH_JWT_KEY_FILE" help:"file with up to 4 public keys or certificates in PEM, for tokens signed with RS, PS, ES or EdDSA; read again when it changes"`
+	AuthJWKS          keySetPlace   `env:"AUTH_JWKS" help:"JSON Web Key Set with public keys: file, or https:// URL, fetched every 10 minutes and for an unknown kid"`
+	AuthJWTAlgorithms algorithmList `env:"AUTH_JWT_ALGORITHMS" shown:"HS256 with a secret, all others with public keys" help:"algorithms that tokens may be signed with, separated by commas: HS256, RS256, ES256, EdDSA, and so on"`
+	AuthJWTAudience   words         `env:"AUTH_JWT_AUDIENCE" help:"values separated by commas, one of which must be in aud; empty: not checked"`
+	AuthJWTIssuer     string        `env:"AUTH_JWT_ISSUER" help:"value that iss must have; empty: not checked"`
+	AuthJWTLeeway     time.Duration `env:"AUTH_JWT_LEEWAY" envDefault:"30s" help:"how far the clocks of the issuer and of this node may be apart"`
+	AuthTokenFrom     tokenPlaces   `env:"AUTH_TOKEN_FROM" envDefault:"auth" help:"where clients may put their token, separated by commas: auth (auth.token), query (?token=), subprotocol (token.<JWT>); the first that has one counts"`
+	AuthExpiryWarning time.Duration `env:"AUTH_EXPIRY_WARNING" envDefault:"60s" help:"how long before its token expires a client is told so; 0s: not at all"`
+
+	Origins origins `env:"ORIGINS" help:"origins of web pages that may connect, separated by commas: https://app.example.com, https://*.example.com, same (the host they connect to), or * alone; others get 403, programs send none; empty: not checked, and pages of other origins cannot use long-polling"`
 
 	MaxConns       int           `env:"MAX_CONNS" envDefault:"0" help:"most connections at a time; 0: the open-file limit less 1000"`
 	PingInterval   time.Duration `env:"PING_INTERVAL" envDefault:"25s" help:"time between Engine.IO pings"`
@@ -55,15 +70,33 @@ type Config struct {
 	MaxPending        int     `env:"MAX_PENDING" envDefault:"512" help:"TCP connections whose request is awaited at a time: others wait for a place, which one that is silent for 3 s loses; half as many are kept idle between two requests"`
 	ConnectRate       float64 `env:"CONNECT_RATE" envDefault:"0" help:"sessions that may be opened per second, in all; 0: no limit"`
 	ConnectBurst      int     `env:"CONNECT_BURST" shown:"a second's worth" help:"how many of them at once"`
-	ConnectRatePerIP  float64 `env:"CONNECT_RATE_PER_IP" envDefault:"0" help:"sessions that may be opened per second from one address, or one /64 of IPv6; 0: no limit, which is right behind a proxy, whose address all clients have"`
+	ConnectRatePerIP  float64 `env:"CONNECT_RATE_PER_IP" envDefault:"0" help:"sessions that may be opened per second from one address, or one /64 of IPv6; 0: no limit, which is right behind a proxy that is not among TRUSTED_PROXIES, whose address all clients have"`
 	ConnectBurstPerIP int     `env:"CONNECT_BURST_PER_IP" shown:"a second's worth" help:"how many of them at once"`
+
+	TrustedProxies    trustedProxies `env:"TRUSTED_PROXIES" help:"addresses and networks, separated by commas, of proxies that say who the client is, also loopback, linklocal and private: in X-Forwarded-For, or with PROXY_PROTOCOL"`
+	ProxyProtocol     proxyProtocol  `env:"PROXY_PROTOCOL" envDefault:"off" help:"on: connections from TRUSTED_PROXIES begin with a header of the PROXY protocol, version 1 or 2"`
+	MaxConnsPerIP     *int           `env:"MAX_CONNS_PER_IP" shown:"1000 for public addresses, no limit for others" help:"most connections at a time from one address, or one /64 of IPv6; TRUSTED_PROXIES have no limit; 0: no limit"`
+	MaxConnsPerUser   int            `env:"MAX_CONNS_PER_USER" envDefault:"100" help:"most connections at a time of one user to this node; 0: no limit"`
+	PacketRate        float64        `env:"PACKET_RATE" envDefault:"500" help:"packets that one connection may send per second; who sends more is disconnected; 0: no limit"`
+	PacketBurst       int            `env:"PACKET_BURST" shown:"four seconds' worth" help:"how many of them at once"`
+	ByteRate          float64        `env:"BYTE_RATE" envDefault:"4000000" help:"bytes that one connection may send per second; who sends more is disconnected; 0: no limit"`
+	ByteBurst         int            `env:"BYTE_BURST" shown:"four seconds' worth, at least 2 x MAX_PAYLOAD" help:"how many of them at once"`
+	MaxRooms          int            `env:"MAX_ROOMS" envDefault:"1000" help:"most rooms a socket may be in, its own included"`
+	MaxAttachments    int            `env:"MAX_ATTACHMENTS" envDefault:"10" help:"most attachments of one packet from a client; 0: none"`
+	AttachmentTimeout time.Duration  `env:"ATTACHMENT_TIMEOUT" envDefault:"30s" help:"time to complete a packet that has begun, its attachments included, before the connection is closed"`
+	MaxHeaderBytes    int            `env:"MAX_HEADER_BYTES" envDefault:"16384" help:"largest head of a request from a client, in bytes"`
+	HeaderTimeout     time.Duration  `env:"HEADER_TIMEOUT" envDefault:"10s" help:"time to send the head of a request"`
 
 	Recovery recoveryRules `env:"RECOVERY" envDefault:"on" help:"connection state recovery, for which messages are kept in Redis: on or off, then prefix=on or prefix=off for rooms whose names begin with it, as on,typing:=off"`
 
 	PresenceWindow time.Duration `env:"PRESENCE_WINDOW" envDefault:"250ms" help:"time over which presence updates to a room are merged; 0s: not at all"`
 	PresenceGrace  time.Duration `env:"PRESENCE_GRACE" envDefault:"5s" help:"time for which members are not told that a user left whose connection broke, in case it recovers; 0s: told at once"`
 	PresenceLease  time.Duration `env:"PRESENCE_LEASE" envDefault:"10s" help:"time without a sign of life after which other nodes remove this node's presence; the same on all nodes"`
-	ShutdownGrace  time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" help:"longest time from SIGTERM to the end of the process"`
+	ShutdownGrace  time.Duration `env:"SHUTDOWN_GRACE" envDefault:"10s" help:"longest time from the end of DRAIN_WINDOW to the end of the process"`
+
+	DrainDelay  time.Duration `env:"DRAIN_DELAY" shown:"5s, or 0s without REDIS_URL" help:"time from SIGTERM, or POST /drain, in which the node is not ready but serves as before: load balancers notice"`
+	DrainWindow time.Duration `env:"DRAIN_WINDOW" shown:"10s, or 0s without REDIS_URL" help:"time after it over which the connections are closed, one after the other; their clients come back to other nodes"`
+	MaxConnAge  time.Duration `env:"MAX_CONN_AGE" envDefault:"0s" help:"longest life of a connection, which ends up to a quarter of it before; its client comes back, perhaps to a newer node; 0s: no limit"`
 
 	LogLevel  logLevel  `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	LogFormat logFormat `env:"LOG_FORMAT" envDefault:"text" help:"text or json"`
@@ -185,12 +218,17 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 			cfg.PeerAddr = peersOff
 		}
 	}
+	cfg.setDrain(environ)
 	cfg.checkListeners(&p)
 	cfg.checkPeers(&p)
 	cfg.checkRedis(&p)
+	cfg.checkAdapter(&p)
 	cfg.checkAuth(&p)
 	cfg.checkNumbers(&p)
+	cfg.checkConnectRates(&p)
+	cfg.checkProxies(&p)
 	cfg.checkLimits(&p)
+	cfg.checkDrain(&p)
 	if len(p.errs) > 0 {
 		return nil, errors.Join(p.errs...)
 	}
@@ -224,34 +262,9 @@ func (c *Config) checkPeers(p *problems) {
 	}
 }
 
-func (c *Config) checkRedis(p *problems) {
-	if c.RedisURL != "" {
-		// The value may hold a password, and so may the text of url.Parse's error: neither is repeated.
-		u, err := url.Parse(string(c.RedisURL))
-		if err != nil || (u.Scheme != "redis" && u.Scheme != "rediss") || u.Hostname() == "" {
-			p.add("REDIS_URL", "must look like redis://[user:password@]host:port[/db] or rediss://[user:password@]host:port[/db]")
-		}
-	}
+func (c *Config) checkAdapter(p *problems) {
 	if len(c.AdapterKey) > maxKey || !utf8.ValidString(c.AdapterKey) || strings.ContainsFunc(c.AdapterKey, unicode.IsControl) {
 		p.add("ADAPTER_KEY", "must be at most %d bytes of UTF-8 without control characters", maxKey)
-	}
-}
-
-func (c *Config) checkAuth(p *problems) {
-	if p.has("AUTH") {
-		return
-	}
-	switch c.Auth {
-	case authJWT:
-		if c.AuthJWTSecret == "" {
-			p.add("AUTH_JWT_SECRET", "is required when AUTH=jwt (at least %d bytes); AUTH=none would trust any client", minSecret)
-		} else if len(c.AuthJWTSecret) < minSecret {
-			p.add("AUTH_JWT_SECRET", "has %d bytes; at least %d are required", len(c.AuthJWTSecret), minSecret)
-		}
-	case authNone:
-		if !c.AuthNonePublic && !p.has("AUTH_NONE_PUBLIC") && !p.has("LISTEN_ADDR") && !isLoopback(c.ListenAddr) {
-			p.add("AUTH", "none lets anybody be any user, and LISTEN_ADDR=%s is not a loopback address: set AUTH=jwt, or AUTH_NONE_PUBLIC=true to allow it", c.ListenAddr)
-		}
 	}
 }
 
@@ -341,27 +354,6 @@ func isLoopback(addr string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback()
-}
-
-// redisName is where Redis is, without credentials, for the log.
-func (c *Config) redisName() string {
-	if c.RedisURL == "" {
-		return "embedded"
-	}
-	u, err := url.Parse(string(c.RedisURL))
-	if err != nil {
-		return "invalid"
-	}
-	return u.Scheme + "://" + u.Host + u.Path
-}
-
-// redisAddr is Redis's host:port, "" with the in-process one.
-func (c *Config) redisAddr() string {
-	u, err := url.Parse(string(c.RedisURL))
-	if c.RedisURL == "" || err != nil {
-		return ""
-	}
-	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "6379"))
 }
 
 // subscriptionsInUse is how the node subscribes: the in-process Redis knows

@@ -36,9 +36,13 @@ func TestConfigDefaults(t *testing.T) {
 		ListenAddr: "127.0.0.1:3000", AdminAddr: "127.0.0.1:9464", RedisCache: true, AdapterKey: "socket.io",
 		Subscriptions: subscribeExact, PeerAddr: peersOff, Auth: authNone, PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second,
 		ConnectTimeout: 45 * time.Second, MaxPayload: 1_000_000, WriteDelay: 50 * time.Millisecond, TCPNotSentLowat: 65536, DeflateFrom: 1024, MaxPending: 512, PresenceWindow: 250 * time.Millisecond,
+		AuthJWTLeeway: 30 * time.Second, AuthTokenFrom: tokenPlaces{fromAuth}, AuthExpiryWarning: time.Minute,
 		PresenceGrace: 5 * time.Second, PresenceLease: 10 * time.Second, ShutdownGrace: 10 * time.Second, LogLevel: "info", LogFormat: "text",
 	}
 	want.Recovery.byDefault = true
+	want.ProxyProtocol, want.MaxConnsPerUser, want.PacketRate, want.ByteRate = proxyProtocolOff, 100, 500, 4_000_000
+	want.MaxRooms, want.MaxAttachments, want.AttachmentTimeout = 1000, 10, 30*time.Second
+	want.MaxHeaderBytes, want.HeaderTimeout = 16384, 10*time.Second
 	if !reflect.DeepEqual(*alone, want) {
 		t.Errorf("without any variable:\n got %+v\nwant %+v", *alone, want)
 	}
@@ -73,6 +77,10 @@ func TestConfigAccepts(t *testing.T) {
 		{"PEER_ADDR": "127.0.0.1:0"},
 		production("TCP_NOTSENT_LOWAT", "0"),
 		production("CONNECT_RATE", "2000", "CONNECT_BURST", "4000", "CONNECT_RATE_PER_IP", "0.5", "CONNECT_BURST_PER_IP", "20"),
+		production("AUTH_JWKS", "https://id.example/keys", "AUTH_TOKEN_FROM", "auth,query,subprotocol", "AUTH_JWT_LEEWAY", "0s", "AUTH_EXPIRY_WARNING", "0s", "AUTH_JWT_AUDIENCE", "a,b"),
+		production("AUTH_JWT_SECRET", "", "AUTH_JWT_KEY_FILE", "/run/keys.pem", "AUTH_JWT_ALGORITHMS", "RS256,ES256,EdDSA"),
+		production("AUTH_JWT_SECRET", "", "AUTH_JWT_SECRET_FILE", "/run/secret"),
+		production("ORIGINS", "https://app.example.com,https://*.example.com,same"),
 		production("LOG_LEVEL", "debug", "LOG_FORMAT", "json", "REDIS_CACHE", "false", "ADAPTER_KEY", "myapp"),
 	} {
 		if _, err := LoadConfig(environ); err != nil {
@@ -98,6 +106,9 @@ func TestConfigRefuses(t *testing.T) {
 		{"REDIS_URL", production("REDIS_URL", "redis://"), "redis://"},
 		{"REDIS_URL", production("REDIS_URL", "redis://u:hunter2@host:port"), "redis://"},
 		{"REDIS_CACHE", production("REDIS_CACHE", "maybe"), "true, false"},
+		{"REDIS_TLS_CA", production("REDIS_TLS_CA", "ca.pem"), "rediss://"},
+		{"REDIS_TLS_CERT", production("REDIS_TLS_CERT", "cert.pem", "REDIS_URL", "rediss://redis", "REDIS_TLS_KEY", "/no/such/key.pem"), "no such file"},
+		{"REDIS_TLS_KEY", production("REDIS_TLS_CERT", "cert.pem", "REDIS_URL", "rediss://redis"), "required with REDIS_TLS_CERT"},
 		{"SPECIFIC_RESPONSES", production("SPECIFIC_RESPONSES", "maybe"), "true, false"},
 		{"ADAPTER_KEY", production("ADAPTER_KEY", "a\nb"), "control characters"},
 		{"ADAPTER_KEY", production("ADAPTER_KEY", "a\xffb"), "UTF-8"},
@@ -117,6 +128,23 @@ func TestConfigRefuses(t *testing.T) {
 		{"AUTH_JWT_SECRET", map[string]string{"AUTH": "jwt"}, "required"},
 		{"AUTH_JWT_SECRET", production("AUTH_JWT_SECRET", testSecret[:31]), "31 bytes; at least 32"},
 		{"AUTH_NONE_PUBLIC", production("AUTH_NONE_PUBLIC", "si"), "true, false"},
+		{"AUTH_JWT_SECRET_FILE", production("AUTH_JWT_SECRET_FILE", "/run/secret"), "second secret"},
+		{"AUTH_JWT_KEY_FILE", production("AUTH_JWT_KEY_FILE", "-----BEGIN PUBLIC KEY-----"), "path of a file"},
+		{"AUTH_JWT_ALGORITHMS", production("AUTH_JWT_KEY_FILE", "/run/keys.pem", "AUTH_JWT_ALGORITHMS", "HS256"), "public keys are for"},
+		{"AUTH_JWKS", production("AUTH_JWKS", "ftp://id.example/keys"), "https://"},
+		{"AUTH_JWT_ALGORITHMS", production("AUTH_JWT_ALGORITHMS", "none"), "RS256"},
+		{"AUTH_JWT_ALGORITHMS", production("AUTH_JWT_ALGORITHMS", "HS256,HS256"), "twice"},
+		{"AUTH_JWT_ALGORITHMS", production("AUTH_JWT_ALGORITHMS", "HS256,RS256"), "AUTH_JWT_KEY_FILE"},
+		{"AUTH_JWT_ALGORITHMS", production("AUTH_JWT_SECRET", "", "AUTH_JWKS", "/run/keys", "AUTH_JWT_ALGORITHMS", "HS256,RS256"), "AUTH_JWT_SECRET"},
+		{"AUTH_JWT_ALGORITHMS", production("AUTH_JWKS", "/run/keys", "AUTH_JWT_ALGORITHMS", "RS256"), "secret is for"},
+		{"AUTH_JWT_SECRET", production("AUTH_JWT_ALGORITHMS", "HS512"), "at least 64"},
+		{"AUTH_JWT_AUDIENCE", production("AUTH_JWT_AUDIENCE", "a,,b"), "empty value"},
+		{"AUTH_JWT_ISSUER", production("AUTH_JWT_ISSUER", "https://id.example\n"), "control characters"},
+		{"AUTH_JWT_LEEWAY", production("AUTH_JWT_LEEWAY", "10m"), "5m"},
+		{"AUTH_TOKEN_FROM", production("AUTH_TOKEN_FROM", "cookie"), "auth, query, subprotocol"},
+		{"AUTH_EXPIRY_WARNING", production("AUTH_EXPIRY_WARNING", "60"), "unit"},
+		{"AUTH_EXPIRY_WARNING", production("AUTH_EXPIRY_WARNING", "-1s"), "1h"},
+		{"ORIGINS", production("ORIGINS", "app.example.com"), "https://*.example.com"},
 		{"MAX_CONNS", production("MAX_CONNS", "-1"), "below 0"},
 		{"MAX_CONNS", production("MAX_CONNS", "many"), "whole number"},
 		{"PING_INTERVAL", production("PING_INTERVAL", "25"), "unit"},
@@ -137,6 +165,28 @@ func TestConfigRefuses(t *testing.T) {
 		{"CONNECT_BURST", production("CONNECT_BURST", "-1"), "a second's worth"},
 		{"CONNECT_RATE_PER_IP", production("CONNECT_RATE_PER_IP", "1e9"), "neither 0 nor between"},
 		{"CONNECT_BURST_PER_IP", production("CONNECT_BURST_PER_IP", "1000001"), "a second's worth"},
+		{"TRUSTED_PROXIES", production("TRUSTED_PROXIES", "balancer"), "loopback, linklocal or private"},
+		{"TRUSTED_PROXIES", production("TRUSTED_PROXIES", "10.0.0.1,"), "loopback, linklocal or private"},
+		{"TRUSTED_PROXIES", production("TRUSTED_PROXIES", "::ffff:10.0.0.0/104"), "such as 10.0.0.0/8"},
+		{"TRUSTED_PROXIES", production("TRUSTED_PROXIES", "private,0.0.0.0/0"), "everybody"},
+		{"TRUSTED_PROXIES", production("TRUSTED_PROXIES", "::/0"), "everybody"},
+		{"PROXY_PROTOCOL", production("PROXY_PROTOCOL", "v2", "TRUSTED_PROXIES", "private"), "off, on"},
+		{"PROXY_PROTOCOL", production("PROXY_PROTOCOL", "on"), "TRUSTED_PROXIES"},
+		{"MAX_CONNS_PER_IP", production("MAX_CONNS_PER_IP", "-1"), "between 0 and"},
+		{"MAX_CONNS_PER_IP", production("MAX_CONNS_PER_IP", "few"), "whole number"},
+		{"MAX_CONNS_PER_USER", production("MAX_CONNS_PER_USER", "10000001"), "between 0 and"},
+		{"PACKET_RATE", production("PACKET_RATE", "0.01"), "neither 0 nor between"},
+		{"PACKET_RATE", production("PACKET_RATE", "NaN"), "neither 0 nor between"},
+		{"PACKET_BURST", production("PACKET_BURST", "-1"), "the default"},
+		{"PACKET_BURST", production("PACKET_RATE", "1", "PACKET_BURST", "1801"), "1800"},
+		{"BYTE_RATE", production("BYTE_RATE", "1M"), "not a number"},
+		{"BYTE_RATE", production("BYTE_RATE", "1000"), "MAX_PAYLOAD"},
+		{"BYTE_BURST", production("BYTE_BURST", "1999999"), "2 x MAX_PAYLOAD"},
+		{"MAX_ROOMS", production("MAX_ROOMS", "0"), "between 1 and"},
+		{"MAX_ATTACHMENTS", production("MAX_ATTACHMENTS", "11"), "between 0 and 10"},
+		{"ATTACHMENT_TIMEOUT", production("ATTACHMENT_TIMEOUT", "0s"), "100ms"},
+		{"MAX_HEADER_BYTES", production("MAX_HEADER_BYTES", "100"), "between 1024 and"},
+		{"HEADER_TIMEOUT", production("HEADER_TIMEOUT", "2h"), "1h"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "-1ms"), "between"},
 		{"PRESENCE_WINDOW", production("PRESENCE_WINDOW", "1h"), "1m"},
 		{"PRESENCE_GRACE", production("PRESENCE_GRACE", "-1s"), "between"},
@@ -157,6 +207,9 @@ func TestConfigRefuses(t *testing.T) {
 		{"RECOVERY", production("RECOVERY", "on,"), "=on or =off"},
 		{"RECOVERY", production("RECOVERY", "on,a=off,a=on"), "two rules"},
 		{"SHUTDOWN_GRACE", production("SHUTDOWN_GRACE", "0s"), "100ms"},
+		{"DRAIN_DELAY", production("DRAIN_DELAY", "-1s"), "between 0s and 1h"},
+		{"DRAIN_WINDOW", production("DRAIN_WINDOW", "2h"), "between 0s and 1h"},
+		{"MAX_CONN_AGE", production("MAX_CONN_AGE", "500ms"), "neither 0 nor between 1s and 720h"},
 		{"LOG_LEVEL", production("LOG_LEVEL", "verbose"), "debug, info, warn, error"},
 		{"LOG_FORMAT", production("LOG_FORMAT", "xml"), "text, json"},
 	}
@@ -293,31 +346,6 @@ func TestSecretsDoNotShow(t *testing.T) {
 	for _, s := range []string{testSecret, "admin-token-value", peerSecret} {
 		if strings.Contains(out.String(), s) {
 			t.Errorf("the secret %q shows in %s", s, out.String())
-		}
-	}
-}
-
-func TestRedisNameHidesCredentials(t *testing.T) {
-	for url, want := range map[string]string{
-		"":                                "embedded",
-		"redis://localhost:6379":          "redis://localhost:6379",
-		"rediss://u:hunter2@redis:6380/2": "rediss://redis:6380/2",
-	} {
-		if got := (&Config{RedisURL: secret(url)}).redisName(); got != want {
-			t.Errorf("redisName(%q) = %q, want %q", url, got, want)
-		}
-	}
-}
-
-func TestRedisAddr(t *testing.T) {
-	for url, want := range map[string]string{
-		"":                              "",
-		"redis://localhost":             "localhost:6379",
-		"rediss://u:hunter2@redis:6380": "redis:6380",
-		"redis://[::1]/2":               "[::1]:6379",
-	} {
-		if got := (&Config{RedisURL: secret(url)}).redisAddr(); got != want {
-			t.Errorf("redisAddr(%q) = %q, want %q", url, got, want)
 		}
 	}
 }

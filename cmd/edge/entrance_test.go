@@ -191,7 +191,7 @@ func openDoor(t *testing.T, most int, patience time.Duration, h http.HandlerFunc
 		t.Fatal(err)
 	}
 	l := e.listener(inner)
-	srv := newPublicServer(h, e, quiet)
+	srv := newPublicServer(h, e, 16<<10, 10*time.Second, quiet)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	t.Cleanup(func() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/stellara/edge/engine"
+	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/state"
 )
 
@@ -44,6 +46,19 @@ func (p *fakePresence) record(call string, done func(error)) {
 func (p *fakePresence) Connect(user, socket string, generation uint64, done func(error)) {
 	p.record(fmt.Sprintf("connect %s %s %d", user, socket, generation), nil)
 	done(nil)
+}
+func (p *fakePresence) Held(user string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, call := range p.calls {
+		if strings.HasPrefix(call, "connect "+user+" ") {
+			n++
+		} else if strings.HasPrefix(call, "disconnect "+user+" ") {
+			n--
+		}
+	}
+	return n
 }
 func (p *fakePresence) Disconnect(user, socket string, mayReturn bool) {
 	call := "disconnect " + user + " " + socket
@@ -126,17 +141,20 @@ func (p *fakePresence) Snapshot(ctx context.Context, room string) (state.Snapsho
 
 // fakeSocket is a socket whose subscriptions become live when the test says so.
 type fakeSocket struct {
-	id    string
-	data  any
-	mu    sync.Mutex
-	rooms []string
-	live  []func(error)
-	now   bool // subscriptions are live at once
-	sent  []string
+	id     string
+	data   any
+	mu     sync.Mutex
+	rooms  []string
+	live   []func(error)
+	now    bool // subscriptions are live at once
+	sent   []string
+	ended  bool // with its connection
+	stored int  // times that data was set
 }
 
-func (s *fakeSocket) ID() string { return s.id }
-func (s *fakeSocket) Data() any  { return s.data }
+func (s *fakeSocket) Disconnect(closeConn bool) { s.ended = s.ended || closeConn }
+func (s *fakeSocket) ID() string                { return s.id }
+func (s *fakeSocket) Data() any                 { return s.data }
 func (s *fakeSocket) Rooms() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,6 +181,16 @@ func (s *fakeSocket) Leave(room string, done func(error)) {
 	if done != nil {
 		done(nil)
 	}
+}
+func (s *fakeSocket) SetData(v any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data, s.stored = v, s.stored+1
+}
+func (s *fakeSocket) CloseConn(reason metrics.Close) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent = append(s.sent, "closed: "+reason.String())
 }
 func (s *fakeSocket) EmitPayload(p *engine.Payload) error {
 	s.mu.Lock()
@@ -289,15 +317,17 @@ func newTestApp() *testApp {
 		},
 		presence: p, reads: newReads(p, quiet), validID: state.ValidID,
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "refused"}), log: quiet,
-		now: func() time.Time { return testNow },
+		now: func() time.Time { return testNow }, limits: appLimits{rooms: defaultMaxRooms},
 	}
+	ta.expiries = newExpiries(time.Minute, 30*time.Second, prometheus.NewGauge(prometheus.GaugeOpts{Name: "expiring"}), ta.now)
 	return ta
 }
 
 // socket makes a connected socket of user that is in rooms.
 func (a *testApp) socket(user string, rooms ...string) *fakeSocket {
-	s := &fakeSocket{id: testSocket, data: &identity{User: user}, rooms: rooms}
+	s := &fakeSocket{id: testSocket, data: &identity{User: user}}
 	a.connected(s)
+	s.rooms = rooms
 	return s
 }
 

@@ -13,8 +13,9 @@ import (
 const healthcheckTimeout = 3 * time.Second
 
 // healthcheck asks /healthz of the server that listens on listenAddr. It is
-// the HEALTHCHECK of images that have no other program in them.
-func healthcheck(ctx context.Context, listenAddr string) error {
+// the HEALTHCHECK of images that have no other program in them. proxied says of a
+// connection whether the server takes it for a proxy's.
+func healthcheck(ctx context.Context, listenAddr string, proxied func(from net.Addr) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
 	defer cancel()
 	url := "http://" + dialAddr(listenAddr) + "/healthz"
@@ -23,7 +24,7 @@ func healthcheck(ctx context.Context, listenAddr string) error {
 		return err
 	}
 	// A transport of its own ignores HTTP_PROXY: the server is on this machine.
-	res, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	res, err := (&http.Transport{DisableKeepAlives: true, DialContext: dialProxied(proxied)}).RoundTrip(req)
 	if err != nil {
 		return err
 	}

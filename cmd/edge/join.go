@@ -11,14 +11,17 @@ import (
 // membership. Joining twice is no error and answers with a new snapshot.
 func (a *app) join(s socket, e event) {
 	room, f := a.room(e)
-	if f == nil && !s.In(room) && len(s.Rooms()) >= maxRooms {
-		f = fail(codeTooManyRooms, "a socket may be in %d rooms", maxRooms)
+	who := identityOf(s)
+	if f == nil && !who.grant.Load().mayJoin(room) {
+		f = fail(codeNotAllowed, "the token does not allow to join this room")
+	}
+	if f == nil && !s.In(room) && len(s.Rooms()) >= a.limits.rooms {
+		f = fail(codeTooManyRooms, "a socket may be in %d rooms", a.limits.rooms)
 	}
 	if f != nil {
 		a.refuse(e, f)
 		return
 	}
-	who := identityOf(s)
 	release := e.Hold()
 	both := &settle{waiting: 2, then: func(err error) { a.joined(s, e, room, release, err) }}
 	s.Join(room, both.done)

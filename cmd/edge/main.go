@@ -15,9 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/caarlos0/env/v11"
 )
@@ -61,7 +59,7 @@ func run(args []string, environ map[string]string, stdout, stderr io.Writer) int
 		return exitFailed
 	}
 	if *check {
-		if err := healthcheck(context.Background(), cfg.ListenAddr); err != nil {
+		if err := healthcheck(context.Background(), cfg.ListenAddr, cfg.proxied); err != nil {
 			fmt.Fprintln(stderr, "edge: healthcheck:", err)
 			return exitFailed
 		}
@@ -93,36 +91,13 @@ func setGCPercent(environ map[string]string) {
 	}
 }
 
-// serve runs a node until SIGTERM or SIGINT, then ends it in order.
+// serve runs a node until it is told to end, then ends it in order.
 func serve(cfg *Config, log *slog.Logger) error {
 	n, err := newNode(cfg, log)
 	if err != nil {
 		return err
 	}
-	ctx, stop := signalContext(log)
+	stop := onSignals(n.drain, log)
 	defer stop()
-	return n.run(ctx)
-}
-
-// signalContext ends with the first SIGTERM or SIGINT. A second one ends the
-// process at once: somebody does not want to wait.
-func signalContext(log *slog.Logger) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	go func() {
-		select {
-		case s := <-signals:
-			log.Info("shutting down", "signal", s.String())
-			cancel()
-		case <-ctx.Done():
-			return
-		}
-		log.Warn("exiting at once", "signal", (<-signals).String())
-		os.Exit(exitFailed)
-	}()
-	return ctx, func() {
-		signal.Stop(signals)
-		cancel()
-	}
+	return n.run(context.Background())
 }

@@ -19,6 +19,10 @@ import (
 // published and the others are acknowledged as if they were.
 func (a *app) message(s socket, e event) {
 	room, id, f := a.address(s, e)
+	who := identityOf(s)
+	if f == nil && !who.grant.Load().mayPublish(room) {
+		f = fail(codeNotAllowed, "the token does not allow to send to this room")
+	}
 	if f == nil && e.Len() < 2 {
 		f = fail(codePayloadInvalid, "the message has no content")
 	}
@@ -26,7 +30,6 @@ func (a *app) message(s socket, e event) {
 		a.refuse(e, f)
 		return
 	}
-	who := identityOf(s)
 	p := &engine.Payload{JSON: messagePayload(room, who.User, id, a.now().UnixMilli(), e), Attachments: e.Attachments()}
 	once := ""
 	if id != "" {

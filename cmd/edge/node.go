@@ -30,7 +30,9 @@ type node struct {
 	engine  *engine.Server
 	app     *app
 	ready   *readiness
-	peers   *peers // nil with PEER_ADDR=off
+	drain   *drain
+	keys    *keyring // nil with AUTH=none
+	peers   *peers   // nil with PEER_ADDR=off
 
 	entrance                      *entrance // of the clients' listener
 	public, admin                 *http.Server
@@ -55,10 +57,17 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	m.MaxConns.Set(float64(maxConns))
 	m.PresenceLease.Set(cfg.PresenceLease.Seconds())
 
+	var ring *keyring
+	if cfg.Auth == authJWT {
+		if ring, err = newKeyring(cfg, m, log, time.Now); err != nil {
+			return nil, err
+		}
+	}
+
 	name, uid := randomID(8), randomID(6)
 	settings := engineConfig(cfg, maxConns, name, uid, log)
 	st, err := state.Open(state.Config{
-		URL: string(cfg.RedisURL), Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
+		URL: string(cfg.RedisURL), TLS: cfg.redisTLS(), Key: cfg.AdapterKey, SpecificResponses: cfg.SpecificResponses, Node: name, UID: uid,
 		Pattern: cfg.Subscriptions == subscribePattern, HeardRooms: userRoomPrefix, Cache: cfg.RedisCache,
 		PresenceWindow: cfg.PresenceWindow, PresenceGrace: cfg.PresenceGrace, Lease: cfg.PresenceLease, Log: log,
 		Recovery: cfg.Recovery.enabled(), ProofLag: settings.ProofLag(),
@@ -85,15 +94,26 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	ns := srv.Of("/", engine.Inline())
 	a := newApp(ns, st.Presence(), m.Refusals[metrics.RefusalEvent], log)
 	a.recovery = cfg.Recovery.enabled()
-	a.register(ns, newAuthenticator(cfg.Auth, cfg.AuthJWTSecret, state.ValidID, time.Now))
-	ready := &readiness{state: st.Ready}
+	a.limits = appLimits{rooms: cfg.MaxRooms, perUser: cfg.MaxConnsPerUser, crowded: m.Refusals[metrics.RefusalMaxConnsUser]}
+	a.expiries = newExpiries(cfg.AuthExpiryWarning, cfg.AuthJWTLeeway, m.Expiring, time.Now)
+	auth := newAuthenticator(cfg, ring, m, state.ValidID, time.Now)
+	a.register(ns, auth)
+	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}, peers: between != nil}
+	if ring != nil {
+		ready.keys = ring.ready
+	}
+	leaving := newDrain(cfg, ready, log)
 
 	n := &node{
-		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, peers: between,
+		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, keys: ring, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
-		admin:    newAdminServer(adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log)), log),
 	}
-	n.public = newPublicServer(publicHandler(srv, ready), n.entrance, log)
+	n.admin = newAdminServer(guardBrowsers(cfg.AdminToken, withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
+		adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log),
+			mount{apiPrefix, n.api(ns, name, maxConns).handler(cfg.AdminToken)},
+			mount{"POST /console/tickets", requireToken(cfg.AdminToken, issueTicket(auth.tickets, state.ValidID))},
+			mount{"GET /console/socket.io/", consoleSocket(auth.tickets, srv)}))), log)
+	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, cfg.MaxHeaderBytes, cfg.HeaderTimeout, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
@@ -102,14 +122,28 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	return n, nil
 }
 
+// api makes the HTTP API for backends on namespace ns.
+func (n *node) api(ns *engine.Namespace, name string, maxConns int) *api {
+	a := &api{
+		fleet: nodes{ns}, local: ns, presence: &presenceAPI{n.state.Presence(), n.log}, info: n.reporter(name, maxConns), node: name,
+		log: n.log, metrics: n.metrics,
+	}
+	if n.cfg.Recovery.enabled() {
+		a.bars = n.state.Sessions()
+	}
+	return newAPI(a, n.cfg.MaxPayload)
+}
+
 // engineConfig is what the engine is told of the configuration; peers and recovery come later.
 func engineConfig(cfg *Config, maxConns int, name, uid string, log *slog.Logger) engine.Config {
-	return engine.Config{
+	c := engine.Config{
 		Path: socketIOPath, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, ConnectTimeout: cfg.ConnectTimeout,
-		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
-		Node: name, UID: uid, UserRooms: userRoomPrefix, Logger: log,
+		MaxPayload: cfg.MaxPayload, MaxConns: maxConns, MaxConnAge: cfg.MaxConnAge, WriteDelay: cfg.WriteDelay, Deflate: cfg.deflate(),
+		Node: name, UID: uid, UserRooms: userRoomPrefix, Logger: log, AllowOrigin: cfg.Origins.check(), CORS: cfg.Origins.cors(),
 		ConnectRate: cfg.ConnectRate, ConnectBurst: cfg.ConnectBurst, ConnectRatePerSource: cfg.ConnectRatePerIP, ConnectBurstPerSource: cfg.ConnectBurstPerIP,
 	}
+	cfg.limit(&c)
+	return c
 }
 
 // logStart says what the node is, for the log.
@@ -125,14 +159,12 @@ func (n *node) logStart(name string, maxConns int) {
 
 // warn says what works but may not be meant.
 func (n *node) warn(maxConns, files int) {
-	if n.cfg.Auth == authNone && n.cfg.AuthJWTSecret != "" {
-		n.log.Warn("AUTH_JWT_SECRET is set but not used, because AUTH is none: clients say who they are, unchecked")
-	}
+	n.cfg.warnAuth(n.log)
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
 	}
 	for _, name := range n.cfg.unused() {
-		n.log.Warn("a limit is not used, because the rate it belongs to is 0", "variable", name)
+		n.log.Warn("a limit is not used, because the limit it belongs to is off", "variable", name)
 	}
 	if maxConns > files-spareFiles {
 		n.log.Warn("MAX_CONNS leaves too few files for other uses", "max_conns", maxConns, "open_file_limit", files)
@@ -153,6 +185,9 @@ func (n *node) listen() (err error) {
 	if n.publicListener, err = listenClients(context.Background(), n.cfg.ListenAddr, n.cfg.TCPNotSentLowat); err != nil {
 		return fmt.Errorf("LISTEN_ADDR: %w", err)
 	}
+	if n.cfg.ProxyProtocol == proxyProtocolOn {
+		n.publicListener = newProxyListener(n.publicListener, n.cfg.TrustedProxies, n.cfg.HeaderTimeout, n.metrics, n.log)
+	}
 	n.publicListener = n.entrance.listener(n.publicListener)
 	if n.adminListener, err = listen(context.Background(), n.cfg.AdminAddr); err != nil {
 		return errors.Join(fmt.Errorf("ADMIN_ADDR: %w", err), n.publicListener.Close())
@@ -171,7 +206,7 @@ func (n *node) listen() (err error) {
 
 // findAddress returns where other nodes reach this one.
 func (n *node) findAddress(ctx context.Context) (string, error) {
-	return advertised(ctx, n.cfg.PeerAdvertise, n.peerListener.Addr(), n.cfg.redisAddr())
+	return advertised(ctx, n.cfg.PeerAdvertise, n.peerListener.Addr(), n.cfg.redisServers())
 }
 
 // closeListeners closes what listen opened, for a node that does not serve.
@@ -183,8 +218,8 @@ func (n *node) closeListeners() error {
 	return err
 }
 
-// run serves until ctx ends or a part fails, then shuts down within
-// SHUTDOWN_GRACE. The error is nil if the node ended in order.
+// run serves until the node is drained, ctx ends or a part fails, then shuts down
+// within SHUTDOWN_GRACE. The error is nil if the node ended in order.
 func (n *node) run(ctx context.Context) error {
 	if err := n.engine.Start(); err != nil {
 		return errors.Join(err, n.closeListeners(), n.abandon())
@@ -203,13 +238,15 @@ func (n *node) run(ctx context.Context) error {
 			failed <- fmt.Errorf("redis: %w", err)
 		}
 	}()
-	go n.ready.watch(running, n.metrics.Ready, n.log)
+	go n.ready.watch(running, n.metrics.Ready, n.metrics.Draining, n.log)
 	go trim(running, n.log)
+	go n.app.expiries.run(running)
+	if n.keys != nil {
+		go n.keys.run(running)
+	}
 
-	var cause error
-	select {
-	case <-ctx.Done():
-	case cause = <-failed:
+	cause := n.leave(ctx, failed)
+	if cause != nil {
 		n.log.Error("shutting down", "error", cause)
 	}
 	err := n.shutdown(func() {
@@ -239,14 +276,15 @@ func (n *node) meet(ctx context.Context, failed chan<- error) {
 // serving names the listener in the error of an http.Server.
 func serving(name string, err error) error { return fmt.Errorf("%s: %w", name, err) }
 
-// shutdown ends the node in order: no new clients, no clients, their sessions
-// closed, no presence, no Redis. stopState ends state.Run and waits for it. A step that fails or takes
+// shutdown ends the node in order: no new clients, no clients, what they sent
+// published, their sessions closed, no presence, no Redis. stopState ends state.Run and waits for it. A step that fails or takes
 // too long does not keep the next ones from running.
 func (n *node) shutdown(stopState func()) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.ShutdownGrace)
 	defer cancel()
 	n.ready.draining.Store(true)
+	n.drain.enter(phaseStopping)
 	n.metrics.Ready.Set(0)
 
 	ended := make(chan error, 1)
@@ -287,13 +325,14 @@ func (n *node) end(ctx context.Context, stopState func()) error {
 	// Not before: the close frames of clients whose WebSocket is on another node go through a trunk.
 	errPeers := named("end connections to other nodes", n.peers.close(ctx))
 	errWithdrawn := named("withdraw the address", <-withdrawn)
+	errPublish := named("publish what clients sent", n.state.Bus().Flush(ctx))
 	// Clients are on their way to other nodes, which want to find their sessions closed.
 	errSessions := named("store sessions", n.state.Sessions().Flush(ctx))
 	errPresence := named("release presence", n.state.Presence().Flush(ctx))
 	stopState()
 	errState := named("close Redis", n.state.Close(ctx))
 	_ = n.admin.Close() // last, so that metrics can be read until the end
-	return errors.Join(errClients, errHTTP, errPeers, errWithdrawn, errSessions, errPresence, errState)
+	return errors.Join(errClients, errHTTP, errPeers, errWithdrawn, errPublish, errSessions, errPresence, errState)
 }
 
 // withdraw takes the node out of the directory, so that no peer dials it from

@@ -113,9 +113,9 @@ const findTimeout = time.Second
 
 // advertised returns the address under which others reach a listener: what
 // PEER_ADVERTISE says, else the listener's own if it is one address, else the
-// address from which this node reaches Redis, redis, which other nodes do, too.
-// Nothing is sent to Redis for that.
-func advertised(ctx context.Context, advertise string, listener net.Addr, redis string) (string, error) {
+// address from which this node reaches Redis, which other nodes do, too: the first
+// of its servers, or its sentinels, that has an address. Nothing is sent there.
+func advertised(ctx context.Context, advertise string, listener net.Addr, servers []string) (string, error) {
 	bound, err := netip.ParseAddrPort(listener.String())
 	if err != nil {
 		return "", fmt.Errorf("PEER_ADDR: %w", err)
@@ -134,7 +134,7 @@ func advertised(ctx context.Context, advertise string, listener net.Addr, redis 
 	if !bound.Addr().IsUnspecified() {
 		return net.JoinHostPort(bound.Addr().Unmap().String(), port), nil
 	}
-	if redis == "" {
+	if len(servers) == 0 {
 		return net.JoinHostPort("127.0.0.1", port), nil // the in-process Redis has no other nodes
 	}
 	network := "udp"
@@ -144,16 +144,19 @@ func advertised(ctx context.Context, advertise string, listener net.Addr, redis 
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, network, redis)
-	if err != nil {
-		return "", err
+	for _, server := range servers {
+		var conn net.Conn
+		if conn, err = d.DialContext(ctx, network, server); err != nil {
+			continue
+		}
+		host, _, err := net.SplitHostPort(conn.LocalAddr().String())
+		_ = conn.Close() // nothing was sent
+		if err != nil {
+			return "", err
+		}
+		return net.JoinHostPort(host, port), nil
 	}
-	defer conn.Close()
-	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
-	if err != nil {
-		return "", err
-	}
-	return net.JoinHostPort(host, port), nil
+	return "", err
 }
 
 // splitAdvertise parses PEER_ADVERTISE: host, or host:port with a port other

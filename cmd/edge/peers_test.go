@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,7 +20,7 @@ import (
 
 func TestAdvertised(t *testing.T) {
 	for name, tt := range map[string]struct {
-		advertise, listener, redis string
+		advertise, listener, redis string // comma between servers
 		want                       string // "" is an error
 	}{
 		"one address":                        {"", "127.0.0.1:9465", "redis.invalid:6379", "127.0.0.1:9465"},
@@ -29,6 +30,7 @@ func TestAdvertised(t *testing.T) {
 		"all IPv4 addresses":                 {"", "0.0.0.0:9465", "127.0.0.1:6379", "127.0.0.1:9465"},
 		"all, with the in-process Redis":     {"", "[::]:9465", "", "127.0.0.1:9465"},
 		"all, and Redis's name is not known": {"", "[::]:9465", "redis.invalid:6379", ""},
+		"all, and a sentinel has an address": {"", "[::]:9465", "sentinel.invalid:26379,127.0.0.1:26379", "127.0.0.1:9465"},
 		"IPv4 alone, and Redis is not":       {"", "0.0.0.0:9465", "[::1]:6379", ""},
 		"a host":                             {"edge-1", "[::]:9465", "redis.invalid:6379", "edge-1:9465"},
 		"a host and a port":                  {"edge-1:4000", "127.0.0.1:9465", "redis.invalid:6379", "edge-1:4000"},
@@ -40,7 +42,11 @@ func TestAdvertised(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := advertised(t.Context(), tt.advertise, addr, tt.redis)
+		var servers []string
+		if tt.redis != "" {
+			servers = strings.Split(tt.redis, ",")
+		}
+		got, err := advertised(t.Context(), tt.advertise, addr, servers)
 		if got != tt.want || (err != nil) != (tt.want == "") {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, tt.want)
 		}

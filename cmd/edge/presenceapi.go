@@ -32,15 +32,29 @@ type presenceAPI struct {
 	log      *slog.Logger
 }
 
+// presenceRead answers one request, whose query is decoded. An error that is no
+// badRequest is Redis's, whose words stay in the log.
+type presenceRead func(ctx context.Context, r *http.Request, q url.Values) (any, error)
+
+// routes are the reads by their paths, which are served as they are, and as a part
+// of the HTTP API.
+func (a *presenceAPI) routes() map[string]presenceRead {
+	return map[string]presenceRead{
+		"/presence/users/{user}": a.user,
+		"/presence/users":        a.users,
+		"/presence/rooms/{room}": a.room,
+		"/presence/online":       a.online,
+		"/presence/counts":       a.counts,
+	}
+}
+
 // presenceHandler serves /presence/ for backends (docs/protocol.md).
 func presenceHandler(p presenceReader, log *slog.Logger) http.Handler {
 	a := &presenceAPI{p, log}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/presence/users/{user}", a.get(a.user))
-	mux.HandleFunc("/presence/users", a.get(a.users))
-	mux.HandleFunc("/presence/rooms/{room}", a.get(a.room))
-	mux.HandleFunc("/presence/online", a.get(a.online))
-	mux.HandleFunc("/presence/counts", a.get(a.counts))
+	for path, read := range a.routes() {
+		mux.HandleFunc(path, a.get(read))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusNotFound, apiError{"there is /presence/users/<user>, /presence/users, /presence/rooms/<room>, /presence/online and /presence/counts"})
 	})
@@ -84,10 +98,22 @@ type badRequest struct{ error }
 
 func bad(format string, args ...any) error { return badRequest{fmt.Errorf(format, args...)} }
 
-// get makes a handler of answer, which is given the decoded query and has
-// readTimeout. An error that is no badRequest is Redis's, whose words stay in
-// the log.
-func (a *presenceAPI) get(answer func(ctx context.Context, r *http.Request, q url.Values) (any, error)) http.HandlerFunc {
+// problem says what an error of a read is, nil for nil.
+func (a *presenceAPI) problem(err error) *problem {
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &badRequest{}):
+		return invalidf("%v", err)
+	case errors.Is(err, state.ErrUnavailable):
+		return problemf(apiUnavailable, "redis is not reachable")
+	}
+	a.log.Debug("presence read failed", "error", err)
+	return problemf(apiUnavailable, "presence could not be read from redis")
+}
+
+// get makes a handler of read, which has readTimeout.
+func (a *presenceAPI) get(read presenceRead) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
 			w.Header().Set("Allow", http.MethodGet)
@@ -96,23 +122,17 @@ func (a *presenceAPI) get(answer func(ctx context.Context, r *http.Request, q ur
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 		defer cancel()
-		q, err := url.ParseQuery(r.URL.RawQuery)
-		if err != nil {
-			writeJSON(w, http.StatusBadRequest, apiError{"the query is malformed: " + err.Error()})
+		q, p := queryOf(r)
+		if p != nil {
+			writeJSON(w, http.StatusBadRequest, apiError{p.Message})
 			return
 		}
-		v, err := answer(ctx, r, q)
-		switch {
-		case err == nil:
-			writeJSON(w, http.StatusOK, v)
-		case errors.As(err, &badRequest{}):
-			writeJSON(w, http.StatusBadRequest, apiError{err.Error()})
-		case errors.Is(err, state.ErrUnavailable):
-			writeJSON(w, http.StatusServiceUnavailable, apiError{"redis is not reachable"})
-		default:
-			a.log.Debug("presence read failed", "error", err)
-			writeJSON(w, http.StatusServiceUnavailable, apiError{"presence could not be read from redis"})
+		v, err := read(ctx, r, q)
+		if p := a.problem(err); p != nil {
+			writeJSON(w, apiStatus[p.Code], apiError{p.Message})
+			return
 		}
+		writeJSON(w, http.StatusOK, v)
 	}
 }
 

@@ -37,21 +37,24 @@ func publicHandler(clients http.Handler, ready *readiness) http.Handler {
 			healthz(w, r)
 		case path == "/readyz":
 			ready.serve(w, r)
+		case path == "/readyz/sessions":
+			ready.serveSessions(w, r)
 		default:
 			http.Error(w, "not found: Socket.IO clients connect to "+socketIOPath, http.StatusNotFound)
 		}
 	})
 }
 
-// newPublicServer bounds the HTTP phase of clients. There is no ReadTimeout and
+// newPublicServer bounds the HTTP phase of clients: the head of a request in bytes, of which net/http takes
+// 4 KiB more, and in time. There is no ReadTimeout and
 // no WriteTimeout because a long-polling request waits for longer than any that would protect.
-func newPublicServer(h http.Handler, e *entrance, log *slog.Logger) *http.Server {
+func newPublicServer(h http.Handler, e *entrance, maxHeader int, headerTime time.Duration, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           e.handler(h),
 		ConnState:         e.watch,
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       75 * time.Second,
-		MaxHeaderBytes:    16 << 10,
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          httpLog(log, "clients"),
 	}
 }

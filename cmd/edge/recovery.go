@@ -106,20 +106,44 @@ func (r recoveryRules) room(room string) bool {
 // valid now, and with presence stored before the node they were on drops them.
 func (a *app) recoverer(auth *authenticator) engine.Recoverer {
 	return engine.Recoverer{
-		Authenticate: func(s *engine.Socket) (string, error) {
-			user, refused := auth.user(s.Auth(), s.ID())
-			if refused != nil {
-				return "", errors.New(refused.Message)
-			}
-			return claimedUser(user, s.ID()), nil
+		Authenticate: func(s *engine.Socket, done func(string, error)) {
+			auth.identify(claimantOf(s), func(v *verified, r *refusal) {
+				if r != nil {
+					done("", errors.New(r.Message))
+					return
+				}
+				s.SetData(v) // for Restore, or for the middleware
+				done(claimedUser(v.User, s.ID()), nil)
+			})
 		},
 		Restore: func(s *engine.Socket, data json.RawMessage) any {
-			who := &identity{}
-			_ = json.Unmarshal(data, who) // ours, and without a user it would be nobody's
-			return who
+			v, _ := s.Data().(*verified) // nil when a conn moves: what its token says goes along
+			return restored(v, data)
 		},
+		Keep:   func(s *engine.Socket, room string) bool { return a.keepRoom(identityOf(s), room) },
 		Settle: func(s *engine.Socket, done func()) { a.recovered(s, s.Generation(), done) },
 	}
+}
+
+// restored is the identity of a socket as it was stored, with what v, the token that
+// it came back with, says in place of the one before.
+func restored(v *verified, data json.RawMessage) *identity {
+	who := &identity{}
+	_ = json.Unmarshal(data, who) // ours, and without a user it would be nobody's
+	if v == nil {
+		return who
+	}
+	before := who.grant.Load()
+	if before == nil && v.Grant == nil {
+		return who
+	}
+	var g grant
+	if v.Grant != nil {
+		g = *v.Grant
+	}
+	g.returned = &returned{before: before}
+	who.grant.Store(&g)
+	return who
 }
 
 // claimedUser is who a client said it was: "" if it said nothing and is known by
@@ -135,7 +159,7 @@ func claimedUser(user, socketID string) string {
 // calls done, and shows the client who is there now.
 func (a *app) recovered(s socket, generation uint64, done func()) {
 	who := identityOf(s)
-	rooms := s.Rooms()[1:] // without its own
+	rooms := a.present(s)
 	all := &settle{waiting: 1 + len(rooms), then: func(err error) {
 		done()
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -18,24 +19,33 @@ const maxSecretFile = 64 << 10
 
 // secretNames are the variables that may be given as a file as well, in the order of Config: all secrets.
 func secretNames() (names []string) {
-	t := reflect.TypeFor[Config]()
-	for i := range t.NumField() {
-		if f := t.Field(i); f.Type == reflect.TypeFor[secret]() {
+	for f := range reflect.TypeFor[Config]().Fields() {
+		if f.Type == reflect.TypeFor[secret]() {
 			names = append(names, f.Tag.Get("env"))
 		}
 	}
 	return names
 }
 
+// readOnce are the secrets whose files are read when the process starts: all but those
+// with a variable of their own for the file, which is read again when it changes.
+func readOnce() []string {
+	own := map[string]bool{}
+	for f := range reflect.TypeFor[Config]().Fields() {
+		own[f.Tag.Get("env")] = true
+	}
+	return slices.DeleteFunc(secretNames(), func(name string) bool { return own[name+fileSuffix] })
+}
+
 // withSecretFiles returns environ with the contents of the files that NAME_FILE
-// names as the values of NAME, for all secrets: Kubernetes, Docker and systemd
+// names as the values of NAME, for the secrets of readOnce: Kubernetes, Docker and systemd
 // mount them so, and they do not show in the environment of the process. A
 // newline at the end of a file is not part of the secret. read returns a file's
 // content. Errors name the variable and the file, and nothing that is in it.
 func withSecretFiles(environ map[string]string, read func(path string) ([]byte, error)) (map[string]string, error) {
 	resolved := maps.Clone(environ)
 	p := problems{}
-	for _, name := range secretNames() {
+	for _, name := range readOnce() {
 		variable := name + fileSuffix
 		path := environ[variable]
 		if path == "" {

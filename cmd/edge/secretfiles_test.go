@@ -21,7 +21,7 @@ func secretFile(t *testing.T, content string) string {
 func TestSecretsInFiles(t *testing.T) {
 	cfg, err := LoadConfig(map[string]string{
 		"REDIS_URL_FILE":       secretFile(t, "redis://u:hunter2@redis.example:6379/3\n"),
-		"AUTH_JWT_SECRET_FILE": secretFile(t, testSecret),
+		"AUTH_JWT_SECRET_FILE": secretFile(t, testSecret), // read by who verifies tokens, again and again
 		"PEER_SECRET_FILE":     secretFile(t, peerSecret+"\r\n"),
 		"ADMIN_TOKEN_FILE":     secretFile(t, " with spaces \n"),
 		"LOG_LEVEL_FILE":       "/no/such/file", // no secret: means nothing
@@ -30,7 +30,7 @@ func TestSecretsInFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.RedisURL != "redis://u:hunter2@redis.example:6379/3" || cfg.AuthJWTSecret != testSecret || cfg.PeerSecret != peerSecret || cfg.AdminToken != " with spaces " {
+	if cfg.RedisURL != "redis://u:hunter2@redis.example:6379/3" || cfg.AuthJWTSecretFile == "" || cfg.AuthJWTSecret != "" || cfg.PeerSecret != peerSecret || cfg.AdminToken != " with spaces " {
 		t.Errorf("read %q, %q, %q, %q", string(cfg.RedisURL), string(cfg.AuthJWTSecret), string(cfg.PeerSecret), string(cfg.AdminToken))
 	}
 	if cfg.ListenAddr != ":3000" || cfg.Auth != authJWT {
@@ -46,11 +46,11 @@ func TestSecretFilesRefused(t *testing.T) {
 	}{
 		"missing":   {"REDIS_URL_FILE", map[string]string{"REDIS_URL_FILE": "/no/such/file", "LISTEN_ADDR": ":3000"}, "/no/such/file: no such file"},
 		"directory": {"ADMIN_TOKEN_FILE", map[string]string{"ADMIN_TOKEN_FILE": t.TempDir()}, "is a directory"},
-		"empty":     {"AUTH_JWT_SECRET_FILE", map[string]string{"AUTH_JWT_SECRET_FILE": secretFile(t, "\n"), "AUTH": "jwt"}, "is empty"},
+		"empty":     {"ADMIN_TOKEN_FILE", map[string]string{"ADMIN_TOKEN_FILE": secretFile(t, "\n")}, "is empty"},
 		"lines":     {"PEER_SECRET_FILE", map[string]string{"PEER_SECRET_FILE": secretFile(t, "correct horse\nbattery staple\n")}, "is not one line of text"},
 		"large":     {"PEER_SECRET_FILE", map[string]string{"PEER_SECRET_FILE": secretFile(t, strings.Repeat("s", maxSecretFile+1))}, "more than 65536 bytes"},
-		"both":      {"AUTH_JWT_SECRET_FILE", production("AUTH_JWT_SECRET_FILE", secretFile(t, testSecret)), "AUTH_JWT_SECRET is set, too"},
-		"unsound":   {"AUTH_JWT_SECRET", map[string]string{"AUTH": "jwt", "AUTH_JWT_SECRET_FILE": secretFile(t, "correct horse")}, "13 bytes; at least 32"},
+		"both":      {"PEER_SECRET_FILE", map[string]string{"PEER_SECRET": testSecret, "PEER_SECRET_FILE": secretFile(t, testSecret)}, "PEER_SECRET is set, too"},
+		"unsound":   {"PEER_SECRET", map[string]string{"PEER_SECRET_FILE": secretFile(t, "correct horse")}, "13 bytes; at least 32"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := LoadConfig(tt.environ)

@@ -18,18 +18,19 @@ const module = "github.com/stellara/edge"
 // itself and everything below it, the longest match counts. Tests may also
 // import internal/*, and their own package.
 var allowed = map[string][]string{
-	"websocket":        nil,
-	"socketio":         nil,
-	"metrics":          nil,
-	"fanout":           {"metrics"},
-	"engine":           {"websocket", "socketio", "fanout", "metrics"},
-	"state":            {"socketio", "metrics"},
-	"trunk":            {"metrics"},
-	"cmd":              {"websocket", "socketio", "metrics", "fanout", "engine", "state", "trunk", "cmd"},
-	"bench":            {"websocket", "socketio", "bench"},
-	"test":             {"engine", "state", "trunk", "socketio", "websocket", "metrics"}, // a node of its own in mixed fleets
-	"test/conformance": {"engine", "websocket", "metrics", "test/conformance"},           // engine.New takes the metrics
-	"internal":         {"websocket", "socketio"},                                        // the tiny test client speaks both
+	"websocket":           nil,
+	"socketio":            nil,
+	"metrics":             nil,
+	"fanout":              {"metrics"},
+	"engine":              {"websocket", "socketio", "fanout", "metrics"},
+	"state":               {"socketio", "metrics"},
+	"trunk":               {"metrics"},
+	"cmd":                 {"websocket", "socketio", "metrics", "fanout", "engine", "state", "trunk", "cmd"},
+	"bench":               {"websocket", "socketio", "bench"},
+	"test":                {"engine", "state", "trunk", "socketio", "websocket", "metrics"}, // a node of its own in mixed fleets
+	"test/conformance":    {"engine", "websocket", "metrics", "test/conformance"},           // engine.New takes the metrics
+	"internal":            {"websocket", "socketio"},                                        // the tiny test client speaks both
+	"internal/dashboards": {"metrics"},                                                      // whose names they show
 }
 
 // confined are modules that only some folders may import, tests included.
@@ -39,7 +40,8 @@ var confined = map[string][]string{
 	"github.com/alicebob/miniredis":   {"state", "bench"},
 	"github.com/caarlos0/env":         {"cmd"},
 	"github.com/golang-jwt/jwt":       {"cmd"},
-	"github.com/prometheus":           {"metrics", "cmd", "engine", "fanout", "state", "test", "trunk"},
+	"github.com/MicahParks/jwkset":    {"cmd"},
+	"github.com/prometheus":           {"metrics", "cmd", "engine", "fanout", "state", "test", "trunk", "internal/dashboards"},
 	"net/http/pprof":                  {"cmd", "bench"},
 	"github.com/lesismal/nbio/nbhttp": nil, // RFC 6455 and HTTP are not nbio's here
 }

@@ -1,19 +1,22 @@
 // The balancers' configurations of deploy/ in front of servers that are no edges and count what they are asked.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
+import { get } from "node:https";
 import { test } from "node:test";
+
+import { io } from "socket.io-client";
 
 import { request } from "../lib/conformance.mjs";
 import { HAProxy } from "../lib/haproxy.mjs";
 import { Nginx } from "../lib/nginx.mjs";
-import { freePort } from "../lib/process.mjs";
-import { lacking } from "../lib/shipped.mjs";
+import { Edge, freePort } from "../lib/process.mjs";
+import { certificate, lacking } from "../lib/shipped.mjs";
 
 // server answers health checks with 200, notes all other requests in `seen`, and answers them or, with dies, breaks the
 // connection. It returns its address.
 async function server(t, seen, { dies = false } = {}) {
   const http = createServer(async (req, res) => {
-    if (/^\/(healthz|readyz)$/.test(req.url)) return res.end("ok");
+    if (/^\/(healthz|readyz|readyz\/sessions)$/.test(req.url)) return res.end("ok");
     let body = "";
     for await (const part of req.setEncoding("utf8")) body += part;
     seen.push({ method: req.method, url: req.url, body, headers: req.headers });
@@ -73,5 +76,30 @@ for (const [Balancer, name] of [[Nginx, "nginx"], [HAProxy, "haproxy"]]) {
     for (let i = 0; i < 6; i++) assert.equal((await request(balancer.url + path(i, ""))).status, 200);
     for (const other of ["/", "/readyz", "/healthz", "/metrics"]) assert.equal((await request(balancer.url + other)).status, 404, other);
     assert.equal(seen.length, 6);
+  });
+
+  test(`${name} ends TLS for both transports`, { skip: skip || lacking("openssl") }, async (t) => {
+    const seen = [];
+    const tls = certificate();
+    const edge = await Edge.start();
+    t.after(() => edge.stop());
+    const balancer = await Balancer.start([edge.address, edge.address, edge.address], { tls });
+    t.after(() => balancer.stop());
+    assert.match(balancer.url, /^https:/);
+    for (const transport of ["polling", "websocket"]) {
+      const socket = io(balancer.url, { transports: [transport], forceNew: true, ca: tls.ca, auth: { userId: "ada" } });
+      t.after(() => socket.close());
+      await new Promise((resolve, reject) => socket.once("connect", resolve).once("connect_error", reject));
+      assert.equal((await socket.emitWithAck("join", "lobby")).ok, true);
+      assert.equal(socket.io.engine.transport.name, transport);
+    }
+    // Who does not know the certificate's authority is not served, and neither is plain HTTP.
+    assert.match((await request(balancer.url + path(1, ""))).text, /self-signed/);
+    assert.notEqual((await request(balancer.url.replace("https", "http") + path(1, ""))).status, 200);
+
+    const echo = await Balancer.start([await server(t, seen), await server(t, seen), await server(t, seen)], { tls });
+    t.after(() => echo.stop());
+    await new Promise((resolve, reject) => get(echo.url + path(1, ""), { ca: tls.ca }, (res) => res.resume().once("end", resolve)).once("error", reject));
+    assert.equal(seen[0].headers["x-forwarded-proto"], "https");
   });
 }

@@ -7,17 +7,27 @@ import { program, scratch, shipped } from "./shipped.mjs";
 
 // HAProxy is one running haproxy in front of three nodes.
 export class HAProxy {
-  static async start(addresses) {
+  // start returns when HAProxy listens. With tls, a certificate, clients come by TLS; with proxyProtocol it tells the
+  // nodes of its clients in a PROXY header.
+  static async start(addresses, { tls, proxyProtocol = false } = {}) {
     const haproxy = new HAProxy();
     haproxy.port = await freePort();
+    haproxy.scheme = tls ? "https" : "http";
     const dir = scratch();
+    const header = proxyProtocol ? [["    #     default-server send-proxy-v2\n", "    default-server send-proxy-v2\n", 2], ["    option forwardfor ", "    # option forwardfor "]] : [];
     writeFileSync(
       `${dir}/haproxy.cfg`,
       shipped("haproxy.cfg", [
         ["    user haproxy\n    group haproxy\n", ""],
         ["    maxconn 65536 ", "    maxconn 4096 "], // two files each, which not everybody may open
-        ["    bind :80\n", `    bind 127.0.0.1:${haproxy.port}\n`],
+        ...(tls
+          ? [
+              ["    bind :80\n", ""],
+              ["    #     bind :443 ssl crt /etc/ssl/edge.pem ", `    bind 127.0.0.1:${haproxy.port} ssl crt ${tls.pem} `],
+            ]
+          : [["    bind :80\n", `    bind 127.0.0.1:${haproxy.port}\n`]]),
         ...addresses.map((address, i) => [`    server edge-${i + 1} 127.0.0.1:300${i + 1}\n`, `    server edge-${i + 1} ${address}\n`, 2]),
+        ...header,
       ]),
     );
     haproxy.child = new Child("haproxy", program("haproxy"), ["-db", "-f", `${dir}/haproxy.cfg`], {});
@@ -26,7 +36,7 @@ export class HAProxy {
   }
 
   get url() {
-    return `http://127.0.0.1:${this.port}`;
+    return `${this.scheme}://127.0.0.1:${this.port}`;
   }
 
   stop() {

@@ -8,16 +8,26 @@ import { eventually } from "./wait.mjs";
 
 // Nginx is one running nginx in front of three nodes.
 export class Nginx {
-  // start returns when nginx listens. With sticky a client's address decides on its node.
-  static async start(addresses, { sticky = false } = {}) {
+  // start returns when nginx listens. With sticky a client's address decides on its node; with tls, a certificate, clients
+  // come by TLS.
+  static async start(addresses, { sticky = false, tls } = {}) {
     const nginx = new Nginx();
     nginx.port = await freePort();
+    nginx.scheme = tls ? "https" : "http";
     const dir = scratch();
     const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((what) => `    ${what}_temp_path ${dir}/${what};\n`);
     const changes = [
       ["user www-data;", `user ${userInfo().username};`], // who may enter the directory
       ["http {\n", `http {\n${temporary.join("")}`],
-      ["        listen 80 ", `        listen 127.0.0.1:${nginx.port} `],
+      ...(tls
+        ? [
+            ["        listen 80 ", "        # listen 80 "],
+            ["        #     listen 443 ", `        listen 127.0.0.1:${nginx.port} `],
+            ["        #     ssl_", "        ssl_", 4],
+            ["/etc/ssl/edge.pem", tls.cert],
+            ["/etc/ssl/edge.key", tls.key],
+          ]
+        : [["        listen 80 ", `        listen 127.0.0.1:${nginx.port} `]]),
       ...addresses.map((address, i) => [`server 127.0.0.1:300${i + 1} `, `server ${address} `]),
     ];
     if (sticky) changes.push(["#     ip_hash;", "\n        ip_hash;"]);
@@ -29,7 +39,7 @@ export class Nginx {
   }
 
   get url() {
-    return `http://127.0.0.1:${this.port}`;
+    return `${this.scheme}://127.0.0.1:${this.port}`;
   }
 
   stop() {

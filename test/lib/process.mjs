@@ -94,8 +94,10 @@ export class Child {
 
 // Redis is a redis-server of the test's own, without persistence, that can be killed and started again on its port.
 export class Redis {
-  static async start() {
+  // args are further arguments of redis-server.
+  static async start(...args) {
     const redis = new Redis();
+    redis.args = args;
     redis.port = await freePort();
     await redis.up();
     return redis;
@@ -113,7 +115,7 @@ export class Redis {
   }
 
   async up() {
-    const args = ["--port", String(this.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", tmpdir(), "--dbfilename", "edge-has-no-dump.rdb"];
+    const args = ["--port", String(this.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", tmpdir(), "--dbfilename", "edge-has-no-dump.rdb", ...this.args];
     this.child = new Child("redis-server", process.env.REDIS_SERVER ?? "redis-server", args, {});
     await eventually(
       "redis-server to accept connections",
@@ -139,6 +141,8 @@ export class Edge {
       LISTEN_ADDR: `127.0.0.1:${await freePort()}`,
       ADMIN_ADDR: `127.0.0.1:${await freePort()}`,
       PEER_ADDR: "127.0.0.1:0", // nodes of one host must not want the same port
+      DRAIN_DELAY: "0s", // no balancer is waited for, unless a test has one
+      DRAIN_WINDOW: "0s",
       ...env,
     };
     for (const [name, value] of Object.entries(edge.env)) if (value === undefined) delete edge.env[name];

@@ -1,5 +1,6 @@
 // The files of deploy/ as the tests run them: with addresses of their own, and not otherwise changed.
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { after } from "node:test";
@@ -38,6 +39,18 @@ export function shipped(name, changes) {
     text = parts.join(to);
   }
   return text;
+}
+
+// certificate makes a certificate for 127.0.0.1 that signs itself, and returns it and the paths of its files: `pem` has
+// both, as HAProxy wants it.
+export function certificate() {
+  const dir = scratch();
+  const [cert, key, pem] = ["cert", "key", "pem"].map((name) => join(dir, name));
+  const args = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=edge -addext subjectAltName=IP:127.0.0.1";
+  execFileSync(program("openssl"), [...args.split(" "), "-out", cert, "-keyout", key], { stdio: "pipe" });
+  const ca = readFileSync(cert, "utf8");
+  writeFileSync(pem, ca + readFileSync(key, "utf8"));
+  return { ca, cert, key, pem };
 }
 
 // scratch makes a directory that is removed after the test file.
