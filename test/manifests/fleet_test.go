@@ -19,6 +19,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// needsNamespaces skips a test where namespaces cannot be made: without root, and in most containers.
+func needsNamespaces(t *testing.T) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Skipf("no namespaces: %v %s", err, out)
+	}
+}
+
 // network is a network namespace with a loopback device that has addresses.
 type network struct{ pid int }
 
@@ -86,9 +94,7 @@ func (n *network) dial(ctx context.Context, kind, addr string) (net.Conn, error)
 // TestComposeFleet starts what deploy/compose.yaml describes, without containers: the same addresses, commands and
 // settings in a network of their own. Sessions are polled in turn at three nodes that pass them on to each other.
 func TestComposeFleet(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	needsNamespaces(t)
 	nginx := program(t, "nginx")
 	program(t, "redis-server")
 	bin, err := edge()
