@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net/http/httptest"
+	"slices"
 	"testing"
 )
 
@@ -40,5 +41,25 @@ func TestHandshakeKeeps(t *testing.T) {
 				t.Errorf("on another node it became %+v", again)
 			}
 		})
+	}
+}
+
+// The subprotocols that were offered are kept, of a conn that is not like the others
+// in nothing else, too.
+func TestHandshakeKeepsProtocols(t *testing.T) {
+	for _, c := range []struct{ offered, want []string }{
+		{nil, nil},
+		{[]string{"chat"}, []string{"chat"}},
+		{[]string{"chat,\ttoken.x.y.z ", "b"}, []string{"chat", "token.x.y.z", "b"}},
+		{[]string{","}, nil},
+	} {
+		for _, target := range []string{usualPath + "?" + usualQuery, usualPath + "?" + usualQuery + "&a=b"} {
+			r := httptest.NewRequest("GET", target, nil)
+			r.Header["Sec-Websocket-Protocol"] = c.offered
+			got := newHandshake(r, false).expand(nil)
+			if !slices.Equal(got.Protocols, c.want) || got.URL != target {
+				t.Errorf("offered %q for %s: kept %q, %s", c.offered, target, got.Protocols, got.URL)
+			}
+		}
 	}
 }

@@ -77,11 +77,8 @@ func (c *conn) Expire(now fanout.Tick) (send *fanout.Message, next fanout.Tick) 
 		}
 		return nil, b.closeBy
 	}
-	switch joined := c.marked(markJoined) || c.srv.engine != nil || c.srv.plain != nil; {
-	case joined:
+	if b.connectBy != 0 && c.marked(markJoined) {
 		b.connectBy = 0
-	case b.connectBy == 0: // it has left the last
-		b.connectBy = now + t.connect
 	}
 	if b.connectBy != 0 && now >= b.connectBy {
 		c.close(metrics.CloseConnectTimeout, noCode)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -168,6 +169,22 @@ func TestDeposedMasterIsLeft(t *testing.T) {
 		return n.Ready()
 	})
 	n.accepted(t, "", "after")
+
+	sentinel.stop()
+	eventually(t, "the silence of the sentinels is logged", func() error {
+		if n.log.count("a failover would not be noticed") != 1 {
+			return errNotYet
+		}
+		return nil
+	})
+	n.accepted(t, "", "without sentinels")
+	sentinel.start(t)
+	eventually(t, "their return is logged", func() error {
+		if n.log.count("the sentinels answer again") != 1 {
+			return errNotYet
+		}
+		return nil
+	})
 }
 
 // What the sentinels cannot say is told once: they are away, know no such master, or want a password.
@@ -208,15 +225,23 @@ func TestSentinelsThatDoNotTell(t *testing.T) {
 	}
 }
 
-// rediss-sentinel is TLS with sentinels and servers.
+// rediss-sentinel is TLS with sentinels and servers; the sentinels' user has the rights that docs/operations.md names.
 func TestSentinelTLS(t *testing.T) {
 	ca := newAuthority(t, "ca")
 	cert, key := ca.issue(t, "server", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
 	_, url := startTLS(t, ca, cert, key)
 	port := freePort(t)
+	document, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rights := regexp.MustCompile("`(\\+sentinel\\|[^`]+)`").FindSubmatch(document)
+	if rights == nil {
+		t.Fatal("docs/operations.md does not say which rights a user of the sentinels needs")
+	}
 	startSentinel(t, strings.TrimPrefix(url, "rediss://127.0.0.1:"), 1, "tls-port "+port, "tls-replication yes",
-		"tls-cert-file "+cert, "tls-key-file "+key, "tls-ca-cert-file "+ca.path)
-	b := secured(t, nil, "rediss-sentinel://127.0.0.1:"+port+"/main?sentinel_password="+sentinelSecret, ca.client(t))
+		"tls-cert-file "+cert, "tls-key-file "+key, "tls-ca-cert-file "+ca.path, "user asker reset on >asks "+string(rights[1]))
+	b := secured(t, nil, "rediss-sentinel://127.0.0.1:"+port+"/main?sentinel_user=asker&sentinel_password=asks", ca.client(t))
 	n := b.start(t, "nodeAAAA", recovering)
 	n.accepted(t, "", "over TLS")
 }

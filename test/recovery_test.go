@@ -37,7 +37,7 @@ type scenario struct {
 // Redis: all of them go through the same scenarios.
 func TestRecovery(t *testing.T) {
 	scenarios := map[string]scenario{}
-	for _, group := range []map[string]scenario{returns(), refusals(), rooms(), replays(), races(), transports()} {
+	for _, group := range []map[string]scenario{returns(), refusals(), rooms(), replays(), races(), transports(), keeps()} {
 		for name, s := range group {
 			scenarios[name] = s
 		}

@@ -14,27 +14,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-const adminIndex = `<!doctype html><title>Stellara Edge</title><h1>Stellara Edge</h1>
-<ul><li><a href="/metrics">/metrics</a> for Prometheus
-<li><a href="/healthz">/healthz</a> the process answers
-<li><a href="/readyz">/readyz</a> the node takes traffic, or what is missing
-<li><a href="/drain">/drain</a> whether the node is being taken out of service; POST begins it
-<li>/presence/users/&lt;user&gt;, /presence/users?id=&lt;user&gt;, /presence/rooms/&lt;room&gt;,
-<a href="/presence/online">/presence/online</a>, <a href="/presence/counts">/presence/counts</a> who is online, and where
-<li><a href="/api/v1/openapi.yaml">/api/v1/openapi.yaml</a> what backends can ask of /api/v1/
-<li><a href="/debug/pprof/">/debug/pprof/</a> profiles</ul>
-`
-
 // adminHandler serves the operators' listener. With a token, profiles and
 // presence need it: profiles show memory contents and cost CPU time, presence
 // names users. Without one, the listener is on a loopback address (the
 // configuration sees to that). What further mounts serve decides for itself.
 func adminHandler(token secret, reg *prometheus.Registry, ready *readiness, presence http.Handler, further ...mount) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = io.WriteString(w, adminIndex)
-	})
+	mux.Handle("GET /{$}", consolePage())
+	mux.Handle("GET /console/", consolePage())
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", ready.serve)

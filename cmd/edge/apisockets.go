@@ -105,7 +105,7 @@ func idProblem(kind, id string) *problem {
 
 // socketProblem says why this cannot be a socket's id.
 func socketProblem(sid string) *problem {
-	if len(sid) != socketIDLen || !isReserved(sid) {
+	if !isSocketID(sid) {
 		return invalidf("%q is not the id of a socket: %d characters of A-Z a-z 0-9 _ -", shorten(sid), socketIDLen)
 	}
 	return nil

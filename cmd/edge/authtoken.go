@@ -42,10 +42,15 @@ var (
 	errKeyID    = errors.New("kid is not a string")
 )
 
+// endOfTime is the year 10000 in Unix seconds: a token that lives to see it does not expire.
+const endOfTime = 253_402_300_800
+
 // verify returns what a token says that one of keys has signed. The error is
-// errUnknownKey if none of them could have.
+// errUnknownKey if none of them could have, or the key that it names is not known
+// and no key without a name has.
 func (c *tokenCheck) verify(token string, keys []verifyKey) (*verified, error) {
 	var claims tokenClaims
+	guess := false
 	_, err := c.parser.ParseWithClaims(token, &claims, func(t *jwt.Token) (any, error) {
 		if _, critical := t.Header["crit"]; critical {
 			return nil, errCritical
@@ -54,13 +59,18 @@ func (c *tokenCheck) verify(token string, keys []verifyKey) (*verified, error) {
 		if !ok && t.Header["kid"] != nil {
 			return nil, errKeyID
 		}
-		return keysFor(keys, algorithm(t.Method.Alg()), kid)
+		set, guessed, err := keysFor(keys, algorithm(t.Method.Alg()), kid)
+		guess = guessed
+		return set, err
 	})
+	if guess && errors.Is(err, jwt.ErrTokenSignatureInvalid) {
+		return nil, errUnknownKey
+	}
 	if err != nil {
 		return nil, err
 	}
 	expires := int64(0)
-	if claims.ExpiresAt != nil {
+	if claims.ExpiresAt != nil && claims.ExpiresAt.Unix() < endOfTime {
 		expires = claims.ExpiresAt.UnixMilli()
 	}
 	return &verified{claims.Subject, newGrant(expires, claims.Rooms)}, nil

@@ -96,7 +96,8 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 	a.recovery = cfg.Recovery.enabled()
 	a.limits = appLimits{rooms: cfg.MaxRooms, perUser: cfg.MaxConnsPerUser, crowded: m.Refusals[metrics.RefusalMaxConnsUser]}
 	a.expiries = newExpiries(cfg.AuthExpiryWarning, cfg.AuthJWTLeeway, m.Expiring, time.Now)
-	a.register(ns, newAuthenticator(cfg, ring, m, state.ValidID, time.Now))
+	auth := newAuthenticator(cfg, ring, m, state.ValidID, time.Now)
+	a.register(ns, auth)
 	ready := &readiness{state: st.Ready, capacity: &capacity{most: maxConns, conns: srv.Conns}, peers: between != nil}
 	if ring != nil {
 		ready.keys = ring.ready
@@ -107,9 +108,11 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, keys: ring, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
 	}
-	n.admin = newAdminServer(withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
+	n.admin = newAdminServer(guardBrowsers(cfg.AdminToken, withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
 		adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log),
-			mount{apiPrefix, n.api(ns, name, maxConns).handler(cfg.AdminToken)})), log)
+			mount{apiPrefix, n.api(ns, name, maxConns).handler(cfg.AdminToken)},
+			mount{"POST /console/tickets", requireToken(cfg.AdminToken, issueTicket(auth.tickets, state.ValidID))},
+			mount{"GET /console/socket.io/", consoleSocket(auth.tickets, srv)}))), log)
 	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, cfg.MaxHeaderBytes, cfg.HeaderTimeout, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
@@ -156,9 +159,7 @@ func (n *node) logStart(name string, maxConns int) {
 
 // warn says what works but may not be meant.
 func (n *node) warn(maxConns, files int) {
-	for _, warning := range n.cfg.warnAuth() {
-		n.log.Warn(warning)
-	}
+	n.cfg.warnAuth(n.log)
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
 	}
@@ -237,7 +238,7 @@ func (n *node) run(ctx context.Context) error {
 			failed <- fmt.Errorf("redis: %w", err)
 		}
 	}()
-	go n.ready.watch(running, n.metrics.Ready, n.log)
+	go n.ready.watch(running, n.metrics.Ready, n.metrics.Draining, n.log)
 	go trim(running, n.log)
 	go n.app.expiries.run(running)
 	if n.keys != nil {

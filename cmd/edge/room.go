@@ -49,15 +49,15 @@ func (a *app) memberRoom(s socket, e event) (string, *failure) {
 
 // isReserved reports whether a name belongs to the server: a private room (20
 // characters of a socket id's alphabet) would let a client read what is sent to another one.
-func isReserved(room string) bool {
-	if strings.HasPrefix(room, userRoomPrefix) {
-		return true
-	}
-	if len(room) != socketIDLen {
+func isReserved(room string) bool { return strings.HasPrefix(room, userRoomPrefix) || isSocketID(room) }
+
+// isSocketID reports whether a name has the shape of a socket id.
+func isSocketID(name string) bool {
+	if len(name) != socketIDLen {
 		return false
 	}
-	for i := range len(room) {
-		switch c := room[i]; {
+	for i := range len(name) {
+		switch c := name[i]; {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-':
 		default:
 			return false

@@ -33,9 +33,8 @@ const looks = []; // {at, scrape, p50, p99, rate}
 function tiles(node, look) {
   const before = looks.at(-2);
   const perSecond = (name) => (before ? (total(look.scrape, name) - total(before.scrape, name)) / ((look.at - before.at) / 1000) : 0);
-  const conns = node.conns.websocket + node.conns.polling;
   const shown = [
-    ["connections", conns.toLocaleString("en"), `of ${node.limits.max_conns.toLocaleString("en")}, ${node.conns.polling} poll`],
+    ["connections", node.conns.open.toLocaleString("en"), `of ${node.conns.max.toLocaleString("en")}, ${node.conns.polling} poll`],
     ["sockets", node.sockets.toLocaleString("en"), ""],
     ["rooms", node.rooms.toLocaleString("en"), "with sockets here"],
     ["deliveries", `${short(look.rate ?? 0)}/s`, `${short(perSecond("edge_frames_received_total"))}/s received`],
