@@ -67,12 +67,20 @@ func (d *denials) note(c called, err error) {
 	}
 	d.mu.Unlock()
 	if !known {
-		d.log.Error("redis does not permit what the node needs: its user lacks a right", "command", c.command, "key", c.key, "error", err)
+		d.log.Error("redis does not permit what the node needs: its user lacks a right", "command", c.command, "key", withoutID(c.key), "error", err)
 	}
 }
 
 // called is what a denial names of a command: the words before its arguments, and its first key or channel.
 type called struct{ command, key string }
+
+// withoutID is a key for the log: what names a session is the key to it, and the kind of the key says which right is missing.
+func withoutID(key string) string {
+	if kind, id, ok := strings.Cut(key, "-session#"); ok && id != "" {
+		return kind + "-session#*"
+	}
+	return key
+}
 
 // describe takes it from a command's words, which rueidis uses again once it was sent.
 func describe(words []string) (c called) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -152,26 +153,21 @@ func (c *Config) checkKeys(p *problems) {
 	}
 }
 
-// warnAuth returns what of the authentication works but may not be meant.
-func (c *Config) warnAuth() (warnings []string) {
+// warnAuth says what of the authentication works but may not be meant.
+func (c *Config) warnAuth(log *slog.Logger) {
 	if c.Auth == authNone {
 		if c.hasSecret() || c.hasPublicKeys() {
-			name := "AUTH_JWT_SECRET"
-			if c.AuthJWTSecret == "" {
-				name = "AUTH_JWT_SECRET_FILE, AUTH_JWT_KEY_FILE or AUTH_JWKS"
-			}
-			warnings = append(warnings, name+" is set but not used, because AUTH is none: clients say who they are, unchecked")
+			log.Warn("keys for tokens are set but not used, because AUTH is none: clients say who they are, unchecked")
 		}
 		if c.AuthNonePublic && !c.Origins.set() {
-			warnings = append(warnings, "AUTH is none and ORIGINS is empty: any web page can connect as any user, from the browser of whoever opens it")
+			log.Warn("AUTH is none and ORIGINS is empty: any web page can connect as any user, from the browser of whoever opens it")
 		}
-		return warnings
+		return
 	}
 	if slices.Contains(c.AuthTokenFrom, fromQuery) {
-		warnings = append(warnings, "AUTH_TOKEN_FROM has query: tokens in URLs end up in the logs of proxies")
+		log.Warn("AUTH_TOKEN_FROM has query: what is in URLs ends up in the logs of proxies")
 	}
 	if c.AuthJWKS.exposed() {
-		warnings = append(warnings, "AUTH_JWKS begins with http: whoever can change what comes from there can be any user")
+		log.Warn("AUTH_JWKS begins with http: whoever can change what comes from there can be any user")
 	}
-	return warnings
 }

@@ -58,7 +58,7 @@ func (g *grant) sameRooms(h *grant) bool {
 // revokes reports whether a socket has to leave a room because g takes the place of
 // before. What before did not allow either was a server's doing, and stays.
 func (g *grant) revokes(before *grant, room string) bool {
-	return !isReserved(room) && before.mayJoin(room) && !g.mayJoin(room)
+	return before.mayJoin(room) && !g.mayJoin(room)
 }
 
 // patterns are names of rooms, some of which end with * for all that begin so. Nil

@@ -195,7 +195,7 @@ func TestReturnWithAnotherToken(t *testing.T) {
 		who := restored(&verified{User: "u1", Grant: tt.grant}, stored)
 		var kept []string
 		for _, room := range []string{"a1", "a2", "b", "by server"} {
-			if keepRoom(who, room) {
+			if a.keepRoom(who, room) {
 				kept = append(kept, room)
 			}
 		}

@@ -52,7 +52,7 @@ func (a *app) renew(s socket, e event, g *grant, release func()) {
 	}
 	s.SetData(who) // it is stored, and goes along when the conn moves
 	var left []string
-	for _, room := range s.Rooms()[1:] {
+	for _, room := range a.present(s) {
 		if g.revokes(before, room) {
 			left = append(left, room)
 		}
@@ -120,9 +120,9 @@ func emitExpiry(s socket, name string, expires int64) {
 }
 
 // keepRoom decides whether a socket that comes back may be in a room still.
-func keepRoom(who *identity, room string) bool {
+func (a *app) keepRoom(who *identity, room string) bool {
 	g := who.grant.Load()
-	if g == nil || g.returned == nil || !g.revokes(g.returned.before, room) {
+	if g == nil || g.returned == nil || a.checkRoom(room) != nil || !g.revokes(g.returned.before, room) {
 		return true
 	}
 	g.returned.left = append(g.returned.left, room)

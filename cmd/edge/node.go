@@ -159,9 +159,7 @@ func (n *node) logStart(name string, maxConns int) {
 
 // warn says what works but may not be meant.
 func (n *node) warn(maxConns, files int) {
-	for _, warning := range n.cfg.warnAuth() {
-		n.log.Warn(warning)
-	}
+	n.cfg.warnAuth(n.log)
 	if n.peers == nil && (n.cfg.PeerAdvertise != "" || n.cfg.PeerSecret != "") {
 		n.log.Warn("PEER_ADVERTISE and PEER_SECRET are not used, because PEER_ADDR is off")
 	}
@@ -240,7 +238,7 @@ func (n *node) run(ctx context.Context) error {
 			failed <- fmt.Errorf("redis: %w", err)
 		}
 	}()
-	go n.ready.watch(running, n.metrics.Ready, n.log)
+	go n.ready.watch(running, n.metrics.Ready, n.metrics.Draining, n.log)
 	go trim(running, n.log)
 	go n.app.expiries.run(running)
 	if n.keys != nil {

@@ -111,13 +111,16 @@ func answerReady(w http.ResponseWriter, err error) {
 // readyPoll is the time between looks at the state. Well below the 4 s after which a lost Redis must show.
 const readyPoll = 200 * time.Millisecond
 
-// watch keeps the gauge current and logs each change once, until ctx ends.
-func (r *readiness) watch(ctx context.Context, gauge prometheus.Gauge, log *slog.Logger) {
+// watch keeps the gauges current and logs each change once, until ctx ends.
+func (r *readiness) watch(ctx context.Context, gauge, draining prometheus.Gauge, log *slog.Logger) {
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	was := false
 	for {
 		was = r.look(was, gauge, log)
+		if r.draining.Load() {
+			draining.Set(1)
+		}
 		select {
 		case <-ctx.Done():
 			gauge.Set(0)

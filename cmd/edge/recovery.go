@@ -120,7 +120,7 @@ func (a *app) recoverer(auth *authenticator) engine.Recoverer {
 			v, _ := s.Data().(*verified) // nil when a conn moves: what its token says goes along
 			return restored(v, data)
 		},
-		Keep:   func(s *engine.Socket, room string) bool { return keepRoom(identityOf(s), room) },
+		Keep:   func(s *engine.Socket, room string) bool { return a.keepRoom(identityOf(s), room) },
 		Settle: func(s *engine.Socket, done func()) { a.recovered(s, s.Generation(), done) },
 	}
 }
