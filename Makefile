@@ -184,6 +184,10 @@ chaos-delivery: bench/node/node_modules/.package-lock.json ## kill and cut clien
 chaos-drain: ## restart three nodes in turn behind HAProxy under 2,000 clients: who is back, what is lost, how evenly they leave (2 minutes)
 	$(GO) run ./bench -scenario chaos-drain $(FLAGS)
 
+.PHONY: chaos-hostile
+chaos-hostile: ## attackers of every kind for 10 minutes beside 500 clients, who must not notice (FLAGS="-for 1m")
+	$(GO) run ./bench -scenario hostile $(FLAGS)
+
 .PHONY: bench-storm
 bench-storm: ## 5,000 clients of a node are cut and come back within a second, three times: all back, memory, what the others notice
 	$(GO) run ./bench -scenario storm

@@ -60,6 +60,7 @@ var scenarios = map[string]map[string]string{
 	scenarioMoves:      {"conns": "4000", "nodes": "2", "rooms": "0"},
 	scenarioDelivery:   {"conns": "1000", "rooms": "20", "rate": "200", "faults": faultsOnEdge},
 	scenarioDrain:      {"conns": "2000", "rooms": "20", "quiet": "3s"},
+	scenarioHostile:    {"conns": "500", "nodes": "1", "rooms": "10", "rate": "100", "duration": "1m"},
 	scenarioCompare:    {},
 	scenarioFloor:      {"rooms": "0"},
 	scenarioTiny:       {"rates": "1000,2500", "warmup": "3s", "duration": "20s", "churn": "0", "observer": "false"},
@@ -105,6 +106,7 @@ type config struct {
 	comings    comingsFlags
 	slow       slowReadersFlags
 	moves      movesConfig
+	hostile    hostileFlags
 	saturation saturationFlags
 	compare    compareFlags
 }
@@ -127,10 +129,10 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&c.scenario, "scenario", scenarioSteady, "steady (messages), idle (memory), tiny-rooms (messages in rooms of two), saturation (the highest rate), "+
 		"compare (these four on both systems, with -trials of each), floor (the price of bare writes), "+
 		"loss (nodes are killed), recovery (a node is killed, its clients come back), storm (all clients of a node are cut and come back within a second), churn (connections that come and go all the time), journal (messages with and without recovery), coalescing (messages with several settings of WRITE_DELAY), moves (conns that go to another node), slow-readers (some stop reading), "+
-		"heartbeat (traffic of the leases), chaos-presence or chaos-delivery (faults, one after the other), chaos-drain (nodes restarted in turn behind HAProxy)")
+		"hostile (clients that do what clients must not do, beside others), heartbeat (traffic of the leases), chaos-presence or chaos-delivery (faults, one after the other), chaos-drain (nodes restarted in turn behind HAProxy)")
 	fs.StringVar(&c.system, "system", systemEdge, "edge, node (the Node.js system in bench/node) or both")
-	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery, storm: 500, churn: 1000, chaos-delivery: 1000, chaos-drain: 2000, moves: 4000")
-	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle and heartbeat: 1, loss: 6, moves: 2")
+	fs.IntVar(&c.conns, "conns", 5000, "connections; idle: 15000, loss: 50000, recovery, storm, hostile: 500, churn: 1000, chaos-delivery: 1000, chaos-drain: 2000, moves: 4000")
+	fs.IntVar(&c.nodes, "nodes", 3, "server processes; idle, hostile and heartbeat: 1, loss: 6, moves: 2")
 	fs.IntVar(&c.rooms, "rooms", 50, "shared rooms, dealt evenly; moves: 0, which joins none; idle: of 100 members each, tiny-rooms: of 2, loss: 1000, chaos-presence: 60, chaos-delivery, chaos-drain: 20")
 	fs.IntVar(&c.senders, "senders", 4, "sending members of each room")
 	fs.IntVar(&c.payload, "payload", 128, "bytes of a message; slow-readers: 32768")
@@ -160,6 +162,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	c.compare.register(fs)
 	c.storm.register(fs)
 	c.comings.register(fs)
+	c.hostile.register(fs)
 	if err := fs.Parse(args); err != nil {
 		return c, err
 	}
@@ -257,7 +260,7 @@ func (c *config) validate() error {
 			return fmt.Errorf("-rate: %v messages per second", r)
 		}
 	}
-	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.drain.validate(c), c.recovery.validate(c), c.storm.validate(c), c.comings.validate(c), c.moves.validate(c), c.slow.validate(c), c.saturation.validate(c), c.compare.validate(c)); err != nil {
+	if err := errors.Join(c.watch.validate(), c.loss.validate(c), c.heartbeat.validate(c), c.chaos.validate(c), c.delivery.validate(c), c.drain.validate(c), c.recovery.validate(c), c.storm.validate(c), c.comings.validate(c), c.moves.validate(c), c.hostile.validate(c), c.slow.validate(c), c.saturation.validate(c), c.compare.validate(c)); err != nil {
 		return err
 	}
 	if c.scenario == scenarioHeartbeat {

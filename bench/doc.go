@@ -15,6 +15,7 @@
 //	go run ./bench -scenario chaos-delivery   faults of clients, nodes and Redis: messages
 //	go run ./bench -scenario recovery     clients that all lose their node and come back at once
 //	go run ./bench -scenario slow-readers 500 of 5,000 connections that stop reading: their price, and what the others notice
+//	go run ./bench -scenario hostile      attackers of every kind beside clients that must not notice
 //	go run ./bench -scenario storm        clients of a node that all come back within a second
 //	go run ./bench -scenario churn        connections that come and go all the time
 //	go run ./bench -scenario journal      what the journal costs

@@ -32,6 +32,9 @@ func main() {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
+	if len(os.Args) == 4 && os.Args[1] == attackersArg {
+		exit(attackers(ctx, os.Args[2], os.Args[3]))
+	}
 	cfg, err := parseFlags(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -62,6 +65,8 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		return chaosDelivery(ctx, cfg, out)
 	case scenarioDrain:
 		return chaosDrain(ctx, cfg, out)
+	case scenarioHostile:
+		return hostileRun(ctx, cfg, out)
 	case scenarioCompare:
 		return compare(ctx, cfg, out)
 	}

@@ -99,7 +99,8 @@ func (k *client) connect(ctx context.Context) (*guest.Conn, error) {
 	if k.spoil && k.pid != "" {
 		k.spoil, k.pid = false, spoiled(k.pid)
 	}
-	hello := guest.Hello{User: k.name, PID: k.pid, Early: k.buffer}
+	hello := k.crowd.fleet.hello(k.name)
+	hello.PID, hello.Early = k.pid, k.buffer
 	if k.pid != "" {
 		hello.Offset = k.offset
 	}

@@ -6,11 +6,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/stellara/edge/bench/guest"
 )
 
 // Fleet is the nodes as clients know them: where they are, which of them a load balancer would choose,
 // and what is being done to them. Safe for concurrent use.
 type Fleet struct {
+	// Token makes what proves to the nodes who a user is; nil if they do not ask. It is set before anybody
+	// connects.
+	Token func(user string) string
+
 	addrs []string
 	phase atomic.Int64
 
@@ -35,6 +41,15 @@ func (f *Fleet) set(node int, down bool) {
 
 // Phase says in which phase of the test everything happens from now on.
 func (f *Fleet) Phase(i int) { f.phase.Store(int64(i)) }
+
+// hello is what a user says in CONNECT.
+func (f *Fleet) hello(user string) guest.Hello {
+	h := guest.Hello{User: user}
+	if f.Token != nil {
+		h.Token = f.Token(user)
+	}
+	return h
+}
 
 func (f *Fleet) now() int { return int(f.phase.Load()) }
 

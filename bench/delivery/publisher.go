@@ -32,6 +32,7 @@ type Publisher struct {
 	begun   atomic.Uint64 // number of the latest message that was sent, or tried to be
 	acked   atomic.Uint64 // number of the latest one that was acknowledged
 	pad     atomic.Int64  // bytes that the next message is larger by
+	sent    [sentKept]atomic.Int64
 	running sync.WaitGroup
 
 	mu    sync.Mutex
@@ -65,6 +66,18 @@ func (s *PublisherStats) Add(o PublisherStats) {
 // come twice.
 func NewPublisher(fleet *Fleet, room string, stream int, ids bool) *Publisher {
 	return &Publisher{fleet: fleet, room: room, stream: stream, ids: ids}
+}
+
+// sentKept is for how many of the latest messages it is known when they were sent.
+const sentKept = 512
+
+// SentAt is when a message was sent for the first time, in Unix nanoseconds, as long as no more than some hundred
+// followed it; safe for concurrent use.
+func (p *Publisher) SentAt(n uint64) (at int64, ok bool) {
+	if begun := p.begun.Load(); n == 0 || n > begun || n+sentKept <= begun {
+		return 0, false
+	}
+	return p.sent[n%sentKept].Load(), true
 }
 
 // Begun is the number of the latest message that was sent or is on its way; safe for concurrent use.
@@ -116,7 +129,9 @@ func (p *Publisher) Run(ctx context.Context, every time.Duration, stop <-chan st
 
 // Publish sends the next message and returns when it is acknowledged, or ctx ended.
 func (p *Publisher) Publish(ctx context.Context) error {
-	n := p.begun.Add(1)
+	n := p.begun.Load() + 1
+	p.sent[n%sentKept].Store(time.Now().UnixNano())
+	p.begun.Store(n)
 	id := ""
 	if p.ids {
 		id = strconv.FormatUint(n, 10)
@@ -167,7 +182,7 @@ func (p *Publisher) send(ctx context.Context, event []byte) (guest.Ack, error) {
 // connected makes sure that there is a connection, in the room. It tries until ctx ends.
 func (p *Publisher) connected(ctx context.Context) error {
 	for p.conn == nil {
-		conn, err := guest.Connect(ctx, p.fleet.addrs[p.fleet.pick()], guest.Hello{User: "publisher-" + p.room})
+		conn, err := guest.Connect(ctx, p.fleet.addrs[p.fleet.pick()], p.fleet.hello("publisher-"+p.room))
 		if err == nil {
 			p.running.Go(func() { _ = conn.Run(nil) }) // why it ended is part of what AskText returns
 			var a guest.Ack

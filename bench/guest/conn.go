@@ -53,6 +53,7 @@ type Conn struct {
 // Hello is what a client says in its CONNECT packet.
 type Hello struct {
 	User   string
+	Token  string // that proves it, where the server asks for one
 	PID    string // of the session that it wants back; "" for none
 	Offset string // the position up to which it has that session; "" if it never got one
 
@@ -64,7 +65,7 @@ type Hello struct {
 // packet is the CONNECT packet, with the fields in the order in which the official client sends them.
 func (h *Hello) packet() []byte {
 	b := []byte("40{")
-	for _, f := range []struct{ key, value string }{{`"pid":`, h.PID}, {`"offset":`, h.Offset}} {
+	for _, f := range []struct{ key, value string }{{`"pid":`, h.PID}, {`"offset":`, h.Offset}, {`"token":`, h.Token}} {
 		if f.value != "" {
 			b = append(socketio.AppendString(append(b, f.key...), f.value), ',')
 		}

@@ -15,13 +15,17 @@ import (
 // secret is repeated, and what is accepted is so again.
 func FuzzConfig(f *testing.F) {
 	var names []string
+	secrets := map[string]bool{"REDIS_URL": true} // which may hold a password
 	for field := range reflect.TypeFor[Config]().Fields() {
-		names = append(names, field.Tag.Get("env"))
+		name := field.Tag.Get("env")
+		names = append(names, name)
+		secrets[name] = secrets[name] || field.Type == reflect.TypeFor[secret]()
 	}
 	for i := range names {
-		for _, v := range []string{"", "-1", "1e400", "10s", "on,a=off,=x", "redis://u:p@h:6379/0"} {
-			f.Add(uint8(i), v)
-		}
+		f.Add(uint8(i), "-1")
+	}
+	for i, v := range []string{"", "1e400", "10s", "on,a=off,=x", "redis://u:p@h:6379/0", "https://a.example,same", "127.0.0.1,private"} {
+		f.Add(uint8(i), v)
 	}
 	f.Fuzz(func(t *testing.T, which uint8, value string) {
 		name := names[int(which)%len(names)]
