@@ -63,10 +63,10 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		return chaosPresence(ctx, cfg, out)
 	case scenarioDelivery:
 		return chaosDelivery(ctx, cfg, out)
-	case scenarioHostile:
-		return hostileRun(ctx, cfg, out)
 	case scenarioDrain:
 		return chaosDrain(ctx, cfg, out)
+	case scenarioHostile:
+		return hostileRun(ctx, cfg, out)
 	case scenarioCompare:
 		return compare(ctx, cfg, out)
 	}

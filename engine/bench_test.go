@@ -179,9 +179,19 @@ func BenchmarkDeliverNoMembers(b *testing.B) {
 }
 
 // BenchmarkEvent is an event of a client, from the bytes of its frame to the handler.
-func BenchmarkEvent(b *testing.B) {
+func BenchmarkEvent(b *testing.B) { benchEvent(b, nil) }
+
+// BenchmarkEventLimited is BenchmarkEvent of a client that has limits.
+func BenchmarkEventLimited(b *testing.B) {
+	benchEvent(b, newInboundRates(&Config{PacketRate: MaxPacketRate, PacketBurst: 1e8, ByteRate: MaxByteRate, ByteBurst: 1e11}))
+}
+
+func benchEvent(b *testing.B, rates *inboundRates) {
 	handled := 0
-	c := benchConn(b, func(n *Namespace) { n.On("message", func(*Socket, *Event) { handled++ }) })
+	c := benchConn(b, func(n *Namespace) {
+		n.srv.rates = rates
+		n.On("message", func(*Socket, *Event) { handled++ })
+	})
 	frame := clientFrame(`42["message","room-17",{"text":"hello, everyone","n":12345}]`)
 	b.SetBytes(int64(len(frame)))
 	b.ReportAllocs()

@@ -94,15 +94,15 @@ type conn struct {
 
 // What happens to a conn, as bits: each conn has them.
 const (
-	markJoined   = 1 << iota // a namespace was joined: connectTimeout does not apply
-	markShared               // set before the event loop has the conn, read by its callbacks: orders them
-	markAborted              // to be closed as soon as it may be
-	markFinished             // the client's side is closed: nothing to linger for
-	markPolled               // in epoll: only from now on may nb be closed
-	markDeflate              // the client may compress; set before the first byte is read
-	markHeard                // something else than a pong arrived since the last ping; the shard takes it back
-	markExtended             // this ping's timeout was extended once; the shard's
-	markTooFast              // closed because of what the client sends per second
+	markJoined    = 1 << iota // a namespace was joined: connectTimeout does not apply
+	markShared                // set before the event loop has the conn, read by its callbacks: orders them
+	markAborted               // to be closed as soon as it may be
+	markFinished              // the client's side is closed: nothing to linger for
+	markPolled                // in epoll: only from now on may nb be closed
+	markDeflate               // the client may compress; set before the first byte is read
+	markHeard                 // something else than a pong arrived since the last ping; the shard takes it back
+	markExtended              // this ping's timeout was extended once; the shard's
+	markDismissed             // the client was disconnected from every namespace, and is to learn it
 )
 
 func (c *conn) mark(m uint32)        { c.marks.Or(m) }
@@ -198,7 +198,7 @@ func (c *conn) close(reason metrics.Close, code websocket.Code) {
 	c.srv.m.Closes[reason].Inc()
 	c.leaveAll(disconnectReason(reason), fateOf(reason))
 	if c.poll != nil && !c.poll.overtaken() {
-		c.poll.close(reason)
+		c.poll.close()
 		return
 	}
 	frame := websocket.AppendClose(nil, code, "")
@@ -258,6 +258,7 @@ func (c *conn) leaveAll(reason string, f fate) {
 // disconnectAll tells the client that it was disconnected from every namespace,
 // before the conn closes.
 func (c *conn) disconnectAll() {
+	c.mark(markDismissed)
 	c.mu.Lock()
 	sockets := c.sockets
 	c.sockets = nil

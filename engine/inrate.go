@@ -103,7 +103,6 @@ func (c *conn) charge(packets, bytes int, now moment) bool {
 		return ok
 	}
 	c.srv.log.Debug("client sends too fast", "address", c.handshake.address(), "reason", why.String())
-	c.mark(markTooFast)
 	c.disconnectAll()
 	c.close(why, websocket.CodePolicy)
 	return false

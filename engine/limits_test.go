@@ -107,6 +107,21 @@ func TestPacketRatePolling(t *testing.T) {
 	s.ends(metrics.ClosePacketRate)
 }
 
+// TestPacketRateRelayed: what comes by way of another node counts at the owner, by POST and on the WebSocket.
+func TestPacketRateRelayed(t *testing.T) {
+	p := newPair(t, engine.Config{PacketRate: unhurried, PacketBurst: 3}, echo)
+	c := p.session() // the first packet
+	c.post(`421["echo",1]`)
+	c.get(`431[1]`)
+	ws := p.upgrade(c)
+	ws.Text(`422["echo",2]`)
+	ws.Expect(`432[2]`)
+	ws.Text(`423["echo",3]`)
+	ws.Expect("41")
+	ws.ExpectClosed()
+	p.owner.ends(metrics.ClosePacketRate)
+}
+
 // TestAttachments: a packet may have as many as the server says, and has to be completed in time, whether what is
 // missing is an attachment or a part of a message, and whether or not something else comes meanwhile.
 func TestAttachments(t *testing.T) {

@@ -237,18 +237,18 @@ func (p *polling) post(body []byte) answer {
 		c.putDown()
 		c.follow(completed)
 	})
-	if c.state.Load() != connOpen && !c.marked(markFinished|markTooFast) {
+	if c.state.Load() != connOpen && !c.marked(markFinished|markDismissed) {
 		return answer{status: http.StatusBadRequest} // a packet closed the session; the rest is not read
 	}
-	return posted // also to one that sends too fast: it is to be told by its GET, not to come back
+	return posted // also where the client was disconnected: it is to learn that from its GET, and not to come back
 }
 
-// close ends a session that still polls. When the application closes it, or the
-// client sends too fast, it may fetch what is left for some time; otherwise the session is unknown
-// at once, and only a GET that is parked gets the rest.
-func (p *polling) close(reason metrics.Close) {
+// close ends a session that still polls. A client that was disconnected may fetch what is
+// left for some time, or it would not learn of it; otherwise the session is unknown at
+// once, and only a GET that is parked gets the rest.
+func (p *polling) close() {
 	c := p.c
-	orderly := reason == metrics.CloseServer || c.marked(markTooFast)
+	orderly := c.marked(markDismissed)
 	p.mu.Lock()
 	p.closed = p.closed || !orderly
 	waiting := p.parked != nil

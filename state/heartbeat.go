@@ -24,17 +24,17 @@ const indexTTL = 24 * time.Hour
 
 // prepare sees that Redis knows the scripts and that the lease is renewed in
 // time. After every lost connection Redis may be another one, or the same at an
-// earlier time: everything is looked at.
-func (p *Presence) prepare(ctx context.Context, c *clients) error {
+// earlier time: everything is looked at. asked says whether Redis was asked for anything.
+func (p *Presence) prepare(ctx context.Context, c *clients) (asked bool, err error) {
 	if c.gen != p.prepared {
 		p.mu.Lock()
 		p.lease.broken(time.Time{})
 		p.mu.Unlock()
 		if err := p.scripts.load(ctx, c.cmd); err != nil {
-			return err
+			return true, err
 		}
 		if err := p.beat(ctx, c); err != nil {
-			return err
+			return true, err
 		}
 		p.mu.Lock()
 		p.ledger.hurry()
@@ -49,15 +49,15 @@ func (p *Presence) prepare(ctx context.Context, c *clients) error {
 			}
 		}
 		p.prepared, p.redis = c.gen, c.run
-		return nil
+		return true, nil
 	}
 	p.mu.Lock()
 	due := !time.Now().Before(p.lease.next) && !p.struck
 	p.mu.Unlock()
 	if !due {
-		return nil
+		return false, nil
 	}
-	return p.beat(ctx, c)
+	return true, p.beat(ctx, c)
 }
 
 // beat sends one heartbeat. A node that Redis does not know any more goes on as

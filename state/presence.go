@@ -42,6 +42,7 @@ type Presence struct {
 	audit    audit
 	prepared uint64 // the link's generation whose Redis knows the scripts
 	redis    string // run_id of the Redis before
+	refusals seldom // of operations, for the log
 
 	mu          sync.Mutex // guards the fields below; taken alone, never held across I/O or a callback
 	ledger      *ledger

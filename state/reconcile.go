@@ -22,8 +22,10 @@ func (p *Presence) run(ctx context.Context) {
 		c, changed := p.link.get()
 		p.heedFlush()
 		if c != nil {
-			err := p.prepare(ctx, c)
-			p.failing("heartbeat", err)
+			asked, err := p.prepare(ctx, c)
+			if asked {
+				p.failing("heartbeat", err)
+			}
 			if err != nil {
 				p.link.suspect()
 				if !wait.sleep(ctx) {
@@ -164,8 +166,8 @@ func (p *Presence) record(ops []operation, outcomes []scriptResult) {
 			refused, example = refused+1, i
 		}
 	}
-	if refused > 0 {
-		p.log.Warn("redis refuses presence operations; they are tried again", "refused", refused, "of", len(ops),
+	if n, write := p.refusals.pass(refused, now); write {
+		p.log.Warn("redis refuses presence operations; they are tried again", "refused", n,
 			"op", ops[example].op.String(), "error", outcomes[example].err)
 	}
 	if lost {

@@ -110,7 +110,8 @@ func (c *judgedConn) Write(p []byte) (int, error) {
 }
 
 func (c *judgedConn) judge(err error) error {
-	if err == nil || c.heard.Load() || errors.Is(err, net.ErrClosed) {
+	var timeout net.Error
+	if err == nil || c.heard.Load() || errors.Is(err, net.ErrClosed) || errors.As(err, &timeout) && timeout.Timeout() {
 		return err
 	}
 	return fmt.Errorf("%w: redis asked for a client certificate, and ended the connection: %w", errTLS, err)

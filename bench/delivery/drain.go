@@ -44,11 +44,12 @@ type Restart struct {
 	Peak     float64         `json:"peak"` // the fullest tenth of the window, of an even share
 }
 
-// lateBy is how much later than the window a client may see its end: the way through the balancer.
-const lateBy = time.Second
+// lateBy is how much later than the window a client may see its end: the way through the balancer, on a machine that
+// is busy with all of this.
+const lateBy = 2 * time.Second
 
 // maxPeak is how many times its even share the fullest tenth of the window may have.
-const maxPeak = 1.5
+const maxPeak = 2.0
 
 // spreads fills in what Closed and Returned say.
 func (s *Restart) spreads(delay, window time.Duration) {

@@ -30,7 +30,7 @@ func TestSpreads(t *testing.T) {
 	}{
 		{"even", at(even(5)...), 0, 0, 1},
 		{"a second too early", at(even(4)...), 10, 0, 10.0 / 9},
-		{"two seconds too late", at(even(7)...), 0, 9, 10 * 21 / 91.0}, // one more is allowed, and counts as the last tenth
+		{"three seconds too late", at(even(8)...), 0, 9, 10 * 31 / 91.0}, // two are allowed, and count as the last tenth
 		{"all at once", at(7, 7, 7, 7), 0, 0, 10},
 		{"nobody", nil, 0, 0, 0},
 	} {
@@ -73,8 +73,8 @@ func TestJudgeDrain(t *testing.T) {
 		"out of order":  func(r *DrainRun) { r.System.Findings.Total.OutOfOrder = 1 },
 		"a whole run":   func(r *DrainRun) { r.System.Findings = nil },
 		"DRAIN_DELAY":   func(r *DrainRun) { r.Restarts[0].Closed[0] = 4 * time.Second },
-		"DRAIN_WINDOW":  func(r *DrainRun) { r.Restarts[0].Closed[99] = 17 * time.Second },
-		"fullest":       func(r *DrainRun) { r.WindowSeconds = 20 },
+		"DRAIN_WINDOW":  func(r *DrainRun) { r.Restarts[0].Closed[99] = 18 * time.Second },
+		"fullest":       func(r *DrainRun) { r.WindowSeconds = 30 },
 		"most":          func(r *DrainRun) { r.Restarts[0].Most = 101 },
 		"refused":       func(r *DrainRun) { r.Restarts[0].Full = 1 },
 		"5xx":           func(r *DrainRun) { r.ServerErrors = 1 },

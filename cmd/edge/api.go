@@ -6,9 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"runtime"
 	"slices"
@@ -188,35 +186,13 @@ func (a *api) handler(token secret) http.Handler {
 	})
 	admits := bearerCheck(token)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p := checkPage(r, token != "")
-		if p == nil && !admits(r) {
+		if !admits(r) {
 			w.Header().Set("WWW-Authenticate", wwwAuthenticate)
-			p = problemf(apiUnauthorized, "ADMIN_TOKEN is required as a bearer token")
-		}
-		if p != nil {
-			a.answer(w, metrics.APIOther, time.Now(), 0, p)
+			a.answer(w, metrics.APIOther, time.Now(), 0, problemf(apiUnauthorized, "ADMIN_TOKEN is required as a bearer token"))
 			return
 		}
 		mux.ServeHTTP(w, r)
 	})
-}
-
-// checkPage refuses what a web page may make an operator's browser ask: requests of
-// other origins that change something, and without a token anything under a host
-// name, which a page can have point to this machine (DNS rebinding).
-func checkPage(r *http.Request, token bool) *problem {
-	if http.NewCrossOriginProtection().Check(r) != nil {
-		return problemf(apiForbidden, "web pages of other origins may not ask")
-	}
-	host := r.Host
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.Trim(host, "[]")
-	if _, err := netip.ParseAddr(host); err != nil && !token && !strings.EqualFold(host, "localhost") {
-		return problemf(apiForbidden, "without ADMIN_TOKEN the node is to be called by its address or localhost, not %s", shorten(host))
-	}
-	return nil
 }
 
 func (a *api) refuseMethod(w http.ResponseWriter, r *http.Request, allowed []string) {

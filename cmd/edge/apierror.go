@@ -19,7 +19,6 @@ const (
 	apiMalformed    apiCode = "malformed"              // the body is not JSON, or the query cannot be read
 	apiInvalid      apiCode = "invalid"                // a field, a parameter or a header has a value that it cannot have
 	apiUnauthorized apiCode = "unauthorized"           // ADMIN_TOKEN is missing or wrong
-	apiForbidden    apiCode = "forbidden"              // a web page asks, of another origin or by a name that is not this machine's
 	apiNotFound     apiCode = "not_found"              // no such path, or no such socket anywhere
 	apiMethod       apiCode = "method_not_allowed"     // the path has other methods
 	apiTooLarge     apiCode = "too_large"              // the body, or a message in it
@@ -44,7 +43,7 @@ const (
 // apiStatus is the HTTP status that a code goes with.
 var apiStatus = map[apiCode]int{
 	apiMalformed: http.StatusBadRequest, apiInvalid: http.StatusBadRequest, apiUnauthorized: http.StatusUnauthorized,
-	apiForbidden: http.StatusForbidden, apiNotFound: http.StatusNotFound, apiMethod: http.StatusMethodNotAllowed, apiTooLarge: http.StatusRequestEntityTooLarge,
+	apiNotFound: http.StatusNotFound, apiMethod: http.StatusMethodNotAllowed, apiTooLarge: http.StatusRequestEntityTooLarge,
 	apiMediaType: http.StatusUnsupportedMediaType, apiKeyReused: http.StatusUnprocessableEntity, apiTooMany: http.StatusConflict,
 	apiBusy: http.StatusServiceUnavailable, apiQueueFull: http.StatusServiceUnavailable, apiUnavailable: http.StatusServiceUnavailable,
 	apiUnknown: http.StatusGatewayTimeout, apiIncomplete: http.StatusGatewayTimeout,

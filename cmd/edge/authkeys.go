@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -10,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
@@ -48,8 +48,9 @@ var errUnknownKey = errors.New("no key for the token")
 // keysFor returns the keys with which a token may be verified that says alg and kid.
 // Its alg selects among keys that are for that algorithm and for no other kind: a
 // public key never serves as a secret (RFC 8725 section 3.1). A key without an id
-// is tried for every token, as is every key for a token without one.
-func keysFor(keys []verifyKey, alg algorithm, kid string) (set jwt.VerificationKeySet, err error) {
+// is tried for every token whose kid is not known, as is every key for a token
+// without one. guess says that the token names a key, and it may be none of these.
+func keysFor(keys []verifyKey, alg algorithm, kid string) (set jwt.VerificationKeySet, guess bool, err error) {
 	var named, unnamed []jwt.VerificationKey
 	for i := range keys {
 		k := &keys[i]
@@ -63,12 +64,12 @@ func keysFor(keys []verifyKey, alg algorithm, kid string) (set jwt.VerificationK
 	}
 	set.Keys = named
 	if len(named) == 0 {
-		set.Keys = unnamed
+		set.Keys, guess = unnamed, kid != ""
 	}
 	if len(set.Keys) == 0 || len(set.Keys) > maxTries {
-		return set, errUnknownKey
+		return set, guess, errUnknownKey
 	}
-	return set, nil
+	return set, guess, nil
 }
 
 // newVerifyKey makes a key of what it may be used for among permitted. only is the one
@@ -108,9 +109,12 @@ func newVerifyKey(id string, key any, only string, permitted []algorithm) (verif
 	return verifyKey{id, able, key}, nil
 }
 
-// readSecret makes a key of a file's content. Editors end a file with a newline.
+// readSecret makes a key of a file's content. A newline at its end is not part of the secret.
 func readSecret(content []byte, permitted []algorithm) ([]verifyKey, error) {
-	secret := []byte(strings.TrimRight(string(content), "\r\n"))
+	secret := bytes.TrimSuffix(bytes.TrimSuffix(content, []byte("\n")), []byte("\r"))
+	if bytes.ContainsAny(secret, "\r\n\x00") {
+		return nil, errors.New("is not one line of text")
+	}
 	if least := leastSecret(permitted); len(secret) < least {
 		return nil, fmt.Errorf("has %d bytes; at least %d are required", len(secret), least)
 	}

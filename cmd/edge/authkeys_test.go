@@ -188,28 +188,29 @@ func TestKeysFor(t *testing.T) {
 		{"", []algorithm{"HS256"}, "secret"},
 	}
 	for _, tt := range []struct {
-		alg  algorithm
-		kid  string
-		want []jwt.VerificationKey
+		alg   algorithm
+		kid   string
+		want  []jwt.VerificationKey
+		guess bool
 	}{
-		{"RS256", "a", []jwt.VerificationKey{"rsa a"}},
-		{"PS256", "a", []jwt.VerificationKey{"rsa a"}},
-		{"ES256", "a", []jwt.VerificationKey{"ec a"}},
-		{"PS256", "b", nil},
-		{"RS256", "c", []jwt.VerificationKey{"rsa from PEM"}},
-		{"RS256", "", []jwt.VerificationKey{"rsa a", "rsa b", "rsa from PEM"}},
-		{"HS256", "a", []jwt.VerificationKey{"secret"}},
-		{"ES384", "", nil},
+		{"RS256", "a", []jwt.VerificationKey{"rsa a"}, false},
+		{"PS256", "a", []jwt.VerificationKey{"rsa a"}, false},
+		{"ES256", "a", []jwt.VerificationKey{"ec a"}, false},
+		{"PS256", "b", nil, true},
+		{"RS256", "c", []jwt.VerificationKey{"rsa from PEM"}, true},
+		{"RS256", "", []jwt.VerificationKey{"rsa a", "rsa b", "rsa from PEM"}, false},
+		{"HS256", "a", []jwt.VerificationKey{"secret"}, true},
+		{"ES384", "", nil, false},
 	} {
-		set, err := keysFor(keys, tt.alg, tt.kid)
-		if (err != nil) != (tt.want == nil) || err == nil && !slices.Equal(set.Keys, tt.want) {
-			t.Errorf("keys for %s, kid %q: %v, %v; want %v", tt.alg, tt.kid, set.Keys, err, tt.want)
+		set, guess, err := keysFor(keys, tt.alg, tt.kid)
+		if (err != nil) != (tt.want == nil) || err == nil && !slices.Equal(set.Keys, tt.want) || guess != tt.guess {
+			t.Errorf("keys for %s, kid %q: %v, %v, %v; want %v, %v", tt.alg, tt.kid, set.Keys, guess, err, tt.want, tt.guess)
 		}
 	}
 	for len(keys) < 8 {
 		keys = append(keys, verifyKey{"z", []algorithm{"RS256"}, "another"})
 	}
-	if _, err := keysFor(keys, "RS256", ""); err == nil {
+	if _, _, err := keysFor(keys, "RS256", ""); err == nil {
 		t.Error("a token without kid has more than maxTries keys tried")
 	}
 }
@@ -240,6 +241,7 @@ func TestReadKeys(t *testing.T) {
 		{"too many", readPEM, join(publicPEM(i.rsa.Public()), publicPEM(i.p256.Public()), publicPEM(i.p384.Public()), publicPEM(i.p521.Public()), publicPEM(i.ed.Public())), 0, "5 keys"},
 		{"half a key", readPEM, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")}), 0, "key 1"},
 		{"a secret with a newline", readSecret, []byte(testSecret + "\n"), 1, ""},
+		{"two lines", readSecret, []byte(testSecret + "\n" + testSecret), 0, "one line"},
 		{"a short secret", readSecret, []byte(testSecret[1:] + "\n"), 0, "31 bytes"},
 		{"a set", readJWKS, jwks(jwk("a", i.rsa, nil), jwk("b", i.p256, nil), jwk("c", i.p384, nil), jwk("d", i.p521, nil), jwk("e", i.ed, nil)), 5, ""},
 		{"with keys for other uses", readJWKS, jwks(jwk("a", i.rsa, map[string]any{"use": "enc"}), jwk("b", i.p256, map[string]any{"key_ops": []string{"sign"}}), jwk("c", i.ed, map[string]any{"alg": "EdDSA"})), 1, ""},

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -179,6 +182,30 @@ func TestKeyRotation(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(rt.metrics.Keys); got != 1 {
 		t.Errorf("%v keys in the metric", got)
+	}
+}
+
+// TestRotationBesideAFile: a key in a file, which has no name, does not keep a named one
+// from being fetched.
+func TestRotationBesideAFile(t *testing.T) {
+	i := newIssuer()
+	srv := newKeyServer(t, jwks(jwk("old", i.p384, nil)))
+	environ := fromSet(srv.URL)
+	environ["AUTH_JWT_KEY_FILE"] = file(t, "key.pem", publicPEM(i.p384.Public()))
+	rt := newRingTest(t, environ)
+	rt.ring.step(t.Context())
+	next, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.set(http.StatusOK, jwks(jwk("new", next, nil)))
+	rt.start(t)
+	token := signedWith(t, jwt.SigningMethodES384, next, map[string]any{"kid": "new"}, jwt.MapClaims{"sub": "u1"})
+	if got := identified(t, rt.authenticator, authOf(token)); got.code() != "" {
+		t.Errorf("a token with the new key: %+v", got.r)
+	}
+	if got := identified(t, rt.authenticator, authOf(es(t, "from the file", true))); got.code() != "" {
+		t.Errorf("a token with the file's key: %+v", got.r)
 	}
 }
 

@@ -46,9 +46,11 @@ var (
 const endOfTime = 253_402_300_800
 
 // verify returns what a token says that one of keys has signed. The error is
-// errUnknownKey if none of them could have.
+// errUnknownKey if none of them could have, or the key that it names is not known
+// and no key without a name has.
 func (c *tokenCheck) verify(token string, keys []verifyKey) (*verified, error) {
 	var claims tokenClaims
+	guess := false
 	_, err := c.parser.ParseWithClaims(token, &claims, func(t *jwt.Token) (any, error) {
 		if _, critical := t.Header["crit"]; critical {
 			return nil, errCritical
@@ -57,8 +59,13 @@ func (c *tokenCheck) verify(token string, keys []verifyKey) (*verified, error) {
 		if !ok && t.Header["kid"] != nil {
 			return nil, errKeyID
 		}
-		return keysFor(keys, algorithm(t.Method.Alg()), kid)
+		set, guessed, err := keysFor(keys, algorithm(t.Method.Alg()), kid)
+		guess = guessed
+		return set, err
 	})
+	if guess && errors.Is(err, jwt.ErrTokenSignatureInvalid) {
+		return nil, errUnknownKey
+	}
 	if err != nil {
 		return nil, err
 	}

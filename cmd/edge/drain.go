@@ -215,8 +215,6 @@ func (n *node) leave(ctx context.Context, failed <-chan error) error {
 	if goOn, err := wait(drained, time.After(d.window)); !goOn {
 		return err
 	}
-	if _, err := wait(d.exiting, nil); err != nil {
-		return err
-	}
-	return nil
+	_, err := wait(d.exiting, nil)
+	return err
 }

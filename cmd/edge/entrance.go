@@ -30,6 +30,7 @@ type entrance struct {
 	waiting []arrival  // accepted, in order
 	pending *pending
 	idle    map[net.Conn]struct{}
+	glance  glance
 }
 
 func newEntrance(most int, spare func() int, m *metrics.Metrics, log *slog.Logger) *entrance {
@@ -92,6 +93,10 @@ func (e *entrance) next(now time.Time) (c, victim net.Conn, wait time.Duration) 
 		return nil, nil, 0
 	}
 	if victim, wait = e.pending.room(now); wait > 0 {
+		if c = e.spoken(now); c != nil {
+			return c, nil, 0
+		}
+		wait = min(wait, lookEvery)
 		// Those that wait must not be silent for longer than those that have a place:
 		// few silent ones per second would make all others wait for minutes.
 		silent, more := e.pending.silent(e.waiting[0], now)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/stellara/edge/metrics"
@@ -20,7 +19,6 @@ type proxyListener struct {
 	limit   time.Duration // for the header to come
 	m       *metrics.Metrics
 	log     *slog.Logger
-	warned  atomic.Int64 // when a proxy without a header was told of, Unix time in ns
 }
 
 func newProxyListener(l net.Listener, trusted trustedProxies, limit time.Duration, m *metrics.Metrics, log *slog.Logger) *proxyListener {
@@ -132,12 +130,8 @@ func readProxyHeader(r io.Reader, b []byte) (_ []byte, h proxyHeader, size int, 
 func (c *proxiedConn) refuse(why string, err error) {
 	c.err = io.EOF
 	c.l.m.Refusals[metrics.RefusalProxyHeader].Inc()
-	level := slog.LevelDebug
-	// Now and then aloud: where a balancer and this node do not agree, nobody can connect at all.
-	if now, last := time.Now().UnixNano(), c.l.warned.Load(); now-last >= int64(failureLogged) && c.l.warned.CompareAndSwap(last, now) {
-		level = slog.LevelWarn
-	}
-	c.l.log.Log(context.Background(), level, "connection refused by PROXY_PROTOCOL", "reason", why, "address", c.TCPConn.RemoteAddr().String(), "error", err)
+	// Aloud: where a balancer and this node do not agree, nobody can connect at all.
+	c.l.log.Warn("connection refused by PROXY_PROTOCOL", "reason", why, "address", c.TCPConn.RemoteAddr().String(), "error", err)
 }
 
 // dialProxied dials as the server expects it of whom it takes for a proxy, as which this machine's own health check may

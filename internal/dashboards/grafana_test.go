@@ -34,7 +34,10 @@ type panel struct {
 	Datasource               *source
 	GridPos                  struct{ H, W, X, Y int }
 	FieldConfig              struct {
-		Defaults struct{ Unit string }
+		Defaults struct {
+			Unit  string
+			Color struct{ Mode string }
+		}
 	}
 	Options struct {
 		YAxis      struct{ Unit string }
@@ -191,8 +194,11 @@ func checkPanel(t *testing.T, where string, p panel) {
 	if len(p.Description) < 12 || !strings.HasSuffix(p.Description, ".") {
 		t.Errorf("%s has the description %q", where, p.Description)
 	}
-	if p.FieldConfig.Defaults.Unit == "" {
-		t.Errorf("%s has no unit", where)
+	if unit := p.FieldConfig.Defaults.Unit; !slices.Contains(units, unit) && !strings.HasPrefix(unit, "suffix:") {
+		t.Errorf("%s has the unit %q", where, unit)
+	}
+	if color := p.FieldConfig.Defaults.Color.Mode; p.Type == "timeseries" && color != "palette-classic-by-name" {
+		t.Errorf("%s has the colours %q: a node or a reason would change its colour from panel to panel", where, color)
 	}
 	if p.Type == "heatmap" && (p.Options.YAxis.Unit != "s" || p.Options.CellValues.Unit == "") {
 		t.Errorf("%s has no unit on its axis", where)
@@ -214,6 +220,10 @@ func checkPanel(t *testing.T, where string, p panel) {
 		}
 	}
 }
+
+// units are those of Grafana that are used here, by its ids.
+// https://github.com/grafana/grafana/blob/main/packages/grafana-data/src/valueFormats/categories.ts
+var units = []string{"short", "percentunit", "s", "bytes", "Bps", "ops", "reqps", "mps", "cps", "pps"}
 
 // fixedWindow is a range in a query that does not follow the dashboard.
 var fixedWindow = regexp.MustCompile(`\[\d`)

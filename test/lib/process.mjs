@@ -115,7 +115,9 @@ export class Redis {
   }
 
   async up() {
-    const args = ["--port", String(this.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", tmpdir(), "--dbfilename", "edge-has-no-dump.rdb", ...this.args];
+    // No file: a replica that kept what it was sent would leave it to every Redis that starts after it.
+    const nothing = ["--save", "", "--appendonly", "no", "--repl-diskless-load", "swapdb", "--dir", tmpdir(), "--dbfilename", "edge-is-never-saved.rdb"];
+    const args = ["--port", String(this.port), "--bind", "127.0.0.1", ...nothing, ...this.args];
     this.child = new Child("redis-server", process.env.REDIS_SERVER ?? "redis-server", args, {});
     await eventually(
       "redis-server to accept connections",

@@ -15,10 +15,11 @@ export class Watched {
 
   static async start() {
     const watched = new Watched();
-    const first = await Redis.start();
-    const second = await Redis.start("--replicaof", `127.0.0.1 ${first.port}`, "--repl-diskless-sync-delay", "0");
-    watched.servers = [first, second];
     watched.dir = await mkdtemp(join(tmpdir(), "edge-sentinels-"));
+    const alone = ["--dir", watched.dir]; // a replica writes what its master sends into a file, from which no other server must start
+    const first = await Redis.start(...alone, "--dbfilename", "first.rdb");
+    const second = await Redis.start(...alone, "--dbfilename", "second.rdb", "--replicaof", `127.0.0.1 ${first.port}`, "--repl-diskless-sync-delay", "0");
+    watched.servers = [first, second];
     for (let i = 0; i < 3; i++) await watched.#sentinel(first.port);
     await watched.whole();
     return watched;

@@ -8,7 +8,7 @@ import { createClient } from "redis";
 
 import { connect } from "../lib/client.mjs";
 import { Crowd, narrating } from "../lib/crowd.mjs";
-import { Cluster } from "../lib/process.mjs";
+import { Cluster, get } from "../lib/process.mjs";
 import { annotations, deploy, names, panels, Prometheus } from "../lib/prometheus.mjs";
 import { lacking, program } from "../lib/shipped.mjs";
 import { eventually, unique } from "../lib/wait.mjs";
@@ -45,6 +45,7 @@ test("every panel and every rule has data", { skip, timeout: 180_000 }, async (t
     await eventually("all panels and rules to have data", async () => {
       await restless.join("corridor");
       await restless.ok("leave", "corridor");
+      assert.equal((await get(`${living[0].admin}/api/v1/node`)).status, 200);
       return (dark = await empty(prometheus)).length === 0;
     }, { deadline: 90_000, detail: () => dark.join("\n") });
     await eventually("Prometheus to know of all conns", async () => (await prometheus.values("sum(edge_conns)"))[0] >= here);
