@@ -169,6 +169,7 @@ func (a *api) handler(token secret) http.Handler {
 		mux.HandleFunc(o.method+" "+path, func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, &o) })
 	}
 	for path, allowed := range methods {
+		slices.Sort(allowed)
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { a.refuseMethod(w, r, allowed) })
 	}
 	for path, read := range a.presence.routes() {
@@ -196,7 +197,6 @@ func (a *api) handler(token secret) http.Handler {
 }
 
 func (a *api) refuseMethod(w http.ResponseWriter, r *http.Request, allowed []string) {
-	slices.Sort(allowed)
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
 	a.answer(w, metrics.APIOther, time.Now(), 0, problemf(apiMethod, "%s is not supported here, only %s", shorten(r.Method), strings.Join(allowed, ", ")))
 }
@@ -268,6 +268,8 @@ func (a *api) read(w http.ResponseWriter, r *http.Request, limit int64) (body []
 		return nil, release, problemf(apiBusy, "%s", busyText)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	// The listener's ReadTimeout is for the request; beyond, it would end r.Context.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // tests have none
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 		return nil, release, tooLarge
 	}

@@ -21,8 +21,8 @@ import (
 // depends on other variables, help its meaning in the table of -help.
 type Config struct {
 	ListenAddr string `env:"LISTEN_ADDR" shown:":3000, or 127.0.0.1:3000 without REDIS_URL" help:"address for clients, with /healthz and /readyz"`
-	AdminAddr  string `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" help:"address for operators and backends: /metrics, /healthz, /readyz, /presence/, /debug/pprof/"`
-	AdminToken secret `env:"ADMIN_TOKEN" help:"bearer token for /presence/ and /debug/pprof/; required when ADMIN_ADDR is not a loopback address"`
+	AdminAddr  string `env:"ADMIN_ADDR" envDefault:"127.0.0.1:9464" help:"address for operators and backends: /metrics, /healthz, /readyz, /drain, /api/v1/, /presence/, /debug/pprof/"`
+	AdminToken secret `env:"ADMIN_TOKEN" help:"bearer token for /drain, /api/v1/, /presence/ and /debug/pprof/; required when ADMIN_ADDR is not a loopback address"`
 
 	RedisURL   secret `env:"REDIS_URL" help:"redis://[user:password@]host:port[/db], with TLS rediss://...; through sentinels redis-sentinel://host:port,host:port/master[/db] or rediss-sentinel://...; empty: an in-process Redis, one node alone"`
 	RedisCache bool   `env:"REDIS_CACHE" envDefault:"true" help:"client-side caching of presence reads; false for servers without CLIENT TRACKING"`
