@@ -11,8 +11,8 @@ import (
 
 // heads counts the connections of which no request was handled because its head was
 // malformed, too large, or did not come whole: net/http answers or ends these by
-// itself, and tells nobody but by the connection's state. What comes in one piece with
-// the request before it is not seen. Safe for concurrent use.
+// itself, and tells nobody but by the connection's state, and that of the first request
+// only: a later one that it refuses is not counted. Safe for concurrent use.
 type heads struct {
 	refused prometheus.Counter
 
