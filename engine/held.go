@@ -32,6 +32,7 @@ type held struct {
 
 	// Owned by the goroutine that reads.
 	reader websocket.Reader
+	pings  int // ignored so far
 	probed bool
 
 	// Shared.
@@ -127,6 +128,11 @@ func (h *held) onProbe(data []byte) {
 		}
 		data = rest
 		switch stepOf(&m, h.probed) {
+		case probeIgnored:
+			if h.pings++; h.pings > maxProbePings {
+				h.end(nil)
+				return
+			}
 		case probeAsked:
 			h.probed = true
 			h.write(h.srv.probed)

@@ -75,7 +75,7 @@ func newInboundRates(cfg *Config) *inboundRates {
 // sent are a conn's schedules. They belong to the goroutine that reads.
 type sent struct{ packets, bytes moment }
 
-// charge takes packets and bytes of a client into account; over is false if there were too many, and why which.
+// charge takes packets and bytes of a client into account; ok is false if they were too many, and why says which.
 func (r *inboundRates) charge(s *sent, packets, bytes int, now moment) (why metrics.Close, ok bool) {
 	if s.packets, ok = r.packets.charge(s.packets, packets, now); !ok {
 		return metrics.ClosePacketRate, false

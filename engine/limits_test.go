@@ -122,6 +122,23 @@ func TestPacketRateRelayed(t *testing.T) {
 	p.owner.ends(metrics.ClosePacketRate)
 }
 
+// TestProbePings: a WebSocket that probes sends a few pings at most, at whatever node it is; its session goes on polling.
+func TestProbePings(t *testing.T) {
+	p := newPair(t, engine.Config{}, echo)
+	for name, at := range map[string]*server{"owner": p.owner, "other": p.other} {
+		t.Run(name, func(t *testing.T) {
+			c := p.session()
+			ws := wire.Dial(t, at.addr, query+"&sid="+c.sid, nil)
+			for range 17 {
+				ws.Raw(websocket.AppendMaskedFrame(nil, websocket.Ping, []byte("p"), [4]byte{1, 2, 3, 4}))
+			}
+			ws.ExpectClosed()
+			c.post(`421["echo",1]`)
+			c.get(`431[1]`)
+		})
+	}
+}
+
 // TestAttachments: a packet may have as many as the server says, and has to be completed in time, whether what is
 // missing is an attachment or a part of a message, and whether or not something else comes meanwhile.
 func TestAttachments(t *testing.T) {

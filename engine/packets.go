@@ -180,7 +180,7 @@ func (c *conn) onPacket(p *socketio.Packet) {
 		return
 	}
 	if p.Attachments > c.srv.cfg.MaxAttachments {
-		c.refuse(fmt.Errorf("packet of %d attachments, more than %d", p.Attachments, c.srv.cfg.MaxAttachments))
+		c.refuse(fmt.Errorf("packet of %d attachments, more than %d", p.Attachments, max(c.srv.cfg.MaxAttachments, 0)))
 		return
 	}
 	a := &socketio.Assembler{Limit: c.srv.maxPacket}

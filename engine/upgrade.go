@@ -19,6 +19,9 @@ const (
 	// noopInterval is how often a parked GET is answered while a WebSocket probes,
 	// so that the client can end its poll (engine.io does it every 100 ms).
 	noopInterval = 100 * time.Millisecond
+	// maxProbePings is how many pings and pongs of WebSocket are read while it probes:
+	// nothing else bounds those, for what it sends is no conn's yet.
+	maxProbePings = 16
 )
 
 // candidate is a WebSocket that was opened for a polling session, here or on
@@ -32,6 +35,7 @@ type candidate struct {
 
 	// Owned by the goroutine that reads.
 	reader websocket.Reader
+	pings  int  // ignored so far
 	probe  bool // "2probe" arrived
 	over   bool // this connection is the conn's transport: "5" arrived
 
@@ -143,6 +147,11 @@ func (d *candidate) onData(data []byte) {
 		}
 		data = rest
 		switch stepOf(&m, d.probe) {
+		case probeIgnored:
+			if d.pings++; d.pings > maxProbePings {
+				d.drop()
+				return
+			}
 		case probeAsked:
 			d.probed()
 		case probeOver:

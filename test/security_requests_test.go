@@ -1,11 +1,13 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stellara/edge/internal/wire"
 )
@@ -60,7 +62,7 @@ func oversizedHeaders(t *testing.T, a *attacked) {
 			strings.Repeat("X-A: b\r\n", 5000), "X-A: " + strings.Repeat("a", 64<<10) + "\r\n", "Cookie: " + strings.Repeat("a=b; ", 10_000) + "\r\n",
 			"Sec-WebSocket-Protocol: " + strings.Repeat("a,", 20_000) + "a\r\n", "Sec-WebSocket-Extensions: " + strings.Repeat("permessage-deflate;", 3000) + "a\r\n",
 		} {
-			took := a.suffers(t, counted{}, func() {
+			took := a.suffers(t, counted{"refusal request_head": 1}, func() {
 				status, body := a.request(t, get(target, headers+upgradeHeaders))
 				refusedWith(t, headers, status, 431, body, "")
 			})
@@ -178,7 +180,7 @@ func unknownTransports(t *testing.T, a *attacked) {
 // the process.
 func resetHandshakes(t *testing.T, a *attacked) {
 	whole := get(openWebSocket, upgradeHeaders)
-	a.suffers(t, counted{}, func() {
+	a.suffers(t, counted{"refusal request_head": whatever}, func() { // a reset may come before what was sent is read
 		for cut := 1; cut < len(whole); cut += 7 {
 			nc := a.raw(t)
 			_, _ = io.WriteString(nc, whole[:cut])
@@ -296,4 +298,64 @@ func slowBodies(t *testing.T, a *attacked) {
 			_ = nc.Close()
 		}
 	})
+}
+
+// TestSecurityPatience attacks with what never comes to an end.
+func TestSecurityPatience(t *testing.T) {
+	const attackers = 20
+	a := attack(t, "", "HEADER_TIMEOUT=1s", "ATTACHMENT_TIMEOUT=1s")
+	t.Run("slow headers (CVE-2007-6750)", func(t *testing.T) {
+		t.Cleanup(func() { a.alone(t) })
+		a.suffers(t, counted{"refusal request_head": attackers}, func() {
+			var slow []net.Conn
+			for range attackers {
+				nc := a.raw(t)
+				_, _ = io.WriteString(nc, "GET "+openWebSocket+" HTTP/1.1\r\nHost: x\r\nX-A: ")
+				slow = append(slow, nc)
+				go func() { // a byte now and then, for as long as somebody waits for more
+					for {
+						if _, err := io.WriteString(nc, "a"); err != nil {
+							return
+						}
+						time.Sleep(50 * time.Millisecond) // a rate, not a wait
+					}
+				}()
+			}
+			a.healthy(t)
+			for _, nc := range slow {
+				if _, err := io.Copy(io.Discard, nc); isTimeout(err) {
+					t.Fatal("the edge waits for headers that do not come")
+				}
+			}
+		})
+	})
+	const packet = `451-["message","lobby",{"_placeholder":true,"num":0}]`
+	for name, begun := range map[string][]byte{
+		"attachments that do not come": frame(finText, uint64(len(packet)), packet),
+		"a message that does not end":  frame(firstText, 1, "4"),
+		"a frame that does not end":    frame(firstBinary|0x80, attackedPayload, strings.Repeat("x", 1000)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Cleanup(func() { a.alone(t) })
+			took := a.suffers(t, counted{"close attachment_timeout": attackers}, func() {
+				var open []*wire.Client
+				for range attackers {
+					c := a.attacker(t)
+					c.Raw(begun)
+					open = append(open, c)
+				}
+				a.healthy(t)
+				for _, c := range open {
+					c.ExpectClosed()
+				}
+			})
+			bounded(t, took, attackers*(len(begun)+100))
+		})
+	}
+}
+
+// isTimeout reports whether a connection was still open when its time was over.
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
 }

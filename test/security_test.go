@@ -159,13 +159,16 @@ func (a *attacked) healthy(t *testing.T) {
 }
 
 // counted are the counters that say what was refused and what was closed, by
-// "refusal <reason>" and "close <reason>", and the bytes that came from clients.
+// "refusal <reason>", "close <reason>" and "auth <result>".
 type counted map[string]float64
 
-// families are the counters, by what their names begin with in counted.
-var families = map[string]string{"edge_refusals_total": "refusal ", "edge_closes_total": "close "}
+// whatever is a wanted value that may be any.
+const whatever = -1
 
-// counts reads them.
+// families are the counters, by what their names begin with in counted.
+var families = map[string]string{"edge_refusals_total": "refusal ", "edge_closes_total": "close ", "edge_authentications_total": "auth "}
+
+// counts reads them, and the bytes that came from clients.
 func (a *attacked) counts(t *testing.T) (counted, float64) {
 	t.Helper()
 	c, bytes := counted{}, 0.0
@@ -181,7 +184,9 @@ func (a *attacked) counts(t *testing.T) (counted, float64) {
 		family, label, _ := strings.Cut(name, "{")
 		if prefix := families[family]; prefix != "" {
 			_, reason, _ := strings.Cut(label, `="`)
-			c[prefix+strings.TrimSuffix(reason, `"}`)] = n
+			if reason = strings.TrimSuffix(reason, `"}`); reason != "accepted" {
+				c[prefix+reason] = n
+			}
 		}
 	}
 	return c, bytes
@@ -215,7 +220,10 @@ func (a *attacked) suffers(t *testing.T, want counted, f func()) (took int) {
 		now, bytes := a.counts(t)
 		got := counted{}
 		for name, n := range now {
-			if d := n - before[name]; d != 0 {
+			switch d := n - before[name]; {
+			case want[name] == whatever:
+				got[name] = whatever
+			case d != 0:
 				got[name] = d
 			}
 		}

@@ -91,7 +91,7 @@ func (a *authenticator) identify(c claimant, done func(*verified, *refusal)) {
 			a.settle(nil, r, done)
 			return
 		}
-		a.verify(token, done)
+		a.verify(token, "", done)
 		return
 	}
 	var claims struct {
@@ -108,44 +108,55 @@ func (a *authenticator) identify(c claimant, done func(*verified, *refusal)) {
 	a.settle(&verified{User: id}, nil, done)
 }
 
-// verify is identify for a token.
-func (a *authenticator) verify(token string, done func(*verified, *refusal)) {
-	if a.workers == nil {
-		a.try(token, false, done)
-		return
-	}
-	a.later(token, false, done)
+// attempt is a token on its way to be verified.
+type attempt struct {
+	token string
+	user  string // whose it must be; "" is anybody's
+	asked bool   // it has waited for keys
+	done  func(*verified, *refusal)
 }
 
-// later has a worker try a token, unless too many wait.
-func (a *authenticator) later(token string, asked bool, done func(*verified, *refusal)) {
-	if a.workers == nil { // after a load of a secret
-		a.try(token, asked, done)
+// verify is identify for a token, which must be of a user if that is not "".
+func (a *authenticator) verify(token, user string, done func(*verified, *refusal)) {
+	a.submit(attempt{token: token, user: user, done: done})
+}
+
+// submit has a worker try a token, unless too many wait; without workers it is tried at once.
+func (a *authenticator) submit(at attempt) {
+	if a.workers == nil {
+		a.try(at)
 		return
 	}
-	if !a.workers.submit(func() { a.try(token, asked, done) }) {
-		a.settle(nil, refused(metrics.AuthBusy, "too many clients are being authenticated, try again later"), done)
+	if !a.workers.submit(func() { a.try(at) }) {
+		a.settle(nil, refused(metrics.AuthBusy, "too many clients are being authenticated, try again later"), at.done)
 	}
 }
 
 // try verifies a token with the keys there are. If its own is not among them it waits
-// for them to be loaded, once; asked says that it has.
-func (a *authenticator) try(token string, asked bool, done func(*verified, *refusal)) {
-	v, err := a.check.verify(token, a.ring.current())
+// for them to be loaded, once.
+func (a *authenticator) try(at attempt) {
+	keys := a.ring.current()
+	v, err := a.check.verify(at.token, *keys)
 	if !errors.Is(err, errUnknownKey) {
-		a.settle(v, refusedToken(err), done)
+		r := refusedToken(err)
+		if r == nil && at.user != "" && v.User != at.user {
+			r = refused(metrics.AuthUserMismatch, "the token is another user's")
+		}
+		a.settle(v, r, at.done)
 		return
 	}
 	next := a.ring.answer()
-	if !asked {
-		next = a.ring.ask(func() { a.later(token, true, done) })
+	if !at.asked {
+		next = a.ring.ask(keys, func() { at.asked = true; a.submit(at) })
 	}
 	switch next {
 	case askWaits:
+	case askChanged:
+		a.submit(at)
 	case askUnavailable:
-		a.settle(nil, refused(metrics.AuthKeysUnavailable, "the keys to verify tokens cannot be loaded, try again later"), done)
+		a.settle(nil, refused(metrics.AuthKeysUnavailable, "the keys to verify tokens cannot be loaded, try again later"), at.done)
 	case askRefused:
-		a.settle(nil, refusedToken(err), done)
+		a.settle(nil, refusedToken(err), at.done)
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/stellara/edge/metrics"
 )
 
 func TestPatterns(t *testing.T) {
@@ -120,11 +123,14 @@ func TestRefresh(t *testing.T) {
 		{[]string{`"x"`}, "token_invalid"},
 		{[]string{token(jwt.MapClaims{"sub": "u1", "exp": testNow.Unix() - 60})}, "token_expired"},
 		{[]string{token(jwt.MapClaims{"sub": "u2"})}, "user_mismatch"},
-		{[]string{token(jwt.MapClaims{"sub": ""})}, "user_invalid"},
+		{[]string{token(jwt.MapClaims{"sub": ""})}, "user_mismatch"},
 	} {
 		if got := code(t, refresh(t, a, auth, s, tt.args...)); got != tt.code {
 			t.Errorf("%v: %s, want %s", tt.args, got, tt.code)
 		}
+	}
+	if got := testutil.ToFloat64(auth.metrics.Auths[metrics.AuthAccepted]); got != 0 {
+		t.Errorf("%v refused tokens are counted as accepted", got)
 	}
 	if got := identityOf(s).grant.Load().expires(); got != first || s.stored != 0 {
 		t.Errorf("a refused token changed the expiry to %d", got)

@@ -142,14 +142,14 @@ func (k *keyring) publish() {
 	k.metrics.Keys.Set(float64(len(all)))
 }
 
-// current are the keys loaded so far.
-func (k *keyring) current() []verifyKey { return *k.keys.Load() }
+// current are the keys loaded so far. What it points to is not changed, but replaced.
+func (k *keyring) current() *[]verifyKey { return k.keys.Load() }
 
 var errNoKeys = errors.New("the keys that tokens are verified with could not be loaded yet")
 
 // ready is nil unless there is no key at all.
 func (k *keyring) ready() error {
-	if len(k.current()) == 0 {
+	if len(*k.current()) == 0 {
 		return errNoKeys
 	}
 	return nil
@@ -160,17 +160,20 @@ type asking uint8
 
 const (
 	askWaits       asking = iota // for a load, after which it is tried again
+	askChanged                   // for nothing: there are other keys than those it was tried with
 	askRefused                   // keys were loaded a moment ago, and its own was not among them
 	askUnavailable               // its key may be where keys cannot be loaded from now
 )
 
 // ask has again called after the next load, on run's goroutine, if the answer is
-// askWaits; it must not block.
-func (k *keyring) ask(again func()) asking {
+// askWaits; it must not block. tried are the keys that did not fit.
+func (k *keyring) ask(tried *[]verifyKey, again func()) asking {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now, first := k.now(), len(k.waiting) == 0 && !k.loading
 	switch {
+	case k.current() != tried:
+		return askChanged
 	case len(k.sources) == 0, first && !k.asked.IsZero() && now.Sub(k.asked) < askInterval:
 		return k.withoutLoad()
 	case len(k.waiting) >= maxWaiting:

@@ -263,11 +263,11 @@ func TestKeysUnavailable(t *testing.T) {
 func TestWaitingIsBounded(t *testing.T) {
 	rt := newRingTest(t, fromSet("http://127.0.0.1:1/"))
 	for range maxWaiting {
-		if got := rt.ring.ask(func() {}); got != askWaits {
+		if got := rt.ring.ask(rt.ring.current(), func() {}); got != askWaits {
 			t.Fatalf("asked: %v", got)
 		}
 	}
-	if got := rt.ring.ask(func() { t.Error("called") }); got != askUnavailable {
+	if got := rt.ring.ask(rt.ring.current(), func() { t.Error("called") }); got != askUnavailable {
 		t.Errorf("with %d waiting: %v", maxWaiting, got)
 	}
 }
@@ -308,7 +308,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 	step := func(what string, good, goodNext bool) {
 		t.Helper()
 		for next, want := range map[bool]bool{false: good, true: goodNext} {
-			if _, err := rt.check.verify(es(t, "", next), rt.ring.current()); (err == nil) != want {
+			if _, err := rt.check.verify(es(t, "", next), *rt.ring.current()); (err == nil) != want {
 				t.Errorf("%s: a token with the next key (%v): %v", what, next, err)
 			}
 		}

@@ -65,7 +65,7 @@ func parseOrigin(word string) (r originRule, err error) {
 // splitOrigin takes an origin apart. "null", and whatever has a path or a user, is none.
 func splitOrigin(s string) (originRule, error) {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme == "" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || u.Opaque != "" {
+	if err != nil || u.Scheme == "" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#") || u.Opaque != "" {
 		return originRule{}, errors.New("not an origin")
 	}
 	port := u.Port()

@@ -97,6 +97,23 @@ test("one user reaches its limit of connections, whatever the transport, and ano
   await eventually("no more than two to stay", () => crowd.filter((client) => client.socket.connected).length <= 2);
 });
 
+test("rooms of a socket, and the head of a request in bytes and in time, have the limits that are set", async (t) => {
+  const node = await alone(t, { MAX_ROOMS: "3", MAX_HEADER_BYTES: "2000", HEADER_TIMEOUT: "300ms" });
+  const client = await connect(t, node.url);
+  const [first, second, third] = [unique("room"), unique("room"), unique("room")];
+  await client.join(first);
+  await client.join(second);
+  await client.fails("too_many_rooms", "join", third);
+  await client.ok("leave", first);
+  await client.join(third);
+  const long = await tcp(t, node.address);
+  long.write(`GET /healthz HTTP/1.1\r\nHost: x\r\nX: ${"x".repeat(8000)}\r\n\r\n`);
+  assert.match(await drained(long), /^HTTP\/1.1 431 /);
+  const slow = await tcp(t, node.address);
+  slow.write("GET /healthz HTTP/1.1\r\n");
+  await drained(slow);
+});
+
 for (const transports of [["websocket"], ["polling"]]) {
   test(`who sends too fast by ${transports} is disconnected and does not come back by itself, and nobody else notices`, async (t) => {
     const node = await alone(t, { PACKET_RATE: "1", PACKET_BURST: "50" });

@@ -16,8 +16,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/compose-spec/compose-go/v2/types"
 	"golang.org/x/sys/unix"
 )
+
+// needsNamespaces skips a test where namespaces cannot be made: without root, and in most containers.
+func needsNamespaces(t *testing.T) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Skipf("no namespaces: %v %s", err, out)
+	}
+}
 
 // network is a network namespace with a loopback device that has addresses.
 type network struct{ pid int }
@@ -86,58 +95,30 @@ func (n *network) dial(ctx context.Context, kind, addr string) (net.Conn, error)
 // TestComposeFleet starts what deploy/compose.yaml describes, without containers: the same addresses, commands and
 // settings in a network of their own. Sessions are polled in turn at three nodes that pass them on to each other.
 func TestComposeFleet(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	nginx := program(t, "nginx")
-	program(t, "redis-server")
-	bin, err := edge()
-	if err != nil {
-		t.Fatal(err)
-	}
+	needsNamespaces(t)
 	project := compose(t)
-	front := project.Services["nginx"].Networks["fleet"].Ipv4Address
+	nginx := project.Services["nginx"]
+	front := nginx.Networks["fleet"].Ipv4Address
 	addresses := []string{front}
 	for _, s := range nodes(t, project) {
 		addresses = append(addresses, s.Networks["fleet"].Ipv4Address)
 	}
 	fleet := newNetwork(t, addresses...)
+	fleet.startServices(t, project)
 
-	redis := fleet.command(t.Context(), nil, "sh", "-euc", script(t, project, "redis", nil))
-	for name, value := range project.Services["redis"].Environment {
-		redis.Env = append(redis.Env, name+"="+*value)
-	}
-	redis.Dir = t.TempDir()
-	start(t, redis)
-	for _, s := range nodes(t, project) {
-		address := s.Networks["fleet"].Ipv4Address
-		var env []string
-		for name, value := range s.Environment {
-			env = append(env, name+"="+strings.Replace(*value, "@redis:", "@127.0.0.1:", 1))
-		}
-		// What is a network of each container's own is one here: each has its address, not all.
-		startNodeAt(t, address+":3000", address+*s.Environment["ADMIN_ADDR"], func(ctx context.Context, listen []string) *exec.Cmd {
-			return fleet.command(ctx, append(append(env, listen...), "PEER_ADDR="+address+":9465"), bin)
-		})
-	}
-	conf, err := filepath.Abs(filepath.Join(root, "deploy/nginx.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	start(t, fleet.command(t.Context(), nil, "sh", "-euc", script(t, project, "nginx", map[string]string{
-		"/etc/edge/nginx.conf": conf, "/tmp/": dir + "/", "exec nginx": "exec " + nginx + " -p " + dir,
-	})))
-
-	base := fmt.Sprintf("http://%s:%d/socket.io/?EIO=4&transport=polling", front, project.Services["nginx"].Ports[0].Target)
+	base := fmt.Sprintf("http://%s:%d/socket.io/?EIO=4&transport=polling", front, nginx.Ports[0].Target)
 	client := &http.Client{Transport: &http.Transport{DialContext: fleet.dial}, Timeout: 20 * time.Second}
 	until := time.Now().Add(20 * time.Second)
 	for {
-		if _, err := client.Get(base + "&sid=none"); err == nil {
+		response, err := client.Get(base + "&sid=none")
+		if err == nil {
+			_ = response.Body.Close()
 			break
-		} else if time.Now().After(until) {
+		}
+		if time.Now().After(until) {
 			t.Fatalf("nginx does not listen: %v", err)
 		}
+		time.Sleep(20 * time.Millisecond) // until the next look
 	}
 	for range 3 { // one session on each node
 		_, open := ask(t, client, http.MethodGet, base, "")
@@ -154,10 +135,46 @@ func TestComposeFleet(t *testing.T) {
 	if _, err := exec.LookPath("wget"); err != nil {
 		return // only the image is known to have it
 	}
-	check := fleet.command(t.Context(), nil, "sh", "-c", strings.ReplaceAll(project.Services["nginx"].HealthCheck.Test[1], "127.0.0.1", front))
+	check := fleet.command(t.Context(), nil, "sh", "-c", strings.ReplaceAll(nginx.HealthCheck.Test[1], "127.0.0.1", front))
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("the health check of nginx: %v\n%s", err, out)
 	}
+}
+
+// startServices starts Redis, the nodes and nginx in the network, each until the test ends.
+func (n *network) startServices(t *testing.T, project *types.Project) {
+	t.Helper()
+	nginx := program(t, "nginx")
+	program(t, "redis-server")
+	bin, err := edge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := filepath.Abs(filepath.Join(root, "deploy/nginx.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := n.command(t.Context(), nil, "sh", "-euc", script(t, project, "redis", nil))
+	for name, value := range project.Services["redis"].Environment {
+		redis.Env = append(redis.Env, name+"="+*value)
+	}
+	redis.Dir = t.TempDir()
+	start(t, redis)
+	for _, s := range nodes(t, project) {
+		address := s.Networks["fleet"].Ipv4Address
+		var env []string
+		for name, value := range s.Environment {
+			env = append(env, name+"="+strings.Replace(*value, "@redis:", "@127.0.0.1:", 1))
+		}
+		// Where each container has a network of its own each node has an address here, and does not listen on all.
+		startNodeAt(t, address+":3000", address+*s.Environment["ADMIN_ADDR"], func(ctx context.Context, listen []string) *exec.Cmd {
+			return n.command(ctx, append(append(env, listen...), "PEER_ADDR="+address+":9465"), bin)
+		})
+	}
+	dir := t.TempDir()
+	start(t, n.command(t.Context(), nil, "sh", "-euc", script(t, project, "nginx", map[string]string{
+		"/etc/edge/nginx.conf": conf, "/tmp/": dir + "/", "exec nginx": "exec " + nginx + " -p " + dir,
+	})))
 }
 
 // start runs a process until the test ends.

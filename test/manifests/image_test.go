@@ -63,14 +63,22 @@ func TestImageIsBuiltWithOneReleaseOfGo(t *testing.T) {
 	if stages[0].BaseName != "${GO_IMAGE}" {
 		t.Fatalf("the program is built in %s instead of ${GO_IMAGE}", stages[0].BaseName)
 	}
+	least := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "go.mod"))
+	if least == nil {
+		t.Fatal("go.mod names no release of Go")
+	}
 	for _, arg := range args {
 		for _, pair := range arg.Args {
-			if pair.Key == "GO_IMAGE" && pair.Value != nil && exactTag.MatchString(*pair.Value) {
-				return
+			if pair.Key != "GO_IMAGE" {
+				continue
 			}
+			if pair.Value == nil || !exactTag.MatchString(*pair.Value) || !strings.HasPrefix(*pair.Value, "golang:"+least[1]+".") {
+				t.Errorf("GO_IMAGE is not one release of the Go %s that go.mod names: %s", least[1], pair.ValueString())
+			}
+			return
 		}
 	}
-	t.Errorf("GO_IMAGE is not pinned to one release: %v", args)
+	t.Error("the Dockerfile does not say what GO_IMAGE is")
 }
 
 func TestImageHasTheProgramAloneAndNoRights(t *testing.T) {

@@ -141,9 +141,7 @@ func plain(t *testing.T) func(context.Context, []string) *exec.Cmd {
 // TestRunsInAnEmptyRoot runs the program as the image does with a read-only root: nothing else in its file system, which
 // cannot be written to and has no /tmp, /proc or /dev, no capability, and the image's user.
 func TestRunsInAnEmptyRoot(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("chroot and mount namespaces need root")
-	}
+	needsNamespaces(t)
 	bin, err := edge()
 	if err != nil {
 		t.Fatal(err)

@@ -13,9 +13,7 @@ import (
 
 // TestSysctls gives the file to sysctl in a network namespace of its own, and looks whether a node there listens with it.
 func TestSysctls(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
+	needsNamespaces(t)
 	const name = "deploy/sysctl.d/60-edge.conf"
 	file, err := filepath.Abs(filepath.Join(root, name))
 	if err != nil {

@@ -85,6 +85,14 @@ test("a token expires while its client is connected: warned, told why, disconnec
   const auth = { token: token(user, { exp }) };
   const lazy = await connect(t, a.url, { auth });
   const eager = await connect(t, a.url, { auth });
+  const polled = await member(a, auth);
+  const gone = polled.packets(3);
+  // This one comes back on the other node.
+  const back = await connect(t, a.url, { auth, reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 100 });
+  back.moveTo(b.url);
+  back.drop();
+  await back.connected(2);
+  assert.equal(back.socket.recovered, true);
   // This one began at the other node; its session moves to the node that holds its WebSocket.
   const { sid } = await member(a, auth);
   const moved = candidate(t, b, sid);
@@ -93,7 +101,7 @@ test("a token expires while its client is connected: warned, told why, disconnec
   await moved.frames.wait("the probe's answer", (f) => f === "3probe");
   moved.send("5");
   await eventually("the move", async () => (await b.metric('edge_moves_total{result="moved"}')) === 1);
-  await eventually("its token to be watched there", async () => (await b.metric("edge_auth_expiring_sockets")) === 1);
+  await eventually("its token to be watched there", async () => (await b.metric("edge_auth_expiring_sockets")) === 2);
 
   const [, warning] = await named(eager, "token_expiring");
   assert.deepEqual(warning, { expires: exp * 1000 });
@@ -109,7 +117,12 @@ test("a token expires while its client is connected: warned, told why, disconnec
   await moved.frames.wait("why", (f) => f.startsWith?.('42["token_expired"'));
   await moved.frames.wait("DISCONNECT", (f) => f === "41");
   await within("its WebSocket to close", moved.closing);
-  for (const node of [a, b]) await eventually("the reason", async () => (await node.metric('edge_closes_total{reason="token_expired"}')) === 1);
+  await back.lifecycle.wait("the end of the one that came back", ([what, why]) => what === "disconnect" && why === "io server disconnect");
+  assert.deepEqual(
+    (await within("the polling client's end", gone)).map((packet) => packet.slice(0, 18)),
+    ['42["token_expiring', '42["token_expired"', "41"],
+  );
+  for (const node of [a, b]) await eventually("the reason", async () => (await node.metric('edge_closes_total{reason="token_expired"}')) === 2);
 
   lazy.socket.connect(); // with the session it had, and the token it had
   const error = await lazy.refused();
