@@ -309,11 +309,14 @@ func TestAPIBatch(t *testing.T) {
 	if want := `{"ok":false,"results":[{"ok":true},{"ok":false,"error":{"code":"queue_full","message":"too many messages wait for redis, try again later"}},{"ok":true}]}`; status != 207 || body != want {
 		t.Errorf("in part: %d %s", status, body)
 	}
-	// With a key that was used for another body nothing but the first is tried.
-	a = newTestAPI()
-	a.fleet.outcome = func(*outgoing) error { return state.ErrConflict }
-	if status, body, _ := a.ask(t, "POST", "publish/batch", batch, "Idempotency-Key", "k"); status != 422 || codeOf(t, body) != "key_reused" || len(a.fleet.published) != 1 {
-		t.Errorf("%d %s, %d published", status, body, len(a.fleet.published))
+	// With a key nothing but the first is tried, unless that one has the key.
+	for err, want := range map[error]string{state.ErrConflict: "422 key_reused", state.ErrUnavailable: "503 unavailable", state.ErrUnknown: "504 unknown"} {
+		a = newTestAPI()
+		a.fleet.outcome = func(*outgoing) error { return err }
+		status, body, _ := a.ask(t, "POST", "publish/batch", batch, "Idempotency-Key", "k")
+		if got := fmt.Sprint(status, " ", codeOf(t, body)); got != want || len(a.fleet.published) != 1 {
+			t.Errorf("%v: %s, %d published", err, body, len(a.fleet.published))
+		}
 	}
 }
 
