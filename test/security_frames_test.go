@@ -43,9 +43,9 @@ const (
 	compressedText                                      = 0xc1
 )
 
-// TestSecurityFrames attacks with what a client may send once it has a WebSocket.
-func TestSecurityFrames(t *testing.T) {
-	a := attack(t, "")
+// securityFrames attacks with what a client may send once it has a WebSocket.
+func securityFrames(t *testing.T, bin string) {
+	a := attack(t, bin, "")
 	for name, f := range map[string]func(*testing.T, *attacked){
 		"unbounded attachments (CVE-2026-33151)":  unboundedAttachments,
 		"zero attachments":                        zeroAttachments,

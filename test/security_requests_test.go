@@ -12,9 +12,9 @@ import (
 	"github.com/stellara/edge/internal/wire"
 )
 
-// TestSecurityRequests attacks with requests.
-func TestSecurityRequests(t *testing.T) {
-	a := attack(t, "")
+// securityRequests attacks with requests.
+func securityRequests(t *testing.T, bin string) {
+	a := attack(t, bin, "")
 	for name, f := range map[string]func(*testing.T, *attacked){
 		"oversized headers (CVE-2024-37890)":                  oversizedHeaders,
 		"malformed posts":                                     malformedPosts,
@@ -300,10 +300,10 @@ func slowBodies(t *testing.T, a *attacked) {
 	})
 }
 
-// TestSecurityPatience attacks with what never comes to an end.
-func TestSecurityPatience(t *testing.T) {
+// securityPatience attacks with what never comes to an end.
+func securityPatience(t *testing.T, bin string) {
 	const attackers = 20
-	a := attack(t, "", "HEADER_TIMEOUT=1s", "ATTACHMENT_TIMEOUT=1s")
+	a := attack(t, bin, "", "HEADER_TIMEOUT=1s", "ATTACHMENT_TIMEOUT=1s")
 	t.Run("slow headers (CVE-2007-6750)", func(t *testing.T) {
 		t.Cleanup(func() { a.alone(t) })
 		a.suffers(t, counted{"refusal request_head": attackers}, func() {
