@@ -151,6 +151,7 @@ func newTestAPI() *testAPI {
 		fleet: f, bars: fakeBars{f, nil}, local: fakeListings{{Name: "big", Members: 3}, {Name: "b", Members: 1}, {Name: "ü", Members: 1}},
 		presence: &presenceAPI{&fakeReader{sockets: map[string]string{"ada": apiSID}}, quiet},
 		info:     func() nodeInfo { return nodeInfo{Node: "nodeAAAA"} }, node: "nodeAAAA",
+		drain: newDrain(&Config{}, &readiness{state: okState}, quiet), conns: func() int { return 7 },
 		log: quiet, metrics: metrics.New(prometheus.NewRegistry(), "test"),
 	}, 1_000)
 	return &testAPI{a, f, a.handler("")}
@@ -478,13 +479,16 @@ func TestAPIRequests(t *testing.T) {
 		{"POST", "users/ada/join", strings.Repeat(" ", apiSmallBody+1), nil, 413, "too_large"},
 		{"POST", "publish", toRoom, []string{"Idempotency-Key", "a b"}, 400, "invalid"},
 		{"GET", "presence/users/ada", "", nil, 200, `{"user":"ada","online":true,"socket":"` + apiSID + `"}`},
+		{"GET", "drain", "", nil, 200, `{"phase":"serving","exit":false,"conns":7,"delay_seconds":0,"window_seconds":0,"grace_seconds":0}`},
+		{"POST", "drain?exit=perhaps", "", nil, 400, "invalid"},
+		{"DELETE", "drain", "", nil, 405, "method_not_allowed"},
 		{"GET", "presence/users/%0A", "", nil, 400, "invalid"},
 	} {
 		status, body, header := a.ask(t, test.method, test.path, test.body, test.header...)
 		if got := codeOf(t, body); status != test.status || got != test.code {
 			t.Errorf("%s %s %.20q: %d %.200s, want %d %s", test.method, test.path, test.body, status, body, test.status, test.code)
 		}
-		if allow := header.Get("Allow"); (status == 405) != (allow == "GET" || allow == "POST") {
+		if allow := header.Get("Allow"); (status == 405) != (allow == "GET" || allow == "POST" || allow == "GET, POST") {
 			t.Errorf("%s %s: Allow %q", test.method, test.path, allow)
 		}
 	}
