@@ -154,8 +154,7 @@ func requestsAtOnce(t *testing.T, a *attacked) {
 	})
 }
 
-// CVE-2023-31125, engine.io: a transport that is a name of all objects, or another than
-// the session's, ended the process.
+// CVE-2023-31125, engine.io: a WebSocket with a transport that is none ended the process.
 func unknownTransports(t *testing.T, a *attacked) {
 	for _, name := range []string{"__proto__", "constructor", "toString", "webtransport", "flashsocket", "", "Polling", "polling%00"} {
 		a.suffers(t, counted{"refusal transport_unknown": 3}, func() {
