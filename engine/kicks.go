@@ -81,10 +81,11 @@ func (k *kicks) since(number uint64, namespace uint32, own []string, in func(roo
 // noteKicks remembers a disconnect of sockets or users that are named.
 func (n *Namespace) noteKicks(rooms, except []string, closeConn bool) {
 	now := time.Now()
+	except = slices.Clone(except)
 	for _, room := range rooms {
 		_, private := parseID(room)
 		if _, user := n.srv.userOf(room); private || user {
-			n.srv.kicks.note(n.number, room, slices.Clone(except), closeConn, now)
+			n.srv.kicks.note(n.number, room, except, closeConn, now)
 		}
 	}
 }

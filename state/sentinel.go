@@ -133,7 +133,7 @@ func (known master) enough(answers []opinion, count int) bool {
 			named, last = named+1, max(last, a.epoch)
 		}
 	}
-	return len(answers) == count || named > count/2 && last >= known.epoch
+	return len(answers) >= count || named > count/2 && last >= known.epoch
 }
 
 // master asks all sentinels and returns what most of them say, or those that
@@ -151,12 +151,17 @@ func (s *sentinels) master(ctx context.Context) (master, error) {
 	for i := range count {
 		s.asking.Go(func() { answers <- s.ask(ctx, i) })
 	}
-	known := s.known
-	s.mu.Unlock()
 	defer cancel() // those that are late need not answer
 
-	heard := hear(ctx, answers, func(heard []opinion) bool { return known.enough(heard, count) })
-	s.mu.Lock()
+	var heard []opinion
+	for known := s.known; ; known = s.known {
+		s.mu.Unlock()
+		heard = hear(ctx, answers, heard, func(heard []opinion) bool { return known.enough(heard, count) })
+		s.mu.Lock()
+		if s.known == known { // else who asked meanwhile may know more
+			break
+		}
+	}
 	m, err := s.known.believe(heard, count)
 	var deposed []*masterConn
 	if err == nil {
@@ -174,9 +179,9 @@ func (s *sentinels) master(ctx context.Context) (master, error) {
 	return m, err
 }
 
-// hear collects answers until they are enough. One that cannot be had before ctx
-// ends, because the sentinel is still being connected to, is an error like others.
-func hear(ctx context.Context, answers <-chan opinion, enough func([]opinion) bool) (heard []opinion) {
+// hear adds answers to those that were heard until they are enough. One that cannot be
+// had before ctx ends, because the sentinel is still being connected to, is an error like others.
+func hear(ctx context.Context, answers <-chan opinion, heard []opinion, enough func([]opinion) bool) []opinion {
 	for !enough(heard) {
 		select {
 		case a := <-answers:

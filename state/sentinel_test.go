@@ -72,7 +72,7 @@ func TestStaleMajority(t *testing.T) {
 			}
 			cancel()
 		}()
-		heard := hear(ctx, answers, func(heard []opinion) bool { return tt.known.enough(heard, 3) })
+		heard := hear(ctx, answers, nil, func(heard []opinion) bool { return tt.known.enough(heard, 3) })
 		cancel()
 		got, err := tt.known.believe(heard, 3)
 		if got != tt.want || err != nil || len(heard) != tt.heard {
