@@ -109,6 +109,7 @@ func (a *app) recoverer(auth *authenticator) engine.Recoverer {
 		Authenticate: func(s *engine.Socket, done func(string, error)) {
 			auth.identify(claimantOf(s), func(v *verified, r *refusal) {
 				if r != nil {
+					s.SetData(r) // for the middleware: it is not to be verified, and counted, again
 					done("", errors.New(r.Message))
 					return
 				}
