@@ -84,6 +84,11 @@ func TestPaceBurst(t *testing.T) {
 			}
 		}
 	}
+	for _, ago := range []moment{1, 1 << 10, moment(p.tolerance), moment(p.tolerance) + 1} { // who has sent nothing, just before the clock goes round
+		if _, ok := p.charge(0, 25, -ago); !ok {
+			t.Errorf("%d before the clock goes round the first burst of a conn is refused", ago)
+		}
+	}
 	var none pace
 	if _, ok := none.charge(5, math.MaxInt32, 3); !ok {
 		t.Error("refused without a limit")

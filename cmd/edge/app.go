@@ -94,22 +94,20 @@ func newApp(ns *engine.Namespace, p presence, refused prometheus.Counter, log *s
 // register puts the application's handlers on ns.
 func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 	ns.Use(func(s *engine.Socket, next func(error)) {
-		if v, ok := s.Data().(*verified); ok { // it wanted a session back, which it cannot have
-			a.admit(s, v, next)
-			return
+		switch known := s.Data().(type) { // it wanted a session back, which it cannot have
+		case *verified:
+			a.admit(s, known, next)
+		case *refusal:
+			a.refuseSocket(s, known, next)
+		default:
+			auth.identify(claimantOf(s), func(v *verified, r *refusal) {
+				if r == nil {
+					a.admit(s, v, next)
+				} else {
+					a.refuseSocket(s, r, next)
+				}
+			})
 		}
-		auth.identify(claimantOf(s), func(v *verified, r *refusal) {
-			if r == nil {
-				a.admit(s, v, next)
-				return
-			}
-			if a.log.Enabled(context.Background(), slog.LevelDebug) { // taking the handshake apart is not free
-				a.log.Debug("socket refused", "code", r.Code(), "address", s.Handshake().Address)
-			}
-			next(&engine.ConnectError{Message: r.Message, Data: struct {
-				Code string `json:"code"`
-			}{r.Code()}})
-		})
 	})
 	ns.Recover(a.recoverer(auth))
 	ns.OnConnection(func(s *engine.Socket) {
@@ -128,6 +126,16 @@ func (a *app) register(ns *engine.Namespace, auth *authenticator) {
 	if auth.mode == authJWT {
 		ns.On("token", func(s *engine.Socket, e *engine.Event) { a.token(auth, s, e) })
 	}
+}
+
+// refuseSocket keeps a socket out.
+func (a *app) refuseSocket(s *engine.Socket, r *refusal, next func(error)) {
+	if a.log.Enabled(context.Background(), slog.LevelDebug) { // taking the handshake apart is not free
+		a.log.Debug("socket refused", "code", r.Code(), "address", s.Handshake().Address)
+	}
+	next(&engine.ConnectError{Message: r.Message, Data: struct {
+		Code string `json:"code"`
+	}{r.Code()}})
 }
 
 // admit lets a socket in whose client is known.

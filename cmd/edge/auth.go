@@ -27,8 +27,8 @@ func refused(why metrics.Auth, message string) *refusal { return &refusal{why, m
 // maxToken bounds the work spent on a token, in bytes; real ones have a few hundred.
 const maxToken = 8 << 10
 
-// verified is who a client was found to be. It is a socket's data until the socket
-// is connected or restored.
+// verified is who a client was found to be. It, or a *refusal, is a socket's data from when its
+// client wanted a session back until the socket is connected or restored.
 type verified struct {
 	User  string
 	Grant *grant

@@ -10,15 +10,25 @@ import (
 
 // guardBrowsers keeps pages of other sites, which an operator's browser may have open,
 // from using the operators' listener: what changes something must come from its own
-// page or from no browser (Fetch metadata, or else the Origin header). Without a token
+// page or from no browser (Fetch metadata, or else the Origin header). So must what asks
+// for profiles: they take processor time though nobody can read them. Without a token
 // the listener is on a loopback address, and its name must say so, too: a page whose
 // name is made to point here (DNS rebinding) counts as the same origin.
 func guardBrowsers(token secret, next http.Handler) http.Handler {
-	guarded := http.NewCrossOriginProtection().Handler(next)
+	origins := http.NewCrossOriginProtection()
+	guarded := origins.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if token == "" && !isLocalName(r.Host) {
 			http.Error(w, fmt.Sprintf("the host %q is none of this machine: without ADMIN_TOKEN the listener is asked by a loopback address or localhost", r.Host), http.StatusForbidden)
 			return
+		}
+		if strings.HasPrefix(r.URL.Path, "/debug/") {
+			as := *r
+			as.Method = http.MethodPost // reading is not checked
+			if err := origins.Check(&as); err != nil {
+				http.Error(w, err.Error(), http.StatusForbidden)
+				return
+			}
 		}
 		guarded.ServeHTTP(w, r)
 	})

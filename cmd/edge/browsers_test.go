@@ -3,13 +3,14 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 )
 
 func TestGuardBrowsers(t *testing.T) {
 	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	for _, c := range []struct {
-		name, method, host string
+		name, method, host string // a profile is asked for where the name says so, else /drain
 		header             map[string]string
 		token              secret
 		code               int
@@ -26,8 +27,15 @@ func TestGuardBrowsers(t *testing.T) {
 		{"a name that only begins well", "GET", "127.0.0.1.evil.example", nil, "", 403},
 		{"a name, with a token", "GET", "edge.internal:9464", nil, "t", 200},
 		{"another site that reads: the browser keeps the answer from it", "GET", "127.0.0.1:9464", map[string]string{"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}, "", 200},
+		{"a profile for a program", "GET", "127.0.0.1:9464", nil, "", 200},
+		{"a profile in an operator's browser", "GET", "127.0.0.1:9464", map[string]string{"Sec-Fetch-Site": "none"}, "", 200},
+		{"a profile as an image of another site", "GET", "127.0.0.1:9464", map[string]string{"Sec-Fetch-Site": "cross-site"}, "", 403},
 	} {
-		r := httptest.NewRequest(c.method, "/drain", nil)
+		path := "/drain"
+		if strings.Contains(c.name, "profile") {
+			path = "/debug/pprof/profile"
+		}
+		r := httptest.NewRequest(c.method, path, nil)
 		r.Host = c.host
 		for k, v := range c.header {
 			r.Header.Set(k, v)

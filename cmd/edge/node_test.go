@@ -14,8 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/stellara/edge/internal/leak"
 	"github.com/stellara/edge/internal/wire"
+	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/websocket"
 )
 
@@ -239,6 +242,14 @@ func TestNodeRefusesBadTokens(t *testing.T) {
 		if _, got := n.connect(auth); got != want {
 			t.Errorf("CONNECT with %s: %s, want %s", auth, got, want)
 		}
+	}
+	// Who wants a session back is refused, and counted, once as well.
+	before := testutil.ToFloat64(n.metrics.Auths[metrics.AuthTokenInvalid])
+	if _, got := n.connect(`{"token":"a.b.c","pid":"AAAAAAAAbbbbbbbbCCCC"}`); !strings.Contains(got, "token_invalid") {
+		t.Errorf("CONNECT with a session: %s", got)
+	}
+	if refused := testutil.ToFloat64(n.metrics.Auths[metrics.AuthTokenInvalid]) - before; refused != 1 {
+		t.Errorf("counted %v times", refused)
 	}
 }
 

@@ -109,6 +109,7 @@ func (a *app) recoverer(auth *authenticator) engine.Recoverer {
 		Authenticate: func(s *engine.Socket, done func(string, error)) {
 			auth.identify(claimantOf(s), func(v *verified, r *refusal) {
 				if r != nil {
+					s.SetData(r) // for the middleware: it is not to be verified, and counted, again
 					done("", errors.New(r.Message))
 					return
 				}
@@ -175,7 +176,9 @@ func (a *app) recovered(s socket, generation uint64, done func()) {
 	})
 	if !ok {
 		done()
+		return
 	}
+	a.keepWithin(s, who.User)
 }
 
 // showMembers sends the socket a snapshot of each room: updates were missed. One

@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"test/conformance":    {"engine", "websocket", "metrics", "test/conformance"},           // engine.New takes the metrics
 	"internal":            {"websocket", "socketio"},                                        // the tiny test client speaks both
 	"internal/dashboards": {"metrics"},                                                      // whose names they show
+	"internal/documents":  {"metrics"},                                                      // that docs/operations.md explains
 }
 
 // confined are modules that only some folders may import, tests included.
@@ -41,7 +42,7 @@ var confined = map[string][]string{
 	"github.com/caarlos0/env":         {"cmd"},
 	"github.com/golang-jwt/jwt":       {"cmd"},
 	"github.com/MicahParks/jwkset":    {"cmd"},
-	"github.com/prometheus":           {"metrics", "cmd", "engine", "fanout", "state", "test", "trunk", "internal/dashboards"},
+	"github.com/prometheus":           {"metrics", "cmd", "engine", "fanout", "state", "test", "trunk", "internal/dashboards", "internal/documents"},
 	"net/http/pprof":                  {"cmd", "bench"},
 	"github.com/lesismal/nbio/nbhttp": nil, // RFC 6455 and HTTP are not nbio's here
 }
