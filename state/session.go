@@ -62,6 +62,7 @@ type Sessions struct {
 	key     string // Config.Key
 	tails   *tails
 	drop    func(incarnation, ns, sid string, generation uint64) // Bus.drop
+	dismiss func(ns, sid string)                                 // disconnects a socket of this node; set before run
 
 	incarnation string
 	window      time.Duration // with the margin
@@ -91,6 +92,7 @@ type Sessions struct {
 	stint   uint64                // the present one
 	voided  []voided              // stints whose sign is to be deleted
 	clock   clock                 // Redis's
+	unheard bool                  // disconnects by other nodes may not have been heard, see endBarred
 	missing time.Time             // what was published since may not have been delivered; zero if it was
 	proven  time.Time             // when, after a repair, that is history; zero while it is not repaired
 }

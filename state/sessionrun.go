@@ -76,6 +76,9 @@ func (s *Sessions) round(ctx context.Context, c *clients) (worked bool, err erro
 			return true, err
 		}
 	}
+	if err := s.endBarred(ctx, c); err != nil {
+		return worked, err
+	}
 	if !s.beatDue(time.Now()) {
 		return worked, nil
 	}

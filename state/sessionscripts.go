@@ -24,6 +24,8 @@ var (
 	sessionMoveLua string
 	//go:embed scripts/session_bar.lua
 	sessionBarLua string
+	//go:embed scripts/session_barred.lua
+	sessionBarredLua string
 )
 
 const (
@@ -33,6 +35,7 @@ const (
 	sessionClaim
 	sessionMove
 	sessionBar
+	sessionBarred
 	sessionScriptCount
 )
 
@@ -46,6 +49,7 @@ func newSessionScripts() sessionScripts {
 		sessionClaim:  newScript(tailLua, sessionCommonLua, sessionClaimLua),
 		sessionMove:   newScript(tailLua, sessionCommonLua, sessionMoveLua),
 		sessionBar:    newScript(sessionBarLua),
+		sessionBarred: newScript(sessionCommonLua, sessionBarredLua),
 	}
 }
 

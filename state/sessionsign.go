@@ -200,10 +200,13 @@ func (s *Sessions) doubt(t time.Time) {
 	}
 }
 
-// repaired says that they have been delivered. It may be called from any goroutine.
+// repaired says that they have been delivered. Requests of other nodes have not:
+// disconnects among them are read from Redis. It may be called from any goroutine.
 func (s *Sessions) repaired() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unheard = true
+	notify(s.wake)
 	if s.proven.IsZero() {
 		s.proven = time.Now().Add(s.lag)
 	}

@@ -271,6 +271,9 @@ func (s *State) Run(ctx context.Context, d Deliverer, r Responder, onPresence fu
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	s.bus.begin(d, r)
+	s.sessions.dismiss = func(ns, sid string) {
+		r.LocalDisconnect(ns, socketio.BroadcastOptions{Rooms: []string{sid}}, true)
+	}
 	wg.Go(func() {
 		if err := s.link.run(ctx); err != nil {
 			end(err)

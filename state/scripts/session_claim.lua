@@ -40,14 +40,6 @@ local function proof()
   return seen
 end
 
--- barred reports whether the user or the socket was sent away since the session began.
-local function barred()
-  local user = s.user ~= '' and s.user or s.sid
-  local bars = redis.call('MGET', ARGV[10] .. 'user#' .. user, ARGV[10] .. 'socket#' .. s.sid)
-  local created = tonumber(s.t or 0)
-  return bars[1] and created <= tonumber(bars[1]) or bars[2] and created <= tonumber(bars[2])
-end
-
 local function answer(proved, generation, from, before)
   local out = {'OK', s.e, from, integer(proved), s.start, generation, s.sid, s.user, s.data or '', before}
   for field, id in pairs(s) do
@@ -61,7 +53,7 @@ end
 
 if not s.o or s.nsp ~= ARGV[3] or s.x == ARGV[2] then return 'UNKNOWN' end
 if s.user ~= ARGV[4] then return 'USER' end
-if barred() then return refuse('BARRED') end
+if barred(ARGV[10], s.user, s.sid, s.t) then return refuse('BARRED') end
 local nonce, from, before = string.match(s.n or '', '^(%S+) (%S+) (%S*)$')
 if nonce == ARGV[2] then
   redis.call('HSET', KEYS[1], 'o', ARGV[1])

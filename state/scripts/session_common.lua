@@ -31,3 +31,12 @@ end
 -- caughtUp reports whether what was sent until u has been received by a client
 -- that was still there at alive.
 local function caughtUp(u, alive, lag) return u and alive - tonumber(u) >= lag end
+
+-- barred reports whether the user or the socket of a session was sent away since it
+-- was created; prefix begins the keys that BAR sets.
+local function barred(prefix, user, sid, created)
+  if user == '' then user = sid end
+  local bars = redis.call('MGET', prefix .. 'user#' .. user, prefix .. 'socket#' .. sid)
+  created = tonumber(created or 0)
+  return bars[1] and created <= tonumber(bars[1]) or bars[2] and created <= tonumber(bars[2])
+end
