@@ -16,8 +16,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 # Packages whose tests also run under the race detector; the others start processes. Of ./test, only what runs the
 # edge inside the test does.
 RACE := ./websocket/... ./socketio/... ./fanout/... ./metrics/... ./engine/... ./state/... ./trunk/...
-# Everything but the end-to-end tests, which have a step of their own.
-UNIT = $$($(GO) list ./... | grep -v '/test$$')
+# Whether there is a race detector. Where there is, it has seen all of ./state, whose tests take minutes: they are not run
+# a second time without it. The end-to-end tests have a step of their own.
+HAS_RACE = [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC | cut -d' ' -f1)" >/dev/null
 SOURCES = $$(find . -name node_modules -prune -o -name '.?*' -prune -o -name '*.go' -print)
 
 ##@ Use
@@ -55,7 +56,7 @@ vet:
 .PHONY: race
 race:
 	@echo "== tests under the race detector"
-	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC | cut -d' ' -f1)" >/dev/null; then \
+	@if $(HAS_RACE); then \
 		$(GO) test -race $(RACE) && $(GO) test -race -run '^TestRecovery' ./test; \
 	else \
 		echo "skipped: the race detector needs a C compiler (Debian: apt-get install gcc libc6-dev)"; \
@@ -64,7 +65,8 @@ race:
 .PHONY: unit
 unit:
 	@echo "== tests"
-	$(GO) test $(UNIT)
+	@if $(HAS_RACE); then skip='/(test|state)$$'; else skip='/test$$'; fi; \
+	$(GO) test $$($(GO) list ./... | grep -Ev "$$skip")
 
 # A module of its own: the types of Kubernetes, Compose and BuildKit are no dependencies of the product. -count=1, because
 # the cache of tests does not see files outside of the module.

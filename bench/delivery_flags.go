@@ -29,8 +29,8 @@ const faultsOnEdge = "drops,pubsub-kill,cut,buffer-kill,redis-stop,kill,rolling,
 const faultsOnNode = "drops,pubsub-kill,cut"
 
 func (f *deliveryFlags) register(fs *flag.FlagSet) {
-	fs.DurationVar(&f.every, "every", 15*time.Second, "chaos-delivery: each client is dropped once in this time, without a word to the server")
-	fs.DurationVar(&f.away, "away", 2*time.Second, "chaos-delivery: how long a dropped client stays away")
+	fs.DurationVar(&f.every, "every", 15*time.Second, "chaos-delivery: each client is dropped once in this time, without a word to the server; hostile: each of the tenth that return")
+	fs.DurationVar(&f.away, "away", 2*time.Second, "chaos-delivery, hostile: how long a dropped client stays away")
 	fs.DurationVar(&f.quiet, "quiet", 20*time.Second, "chaos-delivery: time after each fault in which clients are only dropped; chaos-drain: 3s, after each restart")
 	fs.IntVar(&f.silent, "silent", 100, "chaos-delivery: clients that are silent before their node is killed")
 	fs.DurationVar(&f.silence, "silence", 5*time.Minute, "chaos-delivery: for how long those are silent")

@@ -70,6 +70,7 @@ type hostileScenario struct {
 	res          *hostile.Result
 
 	mu      sync.Mutex // guards the rest
+	current int        // phase
 	latency [hostilePhases]hist.Histogram
 	use     [hostilePhases]hostile.Use
 }
@@ -88,7 +89,7 @@ func hostileRun(ctx context.Context, cfg config, out io.Writer) error {
 			QuietSeconds: cfg.duration.Seconds(), Seconds: cfg.hostile.lasts.Seconds(), Plan: cfg.attackPlan(""),
 		},
 	}
-	defer h.close()
+	defer h.end()
 	err = h.run(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -108,29 +109,29 @@ func hostileRun(ctx context.Context, cfg config, out io.Writer) error {
 	return errors.Join(err, errWrite)
 }
 
-// close ends everything the run has started.
-func (h *hostileScenario) close() {
+// end ends everything the run has started.
+func (h *hostileScenario) end() {
 	if h.returning != nil {
 		h.returning.Close()
 	}
-	h.deliveryRun.close()
+	h.close()
 }
 
 func (h *hostileScenario) run(ctx context.Context) error {
-	if err := h.begin(ctx); err != nil {
+	if err := h.prepare(ctx); err != nil {
 		return err
 	}
-	if err := h.phase(ctx, phaseQuiet, func(ctx context.Context) error { return pause(ctx, h.cfg.duration) }); err != nil {
+	if err := h.stage(ctx, phaseQuiet, func(ctx context.Context) error { return pause(ctx, h.cfg.duration) }); err != nil {
 		return err
 	}
-	if err := h.phase(ctx, phaseHostile, h.attack); err != nil {
+	if err := h.stage(ctx, phaseHostile, h.attack); err != nil {
 		return err
 	}
-	return h.finish(ctx)
+	return h.conclude(ctx)
 }
 
-// begin starts the node, connects the clients and lets messages flow.
-func (h *hostileScenario) begin(ctx context.Context) (err error) {
+// prepare starts the node, connects the clients and lets messages flow.
+func (h *hostileScenario) prepare(ctx context.Context) (err error) {
 	h.say("starting a node")
 	cfg := h.cfg
 	cfg.env = append([]string{"AUTH=jwt", "AUTH_JWT_SECRET=" + hostileSecret, "DEFLATE=on", fmt.Sprintf("MAX_PAYLOAD=%d", hostilePayload)}, cfg.env...)
@@ -174,20 +175,17 @@ func (h *hostileScenario) read(event []byte) (stream int, n uint64, ok bool) {
 	if at, known := h.pubs[stream].SentAt(n); known {
 		took := time.Duration(time.Now().UnixNano() - at)
 		h.mu.Lock()
-		h.latency[h.fleetPhase()].Record(took)
+		h.latency[h.current].Record(took)
 		h.mu.Unlock()
 	}
 	return stream, n, ok
 }
 
-// fleetPhase is the phase that counts now. Called with mu.
-func (h *hostileScenario) fleetPhase() int { return h.res.Phase }
-
-// phase does something while the use of the node is looked at every second.
-func (h *hostileScenario) phase(ctx context.Context, number int, do func(context.Context) error) error {
+// stage is a phase: it does something while the use of the node is looked at every second.
+func (h *hostileScenario) stage(ctx context.Context, number int, do func(context.Context) error) error {
 	h.fleet.Phase(number)
 	h.mu.Lock()
-	h.res.Phase = number
+	h.current = number
 	h.mu.Unlock()
 	before, err := h.reasons(ctx)
 	if err != nil {
@@ -249,10 +247,7 @@ func (h *hostileScenario) look(ctx context.Context, number int, stop <-chan stru
 		if err != nil {
 			return err
 		}
-		text, err := scrape(ctx, h.stack.nodes[0].admin)
-		if err != nil && ctx.Err() == nil {
-			h.say("the node does not tell its metrics: %v", err)
-		}
+		text, _ := scrape(ctx, h.stack.nodes[0].admin) // a look without it says less
 		h.mu.Lock()
 		h.use[number].Seen(use.rss, use.cpu, metricNumber(text, "go_goroutines"), metricNumber(text, "process_open_fds"))
 		h.mu.Unlock()
@@ -283,10 +278,11 @@ func (h *hostileScenario) attack(ctx context.Context) error {
 	defer p.kill()
 	late := time.NewTimer(plan.For + plan.Hold + h.cfg.chaos.patience)
 	defer late.Stop()
-	for tick := time.NewTicker(time.Second); ; {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
 		select {
 		case <-p.done:
-			tick.Stop()
 			text, err := os.ReadFile(tallyFile)
 			if err != nil {
 				return p.failure("did not say what it did")
@@ -304,8 +300,8 @@ func (h *hostileScenario) attack(ctx context.Context) error {
 	}
 }
 
-// finish lets everybody be there, ends the messages, and judges what was received.
-func (h *hostileScenario) finish(ctx context.Context) error {
+// conclude lets everybody be there, ends the messages, and judges what was received.
+func (h *hostileScenario) conclude(ctx context.Context) error {
 	h.calm()
 	h.calm = nil
 	there := func() bool { return h.crowd.Absent()+h.returning.Absent() == 0 }

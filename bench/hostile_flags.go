@@ -44,6 +44,8 @@ func (f *hostileFlags) validate(c *config) error {
 		return fmt.Errorf("-rooms: %d for %d connections, each needs 10", c.rooms, c.conns)
 	case len(c.rates) != 1:
 		return fmt.Errorf("-rates: hostile has one rate, not %d", len(c.rates))
+	case c.delivery.every <= c.delivery.away || c.delivery.away < 0 || c.chaos.patience <= 0:
+		return fmt.Errorf("-every %v, -away %v, -patience %v: clients must be there for some of the time", c.delivery.every, c.delivery.away, c.chaos.patience)
 	case f.lasts < time.Second:
 		return fmt.Errorf("-for: %v, need at least 1s", f.lasts)
 	}

@@ -80,7 +80,9 @@ func (s *Server) LocalLeave(ns string, o socketio.BroadcastOptions, rooms []stri
 // LocalDisconnect disconnects the matching sockets of this node, with closeConn
 // also their conns.
 func (s *Server) LocalDisconnect(ns string, o socketio.BroadcastOptions, closeConn bool) {
-	s.noteKicks(o.Rooms, closeConn)
+	if n := s.namespace(ns); n != nil {
+		n.noteKicks(o.Rooms, o.Except, closeConn)
+	}
 	s.collect(ns, o, func(sockets []*Socket) {
 		for _, so := range sockets {
 			so.Disconnect(closeConn)

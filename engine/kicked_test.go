@@ -32,8 +32,27 @@ func TestDisconnectOfSocketsOnTheirWay(t *testing.T) {
 	}
 	c.Expect("41")
 
-	sessions.Open <- struct{}{} // after the kick everything is as before
+	// One that is excepted, or in another namespace, is not meant.
+	other := s.Of("/other")
+	sessions.Open <- struct{}{}
 	c, sid, pid := s.as(`{"user":"ada"}`)
+	reached("create")
+	_ = c.Conn.Close()
+	eventually(t, "away", func() bool { return n.Count() == 0 })
+	back := s.dial()
+	back.Text(fmt.Sprintf(`40{"user":"ada","pid":%q}`, pid))
+	reached("claim")
+	n.To("user:ada").Except(sid).DisconnectSockets(true)
+	other.To("user:ada").DisconnectSockets(true)
+	sessions.Open <- struct{}{}
+	if p := back.Receive(); !strings.HasPrefix(p, fmt.Sprintf(`40{"sid":%q`, sid)) {
+		t.Fatalf("who was excepted got %s, want %s", p, sid)
+	}
+	_ = back.Conn.Close()
+	eventually(t, "away", func() bool { return n.Count() == 0 })
+
+	sessions.Open <- struct{}{} // after the kick everything is as before
+	c, sid, pid = s.as(`{"user":"ada"}`)
 	reached("create")
 	_ = c.Conn.Close()
 	eventually(t, "away", func() bool { return n.Count() == 0 })

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,6 +41,7 @@ func newMoversOf(t *testing.T, cfg engine.Config) *movers {
 		cfg.Node, cfg.Peers, cfg.Recovery = name, m.mesh, &engine.Recovery{Sessions: n}
 		s := newServer(t, cfg, func(s *engine.Server) {
 			echo(s)
+			s.Of("/").Use(func(so *engine.Socket, next func(error)) { so.SetUser("ada"); next(nil) })
 			for _, ns := range []string{"/", "/chat"} {
 				s.Of(ns).OnConnection(func(so *engine.Socket) { connected <- so })
 				s.Of(ns).On("note", func(_ *engine.Socket, e *engine.Event) {
@@ -103,6 +105,38 @@ func TestMove(t *testing.T) {
 	eventually(t, "the owner to let the conn go", func() bool { return m.owner.Conns() == 0 && m.owner.Of("/").Count() == 0 })
 	ws.Conn.Close()
 	m.ended(t)
+}
+
+// TestUserRoomOfAMovedConn: the user's room goes with the conn.
+func TestUserRoomOfAMovedConn(t *testing.T) {
+	m := newMoversOf(t, engine.Config{UserRooms: "user:"})
+	inRoom := func(s *server) int {
+		found := make(chan int, 1)
+		s.Of("/").To("user:ada").Local().FetchSockets(func(r []engine.RemoteSocket, _ error) { found <- len(r) })
+		return receive(t, "the sockets in the user's room", found)
+	}
+	c, _ := m.opened()
+	if owner, other := inRoom(m.owner), inRoom(m.other); owner != 1 || other != 0 {
+		t.Errorf("before: %d at the owner, %d at the other node", owner, other)
+	}
+	ws := m.upgrade(c)
+	receive(t, "a connection at the other node", m.then)
+	if owner, other := inRoom(m.owner), inRoom(m.other); owner != 0 || other != 1 {
+		t.Errorf("after: %d at the owner, %d at the other node", owner, other)
+	}
+	for _, s := range []*server{m.owner, m.other} {
+		if err := s.Of("/").To("user:ada").Local().Emit("from", s.addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := ws.Receive(); !strings.HasPrefix(got, `42["from","`+m.other.addr) {
+		t.Errorf("received %s", got)
+	}
+	ws.Conn.Close()
+	m.ended(t)
+	if owner, other := inRoom(m.owner), inRoom(m.other); owner+other != 0 {
+		t.Errorf("at the end: %d at the owner, %d at the other node", owner, other)
+	}
 }
 
 // TestMoveDeclined: what was called while the conn was offered is done once it

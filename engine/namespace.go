@@ -233,7 +233,7 @@ func (n *Namespace) welcome(s *Socket, start fanout.ID, kicks uint64, inTurn boo
 	default:
 		s.post(task{run: run})
 	}
-	s.kickedSince(kicks)
+	s.kickedSince(kicks, s.In)
 }
 
 // connectPacket is the answer to the socket's CONNECT.

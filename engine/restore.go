@@ -51,7 +51,7 @@ func (n *Namespace) claimed(asked *Socket, c *socketio.ClaimedSession, kicks uin
 		w.fail(errReplaced)
 		return
 	}
-	s.kickedSince(w.kicks)
+	s.kickedSince(w.kicks, func(room string) bool { _, in := since[room]; return in })
 	if old != nil { // half-open, or on its way back, here
 		w.previous = ""
 		old.conn.close(metrics.CloseReplaced, noCode)

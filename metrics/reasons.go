@@ -93,6 +93,7 @@ const (
 	RefusalMaxConnsUser                    // this user has MAX_CONNS_PER_USER conns
 	RefusalProxyHeader                     // no PROXY header where one is required, or one that is none, or from who may not send one
 	RefusalOrigin                          // a browser's page of an origin that is not in ORIGINS
+	RefusalRequestHead                     // the head of a request was malformed, too large, or did not come whole
 	refusalCount
 )
 
@@ -101,6 +102,7 @@ var refusalNames = [refusalCount]string{
 	"max_conns", "shutdown", "invalid_namespace", "middleware", "event", "peer_unreachable",
 	"rate_limited", "rate_limited_source", "no_request",
 	"max_conns_source", "max_conns_user", "proxy_header", "origin",
+	"request_head",
 }
 
 // String is the label value.

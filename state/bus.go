@@ -42,11 +42,12 @@ type Bus struct {
 	responder Responder
 
 	// Publishing.
-	queueMu    sync.Mutex // guards queue, queueEnded; taken alone
+	queueMu    sync.Mutex // guards queue, queueEnded, flushing; taken alone
 	queue      queue
 	queueEnded bool
+	flushing   bool          // Flush was called
 	queued     chan struct{} // capacity 1: the queue is not empty
-	unsettled  atomic.Int64  // messages published that have no outcome yet
+	unsettled  atomic.Int64  // messages published before Flush that have no outcome yet
 	settledAll chan struct{} // capacity 1: there were none, for Flush
 	number     uint64        // of the last numbered batch that Redis has; publishLoop only
 	late       []message     // of expire; publishLoop only

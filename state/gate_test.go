@@ -1,7 +1,9 @@
 package state
 
 import (
+	"bytes"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +23,7 @@ type gate struct {
 	l      net.Listener
 	target string
 	decide atomic.Pointer[func(c *gated, toRedis bool, chunk []byte) action]
+	keep   atomic.Pointer[func(c *gated, value []byte) bool]
 
 	mu    sync.Mutex
 	conns map[*gated]struct{}
@@ -67,6 +70,55 @@ func (g *gate) set(f func(c *gated, toRedis bool, chunk []byte) action) {
 	g.decide.Store(&f)
 }
 
+// filter has f decide about every value that Redis sends, whole and by itself, from now
+// on; f is called for one value of a connection at a time.
+func (g *gate) filter(f func(c *gated, value []byte) bool) { g.keep.Store(&f) }
+
+// valueEnd is where the first value of RESP in b ends, 0 if it is not all there.
+func valueEnd(b []byte) int {
+	line := bytes.Index(b, []byte("\r\n"))
+	if line < 0 {
+		return 0
+	}
+	end := line + 2
+	n, _ := strconv.Atoi(string(b[1:line]))
+	switch b[0] {
+	case '$', '=':
+		if n >= 0 {
+			end += n + 2
+		}
+	case '%':
+		n *= 2
+		fallthrough
+	case '*', '>', '~':
+		for range max(n, 0) {
+			next := valueEnd(b[min(end, len(b)):])
+			if next == 0 {
+				return 0
+			}
+			end += next
+		}
+	}
+	if end > len(b) {
+		return 0
+	}
+	return end
+}
+
+// filtered returns what is kept of the values in b, and the beginning of one that is not all there.
+func filtered(c *gated, b []byte, keep func(*gated, []byte) bool) (kept, rest []byte) {
+	for {
+		end := valueEnd(b)
+		if end == 0 {
+			return kept, b
+		}
+		if keep(c, b[:end]) {
+			kept = append(kept, b[:end]...)
+		}
+		b = b[end:]
+	}
+}
+
 func (c *gated) end() { c.near.Close(); c.far.Close() }
 
 func (g *gate) serve(near net.Conn) {
@@ -89,10 +141,15 @@ func (g *gate) serve(near net.Conn) {
 func (g *gate) copy(c *gated, to, from net.Conn, toRedis bool) {
 	defer c.end()
 	buf := make([]byte, 64<<10)
+	var begun []byte // of a value, with a filter
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
 			return
+		}
+		out := buf[:n]
+		if keep := g.keep.Load(); keep != nil && !toRedis {
+			out, begun = filtered(c, append(begun, out...), *keep)
 		}
 		if f := g.decide.Load(); f != nil {
 			switch (*f)(c, toRedis, buf[:n]) {
@@ -102,7 +159,7 @@ func (g *gate) copy(c *gated, to, from net.Conn, toRedis bool) {
 				return
 			}
 		}
-		if _, err := to.Write(buf[:n]); err != nil {
+		if _, err := to.Write(out); err != nil {
 			return
 		}
 	}

@@ -53,8 +53,9 @@ func (b *Bus) Publish(p socketio.Publication) error {
 func (b *Bus) enqueue(m message) error {
 	b.queueMu.Lock()
 	ended := b.queueEnded
+	m.awaited = !b.flushing
 	ok := !ended && b.queue.add(m)
-	if ok {
+	if ok && m.awaited {
 		b.unsettled.Add(1)
 	}
 	b.queueMu.Unlock()
@@ -196,7 +197,7 @@ func (b *Bus) settle(m *message, err error) {
 	if m.done != nil {
 		m.done(err)
 	}
-	if b.unsettled.Add(-1) == 0 {
+	if m.awaited && b.unsettled.Add(-1) == 0 {
 		notify(b.settledAll)
 	}
 }

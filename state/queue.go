@@ -13,6 +13,7 @@ type message struct {
 	sent    func()
 	done    func(error)
 	settled bool // done was called
+	awaited bool // it is one of Bus.unsettled
 }
 
 // numbered reports whether the message must go in a numbered batch.

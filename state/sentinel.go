@@ -123,6 +123,19 @@ func (s *sentinels) dial(ctx context.Context, d *net.Dialer, _ *tls.Config) (net
 	return c, nil
 }
 
+// enough reports whether no more answers need be waited for: a majority has
+// named a master, and knows no less than was known before. After a failover
+// most of them may be behind the one that has led it, which must be heard then.
+func (known master) enough(answers []opinion, count int) bool {
+	named, last := 0, int64(-1)
+	for _, a := range answers {
+		if a.err == nil {
+			named, last = named+1, max(last, a.epoch)
+		}
+	}
+	return len(answers) == count || named > count/2 && last >= known.epoch
+}
+
 // master asks all sentinels and returns what most of them say, or those that
 // answer in time. Connections to another server are ended.
 func (s *sentinels) master(ctx context.Context) (master, error) {
@@ -138,17 +151,11 @@ func (s *sentinels) master(ctx context.Context) (master, error) {
 	for i := range count {
 		s.asking.Go(func() { answers <- s.ask(ctx, i) })
 	}
+	known := s.known
 	s.mu.Unlock()
 	defer cancel() // those that are late need not answer
 
-	var heard []opinion
-	named := 0
-	for len(heard) < count && named <= count/2 {
-		a := <-answers
-		if heard = append(heard, a); a.err == nil {
-			named++
-		}
-	}
+	heard := hear(ctx, answers, func(heard []opinion) bool { return known.enough(heard, count) })
 	s.mu.Lock()
 	m, err := s.known.believe(heard, count)
 	var deposed []*masterConn
@@ -165,6 +172,20 @@ func (s *sentinels) master(ctx context.Context) (master, error) {
 		_ = c.Close() // given up: nothing to do about an error
 	}
 	return m, err
+}
+
+// hear collects answers until they are enough. One that cannot be had before ctx
+// ends, because the sentinel is still being connected to, is an error like others.
+func hear(ctx context.Context, answers <-chan opinion, enough func([]opinion) bool) (heard []opinion) {
+	for !enough(heard) {
+		select {
+		case a := <-answers:
+			heard = append(heard, a)
+		case <-ctx.Done():
+			return append(heard, opinion{err: ctx.Err()})
+		}
+	}
+	return heard
 }
 
 // ask asks one sentinel.

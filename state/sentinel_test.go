@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -38,6 +39,44 @@ func TestBelieve(t *testing.T) {
 		got, err := tt.known.believe(tt.answers, 3)
 		if got != tt.want || (err != nil) != (tt.want == master{}) || err != nil && !errors.Is(err, errUnnamed) {
 			t.Errorf("%s: %+v, %v; want %+v", name, got, err, tt.want)
+		}
+	}
+}
+
+// Sentinels that have not heard of a failover answer as quickly as the one that has
+// led it, and are a majority: they must not take a node back to the master before.
+func TestStaleMajority(t *testing.T) {
+	a, b := opinion{master: master{"a:1", 1}}, opinion{master: master{"b:1", 2}}
+	none := opinion{err: errors.New("it is down")}
+	for name, tt := range map[string]struct {
+		known   master
+		answers []opinion // in the order of their arrival; then nothing comes any more
+		heard   int       // of them, ctx's end included
+		want    master
+	}{
+		"a majority is enough":           {master{"a:1", 1}, []opinion{a, a, b}, 2, a.master},
+		"but not one that knows less":    {master{"b:1", 2}, []opinion{a, a, b}, 3, b.master},
+		"the one that knows first":       {master{"b:1", 2}, []opinion{b, a, a}, 2, b.master},
+		"nobody knows it any more":       {master{"b:1", 2}, []opinion{a, a, a}, 3, a.master},
+		"the one that knew is gone":      {master{"b:1", 2}, []opinion{a, none, a}, 3, a.master},
+		"the one that knew says nothing": {master{"b:1", 2}, []opinion{a, a}, 3, a.master},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		answers := make(chan opinion) // so that all of them were heard when the last was sent
+		go func() {
+			for _, o := range tt.answers {
+				select {
+				case answers <- o:
+				case <-ctx.Done():
+				}
+			}
+			cancel()
+		}()
+		heard := hear(ctx, answers, func(heard []opinion) bool { return tt.known.enough(heard, 3) })
+		cancel()
+		got, err := tt.known.believe(heard, 3)
+		if got != tt.want || err != nil || len(heard) != tt.heard {
+			t.Errorf("%s: %+v, %v of %d answers; want %+v of %d", name, got, err, len(heard), tt.want, tt.heard)
 		}
 	}
 }

@@ -24,8 +24,8 @@ import (
 
 // CVE-2020-28481, socket.io: pages of any origin could connect, with the cookies of
 // whoever looked at them.
-func TestSecurityOriginBypass(t *testing.T) {
-	a := attack(t, "", "ORIGINS=https://app.example.com,https://*.example.org,same")
+func securityOriginBypass(t *testing.T, bin string) {
+	a := attack(t, bin, "", "ORIGINS=https://app.example.com,https://*.example.org,same")
 	for _, origin := range []string{
 		"https://evil.example", "null", "", "https://app.example.com.evil.example", "https://evil-app.example.com", "https://app.example.com@evil.example",
 		"https://evil.example/https://app.example.com", "http://app.example.com", "https://app.example.com:8443", "https://app.example.com/", "https://app.example.com#", "https://example.org",
@@ -35,7 +35,7 @@ func TestSecurityOriginBypass(t *testing.T) {
 		status400 := strings.Contains(origin, "\x00") // which is no header to begin with
 		want := counted{"refusal origin": 3}
 		if status400 {
-			want = counted{}
+			want = counted{"refusal request_head": 3}
 		}
 		a.suffers(t, want, func() {
 			for _, request := range []string{
@@ -105,7 +105,7 @@ func rsaToken(t *testing.T, header, claims string, key *rsa.PrivateKey) string {
 
 // CVE-2015-9235, jsonwebtoken: a token said itself how it was to be verified, such as
 // with the public key as the secret of an HMAC, or not at all.
-func TestSecurityAlgorithmConfusion(t *testing.T) {
+func securityAlgorithmConfusion(t *testing.T, bin string) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestSecurityAlgorithmConfusion(t *testing.T) {
 		"a public key and a secret": {"AUTH_JWT_SECRET=" + strings.Repeat("another secret ", 3)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := attack(t, `{"token":"`+good+`"}`, append([]string{"AUTH=jwt", "AUTH_JWT_KEY_FILE=" + file}, environ...)...)
+			a := attack(t, bin, `{"token":"`+good+`"}`, append([]string{"AUTH=jwt", "AUTH_JWT_KEY_FILE=" + file}, environ...)...)
 			for name, token := range tokens {
 				t.Run(name, func(t *testing.T) {
 					t.Cleanup(func() { a.alone(t) })

@@ -43,12 +43,12 @@ const (
 	compressedText                                      = 0xc1
 )
 
-// TestSecurityFrames attacks with what a client may send once it has a WebSocket.
-func TestSecurityFrames(t *testing.T) {
-	a := attack(t, "")
+// securityFrames attacks with what a client may send once it has a WebSocket.
+func securityFrames(t *testing.T, bin string) {
+	a := attack(t, bin, "")
 	for name, f := range map[string]func(*testing.T, *attacked){
 		"unbounded attachments (CVE-2026-33151)":  unboundedAttachments,
-		"zero attachments":                        zeroAttachments,
+		"zero attachments (CVE-2026-69185)":       zeroAttachments,
 		"placeholder confusion (CVE-2022-2421)":   placeholderConfusion,
 		"event name confusion (CVE-2023-32695)":   eventNameConfusion,
 		"tiny-fragment flood":                     tinyFragmentFlood,
@@ -106,13 +106,16 @@ func unboundedAttachments(t *testing.T, a *attacked) {
 	})
 }
 
-// socket.io-parser took a binary packet that announced no attachment for one that was
-// never complete, and every later packet for a violation.
+// CVE-2026-69185, socket.io-parser: a packet that announced no attachment was never
+// complete, and any number of them was kept for it.
 func zeroAttachments(t *testing.T, a *attacked) {
 	for _, packet := range []string{`450-["message","lobby","x"]`, `460-0["x"]`, `45-["x"]`, `4500-["x"]`} {
 		a.suffers(t, counted{"close forced_close": 1}, func() {
 			c := a.attacker(t)
 			c.Text(packet)
+			for range 3 {
+				c.Binary([]byte("x"))
+			}
 			closedWith(t, c, noCode)
 		})
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/stellara/edge/internal/wire"
 )
 
-// TestSecurityRequests attacks with requests.
-func TestSecurityRequests(t *testing.T) {
-	a := attack(t, "")
+// securityRequests attacks with requests.
+func securityRequests(t *testing.T, bin string) {
+	a := attack(t, bin, "")
 	for name, f := range map[string]func(*testing.T, *attacked){
 		"oversized headers (CVE-2024-37890)":                  oversizedHeaders,
 		"malformed posts":                                     malformedPosts,
@@ -62,7 +62,7 @@ func oversizedHeaders(t *testing.T, a *attacked) {
 			strings.Repeat("X-A: b\r\n", 5000), "X-A: " + strings.Repeat("a", 64<<10) + "\r\n", "Cookie: " + strings.Repeat("a=b; ", 10_000) + "\r\n",
 			"Sec-WebSocket-Protocol: " + strings.Repeat("a,", 20_000) + "a\r\n", "Sec-WebSocket-Extensions: " + strings.Repeat("permessage-deflate;", 3000) + "a\r\n",
 		} {
-			took := a.suffers(t, counted{}, func() {
+			took := a.suffers(t, counted{"refusal request_head": 1}, func() {
 				status, body := a.request(t, get(target, headers+upgradeHeaders))
 				refusedWith(t, headers, status, 431, body, "")
 			})
@@ -154,8 +154,7 @@ func requestsAtOnce(t *testing.T, a *attacked) {
 	})
 }
 
-// CVE-2023-31125, engine.io: a transport that is a name of all objects, or another than
-// the session's, ended the process.
+// CVE-2023-31125, engine.io: a WebSocket with a transport that is none ended the process.
 func unknownTransports(t *testing.T, a *attacked) {
 	for _, name := range []string{"__proto__", "constructor", "toString", "webtransport", "flashsocket", "", "Polling", "polling%00"} {
 		a.suffers(t, counted{"refusal transport_unknown": 3}, func() {
@@ -180,7 +179,7 @@ func unknownTransports(t *testing.T, a *attacked) {
 // the process.
 func resetHandshakes(t *testing.T, a *attacked) {
 	whole := get(openWebSocket, upgradeHeaders)
-	a.suffers(t, counted{}, func() {
+	a.suffers(t, counted{"refusal request_head": whatever}, func() { // a reset may come before what was sent is read
 		for cut := 1; cut < len(whole); cut += 7 {
 			nc := a.raw(t)
 			_, _ = io.WriteString(nc, whole[:cut])
@@ -300,13 +299,13 @@ func slowBodies(t *testing.T, a *attacked) {
 	})
 }
 
-// TestSecurityPatience attacks with what never comes to an end.
-func TestSecurityPatience(t *testing.T) {
+// securityPatience attacks with what never comes to an end.
+func securityPatience(t *testing.T, bin string) {
 	const attackers = 20
-	a := attack(t, "", "HEADER_TIMEOUT=1s", "ATTACHMENT_TIMEOUT=1s")
+	a := attack(t, bin, "", "HEADER_TIMEOUT=1s", "ATTACHMENT_TIMEOUT=1s")
 	t.Run("slow headers (CVE-2007-6750)", func(t *testing.T) {
 		t.Cleanup(func() { a.alone(t) })
-		a.suffers(t, counted{}, func() {
+		a.suffers(t, counted{"refusal request_head": attackers}, func() {
 			var slow []net.Conn
 			for range attackers {
 				nc := a.raw(t)

@@ -19,7 +19,6 @@ type Result struct {
 	QuietSeconds float64            `json:"quiet_s"`
 	Seconds      float64            `json:"hostile_s"`
 	Plan         Plan               `json:"plan"`
-	Phase        int                `json:"-"` // that counts now
 	Phases       []Phase            `json:"phases"`
 	Tally        Tally              `json:"attacks"`
 	Published    uint64             `json:"published"`

@@ -182,7 +182,7 @@ func TestHealthcheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := newPublicServer(publicHandler(http.NotFoundHandler(), &readiness{state: func() error { return errDraining }}), newEntrance(512, nil, nil, quiet), 16<<10, 10*time.Second, quiet)
+	srv := newPublicServer(publicHandler(http.NotFoundHandler(), &readiness{state: func() error { return errDraining }}), newEntrance(512, nil, metrics.New(prometheus.NewRegistry(), "test"), quiet), 16<<10, 10*time.Second, quiet)
 	go func() { _ = srv.Serve(ln) }()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	environ := map[string]string{"LISTEN_ADDR": "0.0.0.0:" + port, "AUTH_NONE_PUBLIC": "true"}

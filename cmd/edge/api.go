@@ -68,8 +68,10 @@ type api struct {
 	local    listings
 	presence *presenceAPI
 	info     func() nodeInfo
-	node     string // its name
-	message  int64  // bytes that a body with one message may have
+	drain    *drain
+	conns    func() int // that are open
+	node     string     // its name
+	message  int64      // bytes that a body with one message may have
 	log      *slog.Logger
 	metrics  *metrics.Metrics
 
@@ -151,6 +153,8 @@ func (a *api) ops() []apiOp {
 
 		{"GET", "rooms", metrics.APIRooms, 0, apiFleetTime, a.scans, a.listRooms},
 		{"GET", "node", metrics.APINode, 0, apiFleetTime, nil, a.nodeInfo},
+		{"GET", "drain", metrics.APINode, 0, apiFleetTime, nil, a.showDrain},
+		{"POST", "drain", metrics.APINode, 0, apiFleetTime, nil, a.beginDrain},
 		{"GET", "openapi.yaml", metrics.APIOther, 0, apiFleetTime, nil, nil},
 	}
 }

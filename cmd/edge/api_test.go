@@ -151,6 +151,7 @@ func newTestAPI() *testAPI {
 		fleet: f, bars: fakeBars{f, nil}, local: fakeListings{{Name: "big", Members: 3}, {Name: "b", Members: 1}, {Name: "ü", Members: 1}},
 		presence: &presenceAPI{&fakeReader{sockets: map[string]string{"ada": apiSID}}, quiet},
 		info:     func() nodeInfo { return nodeInfo{Node: "nodeAAAA"} }, node: "nodeAAAA",
+		drain: newDrain(&Config{}, &readiness{state: okState}, quiet), conns: func() int { return 7 },
 		log: quiet, metrics: metrics.New(prometheus.NewRegistry(), "test"),
 	}, 1_000)
 	return &testAPI{a, f, a.handler("")}
@@ -309,11 +310,14 @@ func TestAPIBatch(t *testing.T) {
 	if want := `{"ok":false,"results":[{"ok":true},{"ok":false,"error":{"code":"queue_full","message":"too many messages wait for redis, try again later"}},{"ok":true}]}`; status != 207 || body != want {
 		t.Errorf("in part: %d %s", status, body)
 	}
-	// With a key that was used for another body nothing but the first is tried.
-	a = newTestAPI()
-	a.fleet.outcome = func(*outgoing) error { return state.ErrConflict }
-	if status, body, _ := a.ask(t, "POST", "publish/batch", batch, "Idempotency-Key", "k"); status != 422 || codeOf(t, body) != "key_reused" || len(a.fleet.published) != 1 {
-		t.Errorf("%d %s, %d published", status, body, len(a.fleet.published))
+	// With a key nothing but the first is tried, unless that one has the key.
+	for err, want := range map[error]string{state.ErrConflict: "422 key_reused", state.ErrUnavailable: "503 unavailable", state.ErrUnknown: "504 unknown"} {
+		a = newTestAPI()
+		a.fleet.outcome = func(*outgoing) error { return err }
+		status, body, _ := a.ask(t, "POST", "publish/batch", batch, "Idempotency-Key", "k")
+		if got := fmt.Sprint(status, " ", codeOf(t, body)); got != want || len(a.fleet.published) != 1 {
+			t.Errorf("%v: %s, %d published", err, body, len(a.fleet.published))
+		}
 	}
 }
 
@@ -475,13 +479,16 @@ func TestAPIRequests(t *testing.T) {
 		{"POST", "users/ada/join", strings.Repeat(" ", apiSmallBody+1), nil, 413, "too_large"},
 		{"POST", "publish", toRoom, []string{"Idempotency-Key", "a b"}, 400, "invalid"},
 		{"GET", "presence/users/ada", "", nil, 200, `{"user":"ada","online":true,"socket":"` + apiSID + `"}`},
+		{"GET", "drain", "", nil, 200, `{"phase":"serving","exit":false,"conns":7,"delay_seconds":0,"window_seconds":0,"grace_seconds":0}`},
+		{"POST", "drain?exit=perhaps", "", nil, 400, "invalid"},
+		{"DELETE", "drain", "", nil, 405, "method_not_allowed"},
 		{"GET", "presence/users/%0A", "", nil, 400, "invalid"},
 	} {
 		status, body, header := a.ask(t, test.method, test.path, test.body, test.header...)
 		if got := codeOf(t, body); status != test.status || got != test.code {
 			t.Errorf("%s %s %.20q: %d %.200s, want %d %s", test.method, test.path, test.body, status, body, test.status, test.code)
 		}
-		if allow := header.Get("Allow"); (status == 405) != (allow == "GET" || allow == "POST") {
+		if allow := header.Get("Allow"); (status == 405) != (allow == "GET" || allow == "POST" || allow == "GET, POST") {
 			t.Errorf("%s %s: Allow %q", test.method, test.path, allow)
 		}
 	}

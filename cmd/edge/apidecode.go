@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"strings"
+	"unicode/utf8"
 )
 
 // object is what a JSON object may have: each field's name, and where its value
@@ -20,6 +21,9 @@ type object map[string]any
 func decodeObject(body []byte, into object) *problem {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return problemf(apiMalformed, "the body is empty; it must be a JSON object")
+	}
+	if !utf8.Valid(body) { // encoding/json lets it pass, and browsers close a WebSocket for it (RFC 6455 section 8.1)
+		return problemf(apiMalformed, "the body is not UTF-8")
 	}
 	if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
 		return problemf(apiMalformed, "the body is not JSON: %s", jsonError(err))

@@ -24,6 +24,7 @@ func TestDecodePublication(t *testing.T) {
 
 		{``, `malformed: the body is empty; it must be a JSON object`},
 		{`{"to"`, `malformed: the body is not JSON: unexpected end of JSON input, at byte 5`},
+		{"{\"to\":{\"all\":true},\"event\":\"e\",\"local\":true,\"args\":[\"\xe9\"]}", `malformed: the body is not UTF-8`},
 		{`{"to":{}} x`, `malformed: the body is not JSON: invalid character 'x' after top-level value, at byte 11`},
 		{`[]`, `invalid: the body is not an object`},
 		{`null`, `invalid: the body is not an object`},

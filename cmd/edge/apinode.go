@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"net/http"
 	"runtime"
 	"time"
 
@@ -110,6 +111,20 @@ func valueOf(m prometheus.Metric) float64 {
 
 // nodeInfo answers GET node.
 func (a *api) nodeInfo(*apiCall) (any, *problem) { return a.info(), nil }
+
+// showDrain answers GET drain.
+func (a *api) showDrain(*apiCall) (any, *problem) { return a.drain.state(a.conns()), nil }
+
+// beginDrain answers POST drain. That other sites' pages cannot ask is guardBrowsers' doing.
+func (a *api) beginDrain(c *apiCall) (any, *problem) {
+	exit, err := exitWanted(c.query.Get("exit"))
+	if err != nil {
+		return nil, invalidf("%v", err)
+	}
+	a.drain.begin(exit, "POST "+c.r.URL.Path)
+	c.status = http.StatusAccepted
+	return a.drain.state(a.conns()), nil
+}
 
 // apiRoomMembers is a room with members on this node.
 type apiRoomMembers struct {

@@ -269,8 +269,8 @@ type batchResults struct {
 }
 
 // publishBatch answers POST publish/batch. The messages are published in order, each
-// on its own. With a key the first one goes ahead: it tells whether the key was used
-// for another body.
+// on its own. With a key the first one goes ahead: what has it has the key, so that
+// nothing is published of two bodies with one key but what is of one of them.
 func (a *api) publishBatch(c *apiCall) (any, *problem) {
 	var batch []*outgoing
 	p := a.work(c.ctx, func() (p *problem) {
@@ -283,15 +283,15 @@ func (a *api) publishBatch(c *apiCall) (any, *problem) {
 		return nil, p
 	}
 	answer := batchResults{OK: true, Results: make([]batchResult, len(batch))}
-	first := len(batch)
+	rest := 0
 	if batch[0].once != "" {
-		first = 1
+		rest = 1
+		a.publishAll(c.ctx, batch[:rest], answer.Results)
+		if p := answer.Results[0].Error; p != nil {
+			return nil, p
+		}
 	}
-	a.publishAll(c.ctx, batch[:first], answer.Results)
-	if p := answer.Results[0].Error; p != nil && p.Code == apiKeyReused {
-		return nil, p
-	}
-	a.publishAll(c.ctx, batch[first:], answer.Results[first:])
+	a.publishAll(c.ctx, batch[rest:], answer.Results[rest:])
 	for i := range answer.Results {
 		r := &answer.Results[i]
 		r.OK = r.Error == nil

@@ -14,9 +14,10 @@ import (
 
 // Bounds of listings.
 const (
-	maxSocketPage   = 500   // sockets of one page
-	maxUserSockets  = 1_000 // sockets of a user that are shown
-	maxJoinedRooms  = 100   // rooms of one join or leave
+	maxSocketPage   = 500     // sockets of one page
+	maxPageBytes    = 4 << 20 // of descriptions after which a page of sockets ends: one socket may be in MAX_ROOMS rooms
+	maxUserSockets  = 1_000   // sockets of a user that are shown
+	maxJoinedRooms  = 100     // rooms of one join or leave
 	settleFirst     = 10 * time.Millisecond
 	settleMost      = 200 * time.Millisecond
 	settleTime      = 3 * time.Second // for which a node that has not carried something out is asked again
@@ -30,6 +31,29 @@ type apiSocket struct {
 	Rooms     []string `json:"rooms"`          // without its own
 	Address   string   `json:"address,omitempty"`
 	Connected string   `json:"connected,omitempty"` // when its connection was opened, RFC 3339
+}
+
+// size is about how many bytes the socket has in an answer.
+func (s *apiSocket) size() int {
+	n := 120 + len(s.User)
+	for _, room := range s.Rooms {
+		n += len(room) + 3
+	}
+	return n
+}
+
+// describeSockets describes the first of a page, until they are maxPageBytes: one at
+// least, if there is one.
+func describeSockets[T any](page []T, describe func(T) apiSocket) []apiSocket {
+	sockets, size := make([]apiSocket, 0, len(page)), 0
+	for _, s := range page {
+		one := describe(s)
+		sockets = append(sockets, one)
+		if size += one.size(); size >= maxPageBytes {
+			break
+		}
+	}
+	return sockets
 }
 
 // describeSocket is what a node says of a socket.
@@ -185,11 +209,9 @@ func (a *api) listSockets(c *apiCall) (any, *problem) {
 	}{Node: a.node, Sockets: []apiSocket{}}
 	p = a.work(c.ctx, func() *problem {
 		page, more := a.local.LocalSockets(after, room, limit)
-		for _, s := range page {
-			answer.Sockets = append(answer.Sockets, describeSocket(s.Describe()))
-		}
-		if more {
-			answer.Next = page[len(page)-1].ID()
+		answer.Sockets = describeSockets(page, func(s *engine.Socket) apiSocket { return describeSocket(s.Describe()) })
+		if n := len(answer.Sockets); more || n < len(page) {
+			answer.Next = answer.Sockets[n-1].Socket
 		}
 		return nil
 	})

@@ -281,7 +281,7 @@ func TestMessageWithID(t *testing.T) {
 	a.message(s, newEvent(`{"room":"r1"}`, `2`))
 	a.message(s, newEvent(`{"room":"r1","id":null}`, `3`))
 	want := []string{
-		`ada#m"1 ["message","r1",{"from":"ada","ts":1700000000000,"id":"m\"1"},1]`,
+		`ada{}#m"1 ["message","r1",{"from":"ada","ts":1700000000000,"id":"m\"1"},1]`,
 		` ["message","r1",{"from":"ada","ts":1700000000000},2]`,
 		` ["message","r1",{"from":"ada","ts":1700000000000},3]`,
 	}
@@ -292,6 +292,9 @@ func TestMessageWithID(t *testing.T) {
 	}
 	if len(a.published) != len(want) {
 		t.Fatalf("%d published", len(a.published))
+	}
+	if onceName("a", "b#c") == onceName("a#b", "c") || onceName("a", "b{}#c") == onceName("a{}#b", "c") && state.ValidID("user", "a{}#b") == nil {
+		t.Error("a user's id can name another user's message")
 	}
 }
 

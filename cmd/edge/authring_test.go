@@ -364,6 +364,11 @@ func TestFetchKeys(t *testing.T) {
 	if _, err := fetchKeys(t.Context(), newKeyClient(), plain.URL); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("a huge answer: %v", err)
 	}
+	plain.Close()
+	secret := strings.Replace(plain.URL, "://", "://user-token:word@", 1) + "/keys?key=secret"
+	if _, err := fetchKeys(t.Context(), newKeyClient(), secret); err == nil || strings.Contains(err.Error(), "user-token") || strings.Contains(err.Error(), "key=") {
+		t.Errorf("nobody there: %v", err)
+	}
 }
 
 func TestLoadSchedule(t *testing.T) {

@@ -133,6 +133,9 @@ func fetchKeys(ctx context.Context, client *http.Client, from string) ([]byte, e
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
 	resp, err := client.Do(r)
+	if with := (*url.Error)(nil); errors.As(err, &with) {
+		return nil, with.Err // the address is not for the log: it may hold a password, or a key in its query
+	}
 	if err != nil {
 		return nil, err
 	}

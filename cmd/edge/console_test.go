@@ -85,7 +85,7 @@ func TestConsoleSocketNeedsATicket(t *testing.T) {
 		h.ServeHTTP(w, r)
 		return w.Code
 	}
-	for _, query := range []string{"EIO=4&transport=websocket", "EIO=4&transport=websocket&ticket=", "EIO=4&transport=websocket&ticket=x" + ticket[1:]} {
+	for _, query := range []string{"EIO=4&transport=websocket", "EIO=4&transport=websocket&ticket=", "EIO=4&transport=websocket&ticket=!" + ticket[1:]} {
 		if code := ask(query); code != http.StatusUnauthorized || passed != nil {
 			t.Fatalf("%s: %d, passed on: %v", query, code, passed != nil)
 		}

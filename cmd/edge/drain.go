@@ -156,12 +156,11 @@ func exitWanted(v string) (bool, error) {
 	return exit, nil
 }
 
-// withDrain adds the drain's pages to those of the operators' listener.
+// withDrain adds the drain's page to those of the operators' listener. The HTTP API has
+// its own.
 func withDrain(token secret, drain, next http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	for _, path := range []string{"/drain", "/api/v1/drain"} {
-		mux.Handle(path, requireToken(token, drain))
-	}
+	mux.Handle("/drain", requireToken(token, drain))
 	mux.Handle("/", next)
 	return mux
 }

@@ -139,8 +139,9 @@ func TestDrainHandler(t *testing.T) {
 	}{
 		{"GET", "/drain", "", "", 401, phaseServing},
 		{"POST", "/drain", "", "", 401, phaseServing},
-		{"POST", "/api/v1/drain", "Bearer wrong", "", 401, phaseServing},
-		{"GET", "/api/v1/drain", "Bearer the-token", "", 200, phaseServing},
+		{"POST", "/drain", "Bearer wrong", "", 401, phaseServing},
+		{"GET", "/drain", "Bearer the-token", "", 200, phaseServing},
+		{"POST", "/api/v1/drain", "Bearer the-token", "", 404, phaseServing}, // the API's
 		{"DELETE", "/drain", "Bearer the-token", "", 405, phaseServing},
 		{"POST", "/drain?exit=perhaps", "Bearer the-token", "", 400, phaseServing},
 		{"POST", "/drain", "Bearer the-token", "https://elsewhere.example", 403, phaseServing},

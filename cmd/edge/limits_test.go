@@ -132,3 +132,36 @@ func TestConnsPerUser(t *testing.T) {
 		}
 	}
 }
+
+// TestConnsPerUserThatComeBack: who lost its connections, took its places again, and comes back to what it had, or moves it
+// here from another node, has no more places than others.
+func TestConnsPerUserThatComeBack(t *testing.T) {
+	a := newTestApp()
+	a.recovery = true
+	a.limits.perUser, a.limits.crowded = 1, prometheus.NewCounter(prometheus.CounterOpts{Name: "crowded"})
+	const id = "nodeAAAAsocket000001"
+	back := func() *fakeSocket {
+		s, settled := &fakeSocket{id: id, data: &identity{User: "u1"}}, false
+		a.recovered(s, 1, func() { settled = true })
+		if !settled {
+			t.Fatal("the node that had the socket waits for ever")
+		}
+		return s
+	}
+	first := &fakeSocket{id: id, data: &identity{User: "u1"}}
+	a.connected(first)
+	a.disconnected(first, engine.ReasonTransportClose)
+	if s := back(); s.ended {
+		t.Error("a socket that comes back to its own place is ended")
+	} else {
+		a.disconnected(s, engine.ReasonTransportClose)
+	}
+	other := &fakeSocket{id: "nodeAAAAsocket000002", data: &identity{User: "u1"}}
+	a.connected(other)
+	if s := back(); !s.ended || other.ended {
+		t.Errorf("ended: %v, the other one %v; want that which came back", s.ended, other.ended)
+	}
+	if n := testutil.ToFloat64(a.limits.crowded); n != 1 {
+		t.Errorf("%v refusals were counted, want 1", n)
+	}
+}

@@ -33,7 +33,7 @@ func (a *app) message(s socket, e event) {
 	p := &engine.Payload{JSON: messagePayload(room, who.User, id, a.now().UnixMilli(), e), Attachments: e.Attachments()}
 	once := ""
 	if id != "" {
-		once = who.User + "#" + id
+		once = onceName(who.User, id)
 	}
 	err := a.publish(room, once, p, func(err error) {
 		switch {
@@ -51,6 +51,10 @@ func (a *app) message(s socket, e event) {
 		a.refuse(e, publishRefused(err))
 	}
 }
+
+// onceName is the name under which a user's message of that id is published once. No user has braces in its id, so nobody
+// can name another user's messages, whatever is in the ids: a user that may choose "b#1" is not the user "a#b".
+func onceName(user, id string) string { return user + "{}#" + id }
 
 // maxMessageID bounds a client's message id, in bytes.
 const maxMessageID = 64

@@ -126,6 +126,7 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 func (n *node) api(ns *engine.Namespace, name string, maxConns int) *api {
 	a := &api{
 		fleet: nodes{ns}, local: ns, presence: &presenceAPI{n.state.Presence(), n.log}, info: n.reporter(name, maxConns), node: name,
+		drain: n.drain, conns: n.engine.Conns,
 		log: n.log, metrics: n.metrics,
 	}
 	if n.cfg.Recovery.enabled() {

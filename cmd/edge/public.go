@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/stellara/edge/metrics"
 )
 
 // socketIOPath is where Socket.IO clients knock unless told otherwise. The
@@ -49,13 +51,20 @@ func publicHandler(clients http.Handler, ready *readiness) http.Handler {
 // 4 KiB more, and in time. There is no ReadTimeout and
 // no WriteTimeout because a long-polling request waits for longer than any that would protect.
 func newPublicServer(h http.Handler, e *entrance, maxHeader int, headerTime time.Duration, log *slog.Logger) *http.Server {
+	heads := newHeads(e.m.Refusals[metrics.RefusalRequestHead])
 	return &http.Server{
-		Handler:           e.handler(h),
-		ConnState:         e.watch,
-		ReadHeaderTimeout: headerTime,
-		IdleTimeout:       75 * time.Second,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          httpLog(log, "clients"),
+		Handler: heads.handler(e.handler(h)),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			heads.watch(c, state)
+			e.watch(c, state)
+		},
+		ConnContext: heads.context,
+		// Every request is to be handled here, or heads would take it for none.
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            headerTime,
+		IdleTimeout:                  75 * time.Second,
+		MaxHeaderBytes:               maxHeader,
+		ErrorLog:                     httpLog(log, "clients"),
 	}
 }
 

@@ -175,7 +175,9 @@ func (a *app) recovered(s socket, generation uint64, done func()) {
 	})
 	if !ok {
 		done()
+		return
 	}
+	a.keepWithin(s, who.User)
 }
 
 // showMembers sends the socket a snapshot of each room: updates were missed. One

@@ -36,8 +36,10 @@ func (a *app) crowded(user string) bool {
 	return true
 }
 
-// keepWithin ends a socket that was connected in the same moment as another that took the user's last place: between
-// crowded and presence its session is stored, and nobody holds a place for it meanwhile.
+// keepWithin ends a socket that is here now and for which the user had no place left. One that came back, or moved here,
+// was let in once and not counted while it was away: without this a user could fill its places, leave them by losing its
+// connections, fill them again and come back to all. One that is new was connected in the same moment as another that
+// took the last place: between crowded and presence its session is stored, and nobody holds a place for it meanwhile.
 func (a *app) keepWithin(s socket, user string) {
 	if a.limits.perUser == 0 || a.presence.Held(user) <= a.limits.perUser {
 		return
