@@ -69,6 +69,7 @@ type app struct {
 	expiries *expiries
 	recovery bool // sockets whose connection broke may come back, on any node
 	limits   appLimits
+	seating  sync.Mutex // orders the sockets that take places of users; taken within identity.mu
 }
 
 // Limits of the application.
@@ -160,7 +161,8 @@ type identity struct {
 	due   *due // guarded by expiries.mu; nil if its token does not expire
 
 	// mu orders a late join after the disconnect that makes it void. It is held
-	// across calls into presence, which do not wait, and taken before expiries.mu only.
+	// across calls into presence, which do not wait, and taken before expiries.mu and
+	// app.seating only.
 	mu    sync.Mutex
 	phase phase
 }
@@ -218,17 +220,20 @@ func (i *identity) whileConnected(f func()) bool { return i.while(phaseConnected
 // answered, and the state stores it as soon as Redis lets it.
 func (a *app) connected(s socket) {
 	who := identityOf(s)
+	within := true
 	who.while(phaseNew, phaseConnected, func() {
-		a.presence.Connect(who.User, s.ID(), 0, func(err error) {
-			if err != nil {
-				a.log.Debug("presence of a socket not stored", "socket", s.ID(), "error", err)
-			}
+		within = a.seat(who.User, func() {
+			a.presence.Connect(who.User, s.ID(), 0, func(err error) {
+				if err != nil {
+					a.log.Debug("presence of a socket not stored", "socket", s.ID(), "error", err)
+				}
+			})
 		})
 		for _, room := range a.present(s) { // a server was faster
 			a.presence.Join(who.User, s.ID(), room, func(error) {})
 		}
 	})
-	a.keepWithin(s, who.User)
+	a.keepWithin(s, within)
 }
 
 // serverJoined stores the presence of a socket that a server made join a room, as

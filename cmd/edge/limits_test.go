@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -163,5 +164,27 @@ func TestConnsPerUserThatComeBack(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(a.limits.crowded); n != 1 {
 		t.Errorf("%v refusals were counted, want 1", n)
+	}
+}
+
+// TestConnsPerUserAtOnce: of two that come in the same moment one gets the last place, not neither.
+func TestConnsPerUserAtOnce(t *testing.T) {
+	for range 500 {
+		a := newTestApp()
+		a.limits.perUser, a.limits.crowded = 1, prometheus.NewCounter(prometheus.CounterOpts{Name: "crowded"})
+		pair := []*fakeSocket{{id: "nodeAAAAsocket000001", data: &identity{User: "u1"}}, {id: "nodeAAAAsocket000002", data: &identity{User: "u1"}}}
+		start := make(chan struct{})
+		var both sync.WaitGroup
+		for _, s := range pair {
+			both.Go(func() {
+				<-start
+				a.connected(s)
+			})
+		}
+		close(start)
+		both.Wait()
+		if pair[0].ended == pair[1].ended {
+			t.Fatalf("ended: %v, %v; want one of them", pair[0].ended, pair[1].ended)
+		}
 	}
 }

@@ -168,8 +168,9 @@ func (a *app) recovered(s socket, generation uint64, done func()) {
 		}
 		a.showMembers(s, rooms)
 	}}
+	within := true
 	ok := who.while(phaseNew, phaseConnected, func() {
-		a.presence.Connect(who.User, s.ID(), generation, all.done)
+		within = a.seat(who.User, func() { a.presence.Connect(who.User, s.ID(), generation, all.done) })
 		for _, room := range rooms {
 			a.presence.Join(who.User, s.ID(), room, all.done)
 		}
@@ -178,7 +179,7 @@ func (a *app) recovered(s socket, generation uint64, done func()) {
 		done()
 		return
 	}
-	a.keepWithin(s, who.User)
+	a.keepWithin(s, within)
 }
 
 // showMembers sends the socket a snapshot of each room: updates were missed. One

@@ -40,10 +40,23 @@ func (a *app) crowded(user string) bool {
 // was let in once and not counted while it was away: without this a user could fill its places, leave them by losing its
 // connections, fill them again and come back to all. One that is new was connected in the same moment as another that
 // took the last place: between crowded and presence its session is stored, and nobody holds a place for it meanwhile.
-func (a *app) keepWithin(s socket, user string) {
-	if a.limits.perUser == 0 || a.presence.Held(user) <= a.limits.perUser {
+func (a *app) keepWithin(s socket, within bool) {
+	if within {
 		return
 	}
 	a.limits.crowded.Inc()
 	s.Disconnect(true)
+}
+
+// seat runs connect, which has presence count a socket of the user, and reports whether there was a place for it. Of those
+// that come in the same moment one is after the other, or none would be within the limit.
+func (a *app) seat(user string, connect func()) (within bool) {
+	if a.limits.perUser == 0 {
+		connect()
+		return true
+	}
+	a.seating.Lock()
+	defer a.seating.Unlock()
+	connect()
+	return a.presence.Held(user) <= a.limits.perUser
 }

@@ -1,6 +1,7 @@
 package documents
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -79,6 +80,37 @@ func TestMetricsAreDocumented(t *testing.T) {
 		if n > 1 {
 			t.Errorf("docs/operations.md has %d rows for %s", n, name)
 		}
+	}
+}
+
+var metricName = regexp.MustCompile(`\bedge_[a-z_]*[a-z]\b`)
+
+// TestMetricsThatAreNamed: no document speaks of a metric that there is not.
+func TestMetricsThatAreNamed(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	metrics.New(reg, "test")
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, f := range families {
+		for _, suffix := range []string{"", "_bucket", "_count", "_sum"} {
+			known[f.GetName()+suffix] = true
+		}
+	}
+	named := 0
+	for document, text := range documents(t) {
+		for _, span := range code.FindAllString(fence.ReplaceAllString(text, ""), -1) {
+			for _, name := range metricName.FindAllString(span, -1) {
+				if named++; !known[name] {
+					t.Errorf("%s: there is no %s", document, name)
+				}
+			}
+		}
+	}
+	if named < 100 {
+		t.Errorf("only %d names were found", named)
 	}
 }
 
