@@ -81,9 +81,13 @@ e2e: tools ## end-to-end tests only: official clients, Node.js peers, a real red
 	EDGE_E2E=required $(GO) test -count=1 -timeout 10m ./test
 
 .PHONY: test-system
-test-system: tools system-programs ## what takes long or needs more: balancers under load, Prometheus, a browser, large runs
+test-system: tools system-programs ## what takes long or needs more: Prometheus, a browser, Sentinel, rolling restarts, hostile clients (6 minutes)
 	@echo "== system tests"
 	EDGE_E2E=required EDGE_SYSTEM=required $(GO) test -count=1 -timeout 40m -v -run '^TestSystem' ./test
+	@echo "== rolling restarts behind HAProxy"
+	$(GO) run ./bench -scenario chaos-drain
+	@echo "== hostile clients"
+	$(GO) run ./bench -scenario hostile -for 1m
 
 .PHONY: lint
 lint: ## golangci-lint if it is installed, else go vet and gofmt

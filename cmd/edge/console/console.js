@@ -129,6 +129,8 @@ function lock(why) {
   $("state").textContent = "locked";
 }
 
+let next; // the look that is to come
+
 async function watch() {
   try {
     $("board").hidden = false;
@@ -139,7 +141,8 @@ async function watch() {
     $("state").textContent = `no answer: ${error.message}`;
     $("state").className = "pill bad";
   }
-  setTimeout(watch, every);
+  clearTimeout(next); // of one who was let in twice
+  next = setTimeout(watch, every);
 }
 
 $("unlock").addEventListener("submit", (e) => {
