@@ -110,6 +110,7 @@ func (s *stack) startNodes(ctx context.Context, cfg config, name string, ports [
 		env := append([]string{
 			"LISTEN_ADDR=" + listen, "ADMIN_ADDR=" + admin, "PEER_ADDR=127.0.0.1:0", "REDIS_URL=" + s.redisURL,
 			"AUTH=none", "LOG_LEVEL=warn", "NODE_ENV=production", "DRAIN_DELAY=0s", "DRAIN_WINDOW=0s",
+			"PACKET_RATE=0", "BYTE_RATE=0", // a few senders stand for a room's members
 		}, cfg.env...)
 		p, err := start(fmt.Sprintf("%s-%d", name, i+1), s.dir, env, argv...)
 		if err != nil {
