@@ -36,10 +36,11 @@ type Config struct {
 	ConnectRate  float64
 	ConnectBurst int
 	// ConnectRatePerSource is the same for each address that connects, a /64 for IPv6,
-	// and answered 429. Behind a proxy all clients have the proxy's address, unless it
-	// is among TrustedProxies.
+	// and answered 429. The addresses of TrustedProxies have no limit, nor, with
+	// ConnectRatePublicOnly, have private, shared and loopback ones, which balancers have.
 	ConnectRatePerSource  float64
 	ConnectBurstPerSource int
+	ConnectRatePublicOnly bool
 
 	// TrustedProxies are the proxies whose X-Forwarded-For says who the client is: its
 	// address is then what the limits go by, Config.Allow finds in RemoteAddr, and the

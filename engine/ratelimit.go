@@ -92,6 +92,8 @@ func (set *sourceSet) find(of source) (place *sourceEntry, schedule int64) {
 type connectLimiter struct {
 	global, perSource gcra
 	limited, bySource bool // which of the two are in force
+	publicOnly        bool // bySource spares addresses that are not public
+	trusted           []netip.Prefix
 	seed              maphash.Seed
 	sets              []sourceSet              // by hash; an entry is guarded by its set's lock
 	locks             [sourceLocks]paddedMutex // by hash; taken alone
@@ -106,7 +108,10 @@ type paddedMutex struct {
 
 // newConnectLimiter returns nil where nothing is limited.
 func newConnectLimiter(cfg *Config) *connectLimiter {
-	l := &connectLimiter{limited: cfg.ConnectRate > 0, bySource: cfg.ConnectRatePerSource > 0}
+	l := &connectLimiter{
+		limited: cfg.ConnectRate > 0, bySource: cfg.ConnectRatePerSource > 0,
+		publicOnly: cfg.ConnectRatePublicOnly, trusted: cfg.TrustedProxies,
+	}
 	if l.limited {
 		l.global = newGCRA(cfg.ConnectRate, cfg.ConnectBurst)
 	}
@@ -135,6 +140,9 @@ const (
 // Addr, such as that of a Unix socket, has no limit of its own.
 func (l *connectLimiter) decide(from netip.Addr, now int64) (v verdict, wait int64) {
 	if !l.bySource || !from.IsValid() {
+		return l.decideGlobal(now)
+	}
+	if from = plainAddress(from); isSpared(from, l.publicOnly, l.trusted) {
 		return l.decideGlobal(now)
 	}
 	of := sourceOf(from)

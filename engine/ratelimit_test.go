@@ -237,6 +237,30 @@ func TestRateConfig(t *testing.T) {
 
 func nan() (zero float64) { return zero / zero }
 
+// TestLimiterSpares: proxies have no limit of their own, whether they are known for what they are or only likely to be.
+func TestLimiterSpares(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+	for _, tc := range []struct {
+		name       string
+		publicOnly bool
+		addr       string
+		second     verdict
+	}{
+		{"public", true, "192.0.2.1:9", tooMany},
+		{"private", true, "10.0.0.1:9", letIn},
+		{"private in IPv6's form", true, "[::ffff:10.0.0.1]:9", letIn},
+		{"loopback", true, "[::1]:9", letIn},
+		{"private where all count", false, "10.0.0.1:9", tooMany},
+		{"a trusted proxy", false, "203.0.113.7:9", letIn},
+	} {
+		l := newConnectLimiter(&Config{ConnectRatePerSource: 1, ConnectBurstPerSource: 1, ConnectRatePublicOnly: tc.publicOnly, TrustedProxies: trusted})
+		l.decide(at(tc.addr), 1)
+		if got, _ := l.decide(at(tc.addr), 2); got != tc.second {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.second)
+		}
+	}
+}
+
 func BenchmarkLimiter(b *testing.B) {
 	addrs := make([]netip.Addr, 1<<14)
 	for i := range addrs {

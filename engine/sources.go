@@ -47,11 +47,17 @@ func (t *sourceCounts) stripe(a netip.Addr) (s *sourceStripe, of source) {
 		return nil, 0
 	}
 	a = plainAddress(a)
-	if t.publicOnly && !isPublic(a) || isAmong(a, t.trusted) {
+	if isSpared(a, t.publicOnly, t.trusted) {
 		return nil, 0
 	}
 	of = sourceOf(a)
 	return &t.stripes[maphash.Comparable(t.seed, of)%sourceStripes], of
+}
+
+// isSpared reports whether an address has no limit of its own: a proxy that did not say whose conn it is, or one that is
+// not public where only those have.
+func isSpared(a netip.Addr, publicOnly bool, trusted []netip.Prefix) bool {
+	return publicOnly && !isPublic(a) || isAmong(a, trusted)
 }
 
 // take counts one conn more from an address, unless it has its limit of them: then it reports false.

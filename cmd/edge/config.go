@@ -67,11 +67,11 @@ type Config struct {
 	Deflate     deflateLevel `env:"DEFLATE" envDefault:"off" help:"compression on WebSockets (permessage-deflate) for clients that offer it: off, on, or a level from 1, the fastest, which is on, to 9"`
 	DeflateFrom int          `env:"DEFLATE_FROM" envDefault:"1024" help:"size of a message from which it is compressed, in bytes"`
 
-	MaxPending        int     `env:"MAX_PENDING" envDefault:"512" help:"TCP connections whose request is awaited at a time: others wait for a place, which one that is silent for 3 s loses; half as many are kept idle between two requests"`
-	ConnectRate       float64 `env:"CONNECT_RATE" envDefault:"0" help:"sessions that may be opened per second, in all; 0: no limit"`
-	ConnectBurst      int     `env:"CONNECT_BURST" shown:"a second's worth" help:"how many of them at once"`
-	ConnectRatePerIP  float64 `env:"CONNECT_RATE_PER_IP" envDefault:"0" help:"sessions that may be opened per second from one address, or one /64 of IPv6; 0: no limit, which is right behind a proxy that is not among TRUSTED_PROXIES, whose address all clients have"`
-	ConnectBurstPerIP int     `env:"CONNECT_BURST_PER_IP" shown:"a second's worth" help:"how many of them at once"`
+	MaxPending        int      `env:"MAX_PENDING" envDefault:"512" help:"TCP connections whose request is awaited at a time: others wait for a place, which one that is silent for 3 s loses; half as many are kept idle between two requests"`
+	ConnectRate       float64  `env:"CONNECT_RATE" envDefault:"0" help:"sessions that may be opened per second, in all; 0: no limit"`
+	ConnectBurst      int      `env:"CONNECT_BURST" shown:"a second's worth" help:"how many of them at once"`
+	ConnectRatePerIP  *float64 `env:"CONNECT_RATE_PER_IP" shown:"100 for public addresses only" help:"sessions that may be opened per second from one address, or one /64 of IPv6; TRUSTED_PROXIES have no limit; 0: no limit"`
+	ConnectBurstPerIP int      `env:"CONNECT_BURST_PER_IP" shown:"1000 or a second's worth of a rate that is set" help:"how many of them at once"`
 
 	TrustedProxies    trustedProxies `env:"TRUSTED_PROXIES" help:"addresses and networks, separated by commas, of proxies that say who the client is, also loopback, linklocal and private: in X-Forwarded-For, or with PROXY_PROTOCOL"`
 	ProxyProtocol     proxyProtocol  `env:"PROXY_PROTOCOL" envDefault:"off" help:"on: connections from TRUSTED_PROXIES begin with a header of the PROXY protocol, version 1 or 2"`

@@ -24,7 +24,7 @@ func (c *Config) checkConnectRates(p *problems) {
 		n     int
 	}{
 		{"CONNECT_RATE", c.ConnectRate, "CONNECT_BURST", c.ConnectBurst},
-		{"CONNECT_RATE_PER_IP", c.ConnectRatePerIP, "CONNECT_BURST_PER_IP", c.ConnectBurstPerIP},
+		{"CONNECT_RATE_PER_IP", c.connectRatePerIP(), "CONNECT_BURST_PER_IP", c.ConnectBurstPerIP},
 	} {
 		if !p.has(r.name) && r.v != 0 && !(r.v >= engine.MinConnectRate && r.v <= engine.MaxConnectRate) { // NaN neither
 			p.add(r.name, "%v is neither 0 nor between %v and %v per second", r.v, engine.MinConnectRate, engine.MaxConnectRate)
@@ -38,6 +38,18 @@ func (c *Config) checkConnectRates(p *problems) {
 // usualConnsPerIP is MAX_CONNS_PER_IP for public addresses unless it is set: more than an office or a carrier's NAT has
 // of one application's clients as a rule, and little enough that one machine cannot take all that a node has.
 const usualConnsPerIP = 1_000
+
+// CONNECT_RATE_PER_IP and its burst for public addresses unless they are set: those who come back together, as many as may be there,
+// are let in at once, and one machine that connects all the time takes a hundredth of a core.
+const usualConnectRate, usualConnectBurst = 100, usualConnsPerIP
+
+// connectRatePerIP is CONNECT_RATE_PER_IP, or what holds for public addresses in its place.
+func (c *Config) connectRatePerIP() float64 {
+	if c.ConnectRatePerIP != nil {
+		return *c.ConnectRatePerIP
+	}
+	return usualConnectRate
+}
 
 // usualBurst is how many seconds' worth a client may send at once unless it is told otherwise.
 const usualBurst = 4
@@ -109,6 +121,11 @@ func (c *Config) checkInbound(p *problems) {
 // limit tells the engine of what one client may do.
 func (c *Config) limit(e *engine.Config) {
 	e.TrustedProxies = c.TrustedProxies
+	e.ConnectRate, e.ConnectBurst = c.ConnectRate, c.ConnectBurst
+	e.ConnectRatePerSource, e.ConnectBurstPerSource = c.connectRatePerIP(), c.ConnectBurstPerIP
+	if e.ConnectRatePublicOnly = c.ConnectRatePerIP == nil; e.ConnectRatePublicOnly && e.ConnectBurstPerSource == 0 {
+		e.ConnectBurstPerSource = usualConnectBurst
+	}
 	if c.MaxConnsPerIP != nil {
 		e.MaxConnsPerSource = *c.MaxConnsPerIP
 	} else {
@@ -136,7 +153,7 @@ func (c *Config) unused() (names []string) {
 		rate float64
 	}{
 		{"CONNECT_BURST", c.ConnectBurst > 0, c.ConnectRate},
-		{"CONNECT_BURST_PER_IP", c.ConnectBurstPerIP > 0, c.ConnectRatePerIP},
+		{"CONNECT_BURST_PER_IP", c.ConnectBurstPerIP > 0, c.connectRatePerIP()},
 		{"PACKET_BURST", c.PacketBurst > 0, c.PacketRate},
 		{"BYTE_BURST", c.ByteBurst > 0, c.ByteRate},
 	} {

@@ -56,9 +56,35 @@ func TestLimitsReachTheEngine(t *testing.T) {
 	}
 }
 
+// TestConnectRateOfAnAddress: a default spares what may be a proxy, a number holds for all.
+func TestConnectRateOfAnAddress(t *testing.T) {
+	for _, tc := range []struct {
+		rate, burst string
+		perSecond   float64
+		atOnce      int
+		publicOnly  bool
+	}{
+		{"", "", 100, 1000, true},
+		{"", "50", 100, 50, true},
+		{"5", "", 5, 0, false}, // the engine's default: a second's worth
+		{"5", "50", 5, 50, false},
+		{"0", "", 0, 0, false},
+	} {
+		cfg, err := LoadConfig(map[string]string{"CONNECT_RATE_PER_IP": tc.rate, "CONNECT_BURST_PER_IP": tc.burst})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got engine.Config
+		cfg.limit(&got)
+		if got.ConnectRatePerSource != tc.perSecond || got.ConnectBurstPerSource != tc.atOnce || got.ConnectRatePublicOnly != tc.publicOnly {
+			t.Errorf("%q, %q: %v, %d, %v", tc.rate, tc.burst, got.ConnectRatePerSource, got.ConnectBurstPerSource, got.ConnectRatePublicOnly)
+		}
+	}
+}
+
 // TestUnusedLimits: a burst without its rate is told of.
 func TestUnusedLimits(t *testing.T) {
-	cfg, err := LoadConfig(map[string]string{"PACKET_RATE": "0", "PACKET_BURST": "5", "BYTE_BURST": "2000000", "CONNECT_BURST_PER_IP": "2"})
+	cfg, err := LoadConfig(map[string]string{"PACKET_RATE": "0", "PACKET_BURST": "5", "BYTE_BURST": "2000000", "CONNECT_RATE_PER_IP": "0", "CONNECT_BURST_PER_IP": "2"})
 	if err != nil {
 		t.Fatal(err)
 	}
