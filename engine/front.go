@@ -161,13 +161,15 @@ func (s *Server) inTurn(w http.ResponseWriter, r *http.Request) bool {
 	if s.limiter == nil {
 		return true
 	}
-	v, wait := s.limiter.decide(remoteAddress(r), int64(time.Since(s.born)))
+	from, now := remoteAddress(r), int64(time.Since(s.born))
+	v, wait := s.limiter.decide(from, now)
 	if v == letIn {
 		return true
 	}
 	status, why, text := http.StatusServiceUnavailable, metrics.RefusalRate, "too many clients connect at the moment"
 	if v == tooMany {
 		status, why, text = http.StatusTooManyRequests, metrics.RefusalRateSource, "too many connections from this address at the moment"
+		s.warnOfRate(from, now)
 	}
 	s.m.Refusals[why].Inc()
 	w.Header().Set("Connection", "close")

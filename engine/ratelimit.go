@@ -98,6 +98,7 @@ type connectLimiter struct {
 	sets              []sourceSet              // by hash; an entry is guarded by its set's lock
 	locks             [sourceLocks]paddedMutex // by hash; taken alone
 	schedule          atomic.Int64             // of all sources together
+	warned            warned
 }
 
 // paddedMutex has a cache line of its own.

@@ -18,7 +18,7 @@ type sourceCounts struct {
 	publicOnly bool
 	trusted    []netip.Prefix
 	seed       maphash.Seed // or clients could choose whom they share a lock with
-	warned     atomic.Int64 // when a source was told of, on the server's clock; 0: never
+	warned     warned
 	stripes    [sourceStripes]sourceStripe
 }
 
@@ -104,10 +104,26 @@ func (t *sourceCounts) move(from, to netip.Addr) {
 // sourceWarned is how often a source that has reached its limit is told of.
 const sourceWarned = time.Minute
 
-// warnOfSource tells of an address that has reached its limit, now and then: it may be a proxy that nobody named.
+// warned is when a source was told of, on the server's clock; 0: never.
+type warned struct{ at atomic.Int64 }
+
+// again reports whether one may be told of again, and notes that it is.
+func (w *warned) again(now int64) bool {
+	last := w.at.Load()
+	return (last == 0 || now-last >= int64(sourceWarned)) && w.at.CompareAndSwap(last, now)
+}
+
+// warnOfRate tells of an address that opens sessions faster than its limit lets it, now and then: it may be a proxy that
+// nobody named.
+func (s *Server) warnOfRate(from netip.Addr, now int64) {
+	if s.limiter.warned.again(now) {
+		s.log.Warn("an address connects faster than its limit; a proxy should be among the trusted ones, and say whose its connections are", "address", from.String(), "limit", s.cfg.ConnectRatePerSource)
+	}
+}
+
+// warnOfSource does the same for one that has reached its limit of connections.
 func (s *Server) warnOfSource(from netip.Addr) {
-	now, last := int64(time.Since(s.born)), s.sources.warned.Load()
-	if last != 0 && now-last < int64(sourceWarned) || !s.sources.warned.CompareAndSwap(last, now) {
+	if !s.sources.warned.again(int64(time.Since(s.born))) {
 		return
 	}
 	s.log.Warn("an address has reached its limit of connections; a proxy should be among the trusted ones, and say whose they are", "address", from.String(), "limit", s.sources.most)
