@@ -140,7 +140,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		BusMessages:        r.counter("edge_bus_messages_total", "Messages from Redis for rooms with local members."),
 		BusReconnects:      r.counter("edge_bus_reconnects_total", "Pub/Sub connections lost."),
 		AdapterRequests:    r.counter("edge_adapter_requests_total", "Adapter requests of other nodes served."),
-		HandlerPanics:      r.counter("edge_handler_panics_total", "Application handlers that panicked."),
+		HandlerPanics:      r.counter("edge_handler_panics_total", "Application handlers, and verifications of tokens, that panicked."),
 		CacheInvalidations: r.counter("edge_cache_invalidations_total", "Client-side caching invalidations received."),
 
 		Recovered: r.counter("edge_recovered_messages_total", "Messages replayed to clients that got their socket back."),

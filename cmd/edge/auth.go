@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -136,7 +137,7 @@ func (a *authenticator) submit(at attempt) {
 // for them to be loaded, once.
 func (a *authenticator) try(at attempt) {
 	keys := a.ring.current()
-	v, err := a.check.verify(at.token, *keys)
+	v, err := a.verified(at.token, *keys)
 	if !errors.Is(err, errUnknownKey) {
 		r := refusedToken(err)
 		if r == nil && at.user != "" && v.User != at.user {
@@ -158,6 +159,19 @@ func (a *authenticator) try(at attempt) {
 	case askRefused:
 		a.settle(nil, refusedToken(err), at.done)
 	}
+}
+
+// verified is check.verify. A bug in what takes tokens apart ends the token that meets it: on a
+// worker nobody else would catch it, and it would end the process.
+func (a *authenticator) verified(token string, keys []verifyKey) (v *verified, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.metrics.HandlerPanics.Inc()
+			a.ring.log.Error("verifying a token panicked", "panic", p, "stack", string(debug.Stack()))
+			v, err = nil, errVerifierPanicked
+		}
+	}()
+	return a.check.verify(token, keys)
 }
 
 // settle checks the user id, counts the outcome and tells it.

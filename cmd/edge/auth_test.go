@@ -280,3 +280,13 @@ func TestAudienceAndIssuer(t *testing.T) {
 		}
 	}
 }
+
+// TestVerifierPanics: what takes tokens apart is others' code; a bug there costs a token, and is told.
+func TestVerifierPanics(t *testing.T) {
+	a := newTestAuth(t, production())
+	a.check = &tokenCheck{} // without a parser
+	got := identified(t, a, authOf(signed(t, jwt.SigningMethodHS256, []byte(testSecret), jwt.MapClaims{"sub": "ada"})))
+	if n := testutil.ToFloat64(a.metrics.HandlerPanics); got.code() != "token_invalid" || n != 1 {
+		t.Errorf("%q, %v panics counted", got.code(), n)
+	}
+}

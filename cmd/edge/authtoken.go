@@ -40,6 +40,8 @@ type tokenClaims struct {
 var (
 	errCritical = errors.New("the token demands extensions") // RFC 7515 section 4.1.11: none is understood
 	errKeyID    = errors.New("kid is not a string")
+
+	errVerifierPanicked = errors.New("the token could not be taken apart")
 )
 
 // endOfTime is the year 10000 in Unix seconds: a token that lives to see it does not expire.

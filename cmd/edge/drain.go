@@ -117,10 +117,9 @@ func (d *drain) state(conns int) drainState {
 }
 
 // handler answers POST, which begins the drain and ends the process after it unless
-// exit=false says that it stays, with 202, and GET with 200; both with the state. A
-// page in an operator's browser cannot POST: the listener may need no token.
+// exit=false says that it stays, with 202, and GET with 200; both with the state.
 func (d *drain) handler(conns func() int) http.Handler {
-	return http.NewCrossOriginProtection().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusOK
 		switch r.Method {
 		case http.MethodGet, http.MethodHead:
@@ -141,7 +140,7 @@ func (d *drain) handler(conns func() int) http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(d.state(conns()))
-	}))
+	})
 }
 
 // exitWanted reads the query parameter exit.
@@ -154,15 +153,6 @@ func exitWanted(v string) (bool, error) {
 		return false, fmt.Errorf("exit=%q is neither true nor false", v)
 	}
 	return exit, nil
-}
-
-// withDrain adds the drain's page to those of the operators' listener. The HTTP API has
-// its own.
-func withDrain(token secret, drain, next http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/drain", requireToken(token, drain))
-	mux.Handle("/", next)
-	return mux
 }
 
 // farewell ends connections with their answer once the node is being drained, so that

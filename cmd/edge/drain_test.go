@@ -151,17 +151,15 @@ func TestDrainHandler(t *testing.T) {
 		{"POST", "/drain", "", "", 401, phaseServing},
 		{"POST", "/drain", "Bearer wrong", "", 401, phaseServing},
 		{"GET", "/drain", "Bearer the-token", "", 200, phaseServing},
-		{"POST", "/api/v1/drain", "Bearer the-token", "", 404, phaseServing}, // the API's
 		{"DELETE", "/drain", "Bearer the-token", "", 405, phaseServing},
 		{"POST", "/drain?exit=perhaps", "Bearer the-token", "", 400, phaseServing},
 		{"POST", "/drain", "Bearer the-token", "https://elsewhere.example", 403, phaseServing},
 		{"POST", "/drain?exit=false", "Bearer the-token", "", 202, phaseDelaying},
 		{"POST", "/drain", "Bearer the-token", "http://example.com", 202, phaseDelaying},
-		{"POST", "/drain/now", "Bearer the-token", "", 404, phaseServing},
 	}
 	for _, tt := range tests {
 		d := newDrain(&Config{}, &readiness{state: okState}, quiet)
-		h := withDrain("the-token", d.handler(func() int { return 7 }), http.NotFoundHandler())
+		h := guardBrowsers("the-token", requireToken("the-token", d.handler(func() int { return 7 })))
 		r := httptest.NewRequest(tt.method, tt.path, nil)
 		r.Header.Set("Authorization", tt.authorization)
 		if tt.origin != "" {

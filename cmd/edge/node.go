@@ -108,11 +108,12 @@ func newNode(cfg *Config, log *slog.Logger) (*node, error) {
 		cfg: cfg, log: log, metrics: m, state: st, engine: srv, app: a, ready: ready, drain: leaving, keys: ring, peers: between,
 		entrance: newEntrance(cfg.MaxPending, func() int { return maxConns - srv.Conns() }, m, log),
 	}
-	n.admin = newAdminServer(guardBrowsers(cfg.AdminToken, withDrain(cfg.AdminToken, leaving.handler(srv.Conns),
+	n.admin = newAdminServer(guardBrowsers(cfg.AdminToken,
 		adminHandler(cfg.AdminToken, registry, ready, presenceHandler(st.Presence(), log),
+			mount{"/drain", requireToken(cfg.AdminToken, leaving.handler(srv.Conns))},
 			mount{apiPrefix, n.api(ns, name, maxConns).handler(cfg.AdminToken)},
 			mount{"POST /console/tickets", requireToken(cfg.AdminToken, issueTicket(auth.tickets, state.ValidID))},
-			mount{"GET /console/socket.io/", consoleSocket(auth.tickets, srv)}))), log)
+			mount{"GET /console/socket.io/", consoleSocket(auth.tickets, srv)})), log)
 	n.public = newPublicServer(farewell(ready, publicHandler(srv, ready)), n.entrance, cfg.MaxHeaderBytes, cfg.HeaderTimeout, log)
 	if err := n.listen(); err != nil {
 		return nil, errors.Join(err, n.abandon())
