@@ -2,25 +2,12 @@ package engine
 
 import (
 	"testing"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/stellara/edge/internal/leak"
-	"github.com/stellara/edge/metrics"
 )
 
 // Nothing comes in one payload with the packet that ends a session: socket.io-client would have an event twice that
 // may be recovered, and come back by itself after a DISCONNECT.
 func TestFarewellApart(t *testing.T) {
-	leak.Check(t)
-	s, err := New(Config{}, nil, metrics.New(prometheus.NewRegistry(), "test"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		s.hub.Close()
-		s.loopback.close()
-	}()
+	s := newUnstarted(t)
 	for _, tt := range []struct {
 		what    string
 		orderly bool // the application disconnected the client, which asks for what is left

@@ -9,6 +9,21 @@ import (
 	"github.com/stellara/edge/metrics"
 )
 
+// newUnstarted is a server without an event loop, closed when the test ends.
+func newUnstarted(t *testing.T) *Server {
+	t.Helper()
+	leak.Check(t)
+	s, err := New(Config{}, nil, metrics.New(prometheus.NewRegistry(), "test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.hub.Close()
+		s.loopback.close()
+	})
+	return s
+}
+
 // closing is a stream that counts how often it is closed.
 type closing struct{ times int }
 
@@ -17,15 +32,7 @@ func (s *closing) Close()                { s.times++ }
 
 // A conn that is given up while a WebSocket takes it over closes that.
 func TestAbortedWhileTakenOver(t *testing.T) {
-	leak.Check(t)
-	s, err := New(Config{}, nil, metrics.New(prometheus.NewRegistry(), "test"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		s.hub.Close()
-		s.loopback.close()
-	}()
+	s := newUnstarted(t)
 	c := &conn{srv: s, handshake: &handshake{}}
 	c.poll = &polling{c: c}
 	s.conns.Add(1)
@@ -45,15 +52,7 @@ func TestAbortedWhileTakenOver(t *testing.T) {
 
 // A client that goes away at the moment its conn has moved ends the conn.
 func TestGoneWhileMoved(t *testing.T) {
-	leak.Check(t)
-	s, err := New(Config{}, nil, metrics.New(prometheus.NewRegistry(), "test"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		s.hub.Close()
-		s.loopback.close()
-	}()
+	s := newUnstarted(t)
 	c := &conn{srv: s, handshake: &handshake{}, onSocket: true}
 	s.conns.Add(1)
 	s.hub.Attach(&c.fan, c, never)
