@@ -50,8 +50,8 @@ func newPace(perSecond float64, burst int) pace {
 func (p pace) charged(n int) uint64 { return (uint64(n)*p.cost + 1<<paceShift - 1) >> paceShift }
 
 // charge takes n units into account that came at now, and reports whether they may pass. next is the schedule after
-// them; if they may not, the schedule is of no use any more. The schedule 0 is that of who has sent nothing. A schedule that is ahead by more than it may is one that
-// is past, by up to 43 minutes or, because the clock goes round, by more.
+// them; if they may not, the schedule is of no use any more. The schedule 0 is that of who has sent nothing. A schedule
+// that is ahead by more than it may is one that is past, by up to 43 minutes or, because the clock goes round, by more.
 func (p pace) charge(schedule moment, n int, now moment) (next moment, ok bool) {
 	ahead := uint64(uint32(schedule - now))
 	if schedule == 0 || ahead > uint64(p.tolerance) { // once in 73 minutes 0 would be ahead, and new conns have no burst
