@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stellara/edge/bench/chaos"
+	"github.com/stellara/edge/internal/port"
 )
 
 // startRedis starts a Redis that keeps nothing on disk and waits until it answers.
@@ -48,11 +49,11 @@ func (s *chaosStack) startRedis(ctx context.Context, addr string, args ...string
 // startReplica starts a Redis that follows the one in use over a link that can be cut, and waits until
 // it has caught up.
 func (s *chaosStack) startReplica(ctx context.Context) (addr string, err error) {
-	ports, err := freePorts(1)
+	free, err := port.Free()
 	if err != nil {
 		return "", err
 	}
-	addr = fmt.Sprintf("127.0.0.1:%d", ports[0])
+	addr = fmt.Sprintf("127.0.0.1:%d", free)
 	if s.link, err = chaos.NewProxy(s.redisAddr); err != nil {
 		return "", err
 	}

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/stellara/edge/internal/port"
 )
 
 // haproxy is HAProxy in front of the nodes, with deploy/haproxy.cfg.
@@ -41,11 +43,11 @@ func startHAProxy(ctx context.Context, dir string, nodes []string, conns int) (*
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(1)
+	free, err := port.Free()
 	if err != nil {
 		return nil, err
 	}
-	h := &haproxy{listen: fmt.Sprintf("127.0.0.1:%d", ports[0]), control: filepath.Join(dir, "haproxy.sock")}
+	h := &haproxy{listen: fmt.Sprintf("127.0.0.1:%d", free), control: filepath.Join(dir, "haproxy.sock")}
 	text, err := balancerConfig(string(shipped), h.listen, nodes, conns)
 	if err != nil {
 		return nil, err

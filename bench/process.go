@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stellara/edge/internal/port"
 )
 
 // process is a child. It dies with this program, and is ended by its own id only.
@@ -121,16 +122,14 @@ func answers404(url string) bool {
 	return resp.StatusCode == http.StatusNotFound
 }
 
-// freePorts finds n different free TCP ports of 127.0.0.1.
+// freePorts returns n different free TCP ports of 127.0.0.1.
 func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("looking for a free port: %w", err)
+	ports := make([]int, n)
+	for i := range ports {
+		var err error
+		if ports[i], err = port.Free(); err != nil {
+			return nil, err
 		}
-		defer l.Close() // after all are found, or one could be found twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
 }

@@ -59,20 +59,6 @@ func TestProcessThatFailsShowsItsLog(t *testing.T) {
 	}
 }
 
-func TestFreePortsDiffer(t *testing.T) {
-	ports, err := freePorts(20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[int]bool{}
-	for _, p := range ports {
-		if p == 0 || seen[p] {
-			t.Errorf("port %d of %v", p, ports)
-		}
-		seen[p] = true
-	}
-}
-
 func TestUsageOfThisProcess(t *testing.T) {
 	u, err := usageOf(os.Getpid())
 	if err != nil {

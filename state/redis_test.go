@@ -8,10 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 
 	"github.com/redis/rueidis"
+
+	"github.com/stellara/edge/internal/port"
 )
 
 // redisServer is a redis-server process of a test.
@@ -26,13 +29,11 @@ type redisServer struct {
 
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n, err := port.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return strconv.Itoa(n)
 }
 
 func startRedis(t testing.TB, args ...string) *redisServer {

@@ -3,68 +3,56 @@ package test
 import (
 	"bufio"
 	"bytes"
-	"errors"
-	"math/rand/v2"
-	"net"
+	"fmt"
 	"os/exec"
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/stellara/edge/internal/port"
 )
 
 // startRedis starts a redis-server that ends with the test and returns its URL.
 func startRedis(t *testing.T) string {
 	t.Helper()
-	for range 20 {
-		port, err := freePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
-		ownGroup(cmd)
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ready, ended := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(ended)
-			told := false
-			for lines := bufio.NewScanner(stdout); lines.Scan(); {
-				if !told && bytes.Contains(lines.Bytes(), []byte("Ready to accept connections")) {
-					told = true
-					close(ready)
-				}
+	free, err := port.Free()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("redis-server", "--port", strconv.Itoa(free), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
+	ownGroup(cmd)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready, ended := make(chan struct{}), make(chan struct{})
+	var said bytes.Buffer // read once it has ended
+	go func() {
+		defer close(ended)
+		told := false
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			if !told && bytes.Contains(lines.Bytes(), []byte("Ready to accept connections")) {
+				told = true
+				close(ready)
 			}
-			_ = cmd.Wait()
-		}()
-		end := func() { _ = endGroup(cmd); <-ended }
-		select {
-		case <-ready:
-			t.Cleanup(end)
-			return "redis://127.0.0.1:" + port
-		case <-ended: // somebody else took the port
-		case <-time.After(patience):
-			end()
+			if !told {
+				said.Write(append(lines.Bytes(), '\n'))
+			}
 		}
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() { _ = endGroup(cmd); <-ended })
+	select {
+	case <-ready:
+	case <-ended:
+		t.Fatalf("redis-server ended:\n%s", said.Bytes())
+	case <-time.After(patience):
+		t.Fatalf("redis-server is not ready after %v", patience)
 	}
-	t.Fatal(errors.New("redis-server does not start"))
-	return ""
-}
-
-// freePort returns a TCP port that nothing listens on, below the range that the
-// kernel gives to outgoing connections.
-func freePort() (string, error) {
-	for {
-		port := strconv.Itoa(11_000 + rand.IntN(21_000))
-		l, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			return port, l.Close()
-		}
-	}
+	return fmt.Sprintf("redis://127.0.0.1:%d", free)
 }
 
 // until polls until probe returns nil.

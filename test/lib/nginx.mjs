@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { userInfo } from "node:os";
 
-import { Child, freePort, portIsFree } from "./process.mjs";
+import { accepts, Child, freePort } from "./process.mjs";
 import { program, scratch, shipped } from "./shipped.mjs";
 import { eventually } from "./wait.mjs";
 
@@ -47,13 +47,13 @@ export class Nginx {
   }
 }
 
-// listening waits until a balancer has bound its port.
+// listening waits until a balancer accepts connections.
 export function listening({ child, port }) {
   return eventually(
     `${child.name} to listen`,
     async () => {
       if (child.exit) throw new Error(`${child.name} ended\n${child.log()}`);
-      return !(await portIsFree(port));
+      return accepts(port);
     },
     { detail: () => child.log() },
   );

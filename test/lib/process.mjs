@@ -13,21 +13,62 @@ process.on("exit", () => {
 });
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
 
-// freePort returns a TCP port that nothing listens on. It lies below the range that the kernel gives to outgoing
-// connections, so that no client of another test takes it before the process that was given it.
-export async function freePort() {
-  for (;;) {
-    const port = 11_000 + Math.floor(Math.random() * 21_000); // fetch refuses 10080
-    if (await portIsFree(port)) return port;
+// The ports of the tests' servers lie below the range that the kernel gives to outgoing connections, so that no client takes
+// one before the server that was given it. Each process of the tests has a block of them to itself while it runs: whoever
+// listens on the first port of a block owns the block. internal/port does the same for the Go tests.
+const [LOWEST, HIGHEST, BLOCK] = [11_000, 32_000, 300]; // fetch refuses 10080
+let block; // the promise of this process's, once it is asked for one
+let handed = 0;
+
+async function ownBlock() {
+  const blocks = Math.floor((HIGHEST - LOWEST) / BLOCK);
+  const start = Math.floor(Math.random() * blocks);
+  for (let i = 0; i < blocks; i++) {
+    const first = LOWEST + ((start + i) % blocks) * BLOCK;
+    const owner = await bound(first);
+    if (!owner) continue;
+    owner.unref();
+    return first;
   }
+  throw new Error(`no free block of ports between ${LOWEST} and ${HIGHEST}`);
 }
 
-// portIsFree tells whether 127.0.0.1:port can be bound.
-export function portIsFree(port) {
+// freePort returns a TCP port that nothing listens on and that nobody else is given.
+export async function freePort() {
+  const first = await (block ??= ownBlock());
+  for (let i = 1; i < BLOCK; i++) {
+    const port = first + 1 + (handed++ % (BLOCK - 1));
+    if (await portIsFree(port)) return port;
+  }
+  throw new Error(`all ports from ${first} to ${first + BLOCK - 1} are taken`);
+}
+
+// portIsFree tells whether 127.0.0.1:port can be bound, by binding it for a moment: no way to ask whether a server listens
+// yet, which finds its port taken in that moment. accepts is that.
+export async function portIsFree(port) {
+  const server = await bound(port);
+  if (server) await new Promise((resolve) => server.close(resolve));
+  return server !== undefined;
+}
+
+// bound is a server on 127.0.0.1:port, undefined when the port is taken.
+function bound(port) {
   return new Promise((resolve) => {
     const server = net.createServer();
-    server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+    server.once("error", () => resolve(undefined));
+    server.listen(port, "127.0.0.1", () => resolve(server));
+  });
+}
+
+// accepts tells whether somebody accepts connections on 127.0.0.1:port.
+export function accepts(port) {
+  return new Promise((resolve) => {
+    const socket = net.connect(port, "127.0.0.1");
+    socket.once("error", () => resolve(false));
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
   });
 }
 
