@@ -30,7 +30,5 @@ func TestCloseConn(t *testing.T) {
 			t.Errorf("disconnected for %q", got)
 		}
 	}
-	if n := counter(s.m.Closes[metrics.CloseTokenExpired]); n != 1 {
-		t.Errorf("%v closes counted", n)
-	}
+	counts(t, s.m.Closes[metrics.CloseTokenExpired], 1)
 }

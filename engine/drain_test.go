@@ -130,9 +130,7 @@ func TestMaxConnAge(t *testing.T) {
 		t.Errorf("the poll was answered %s", got)
 	}
 	eventually(t, "both to be gone", func() bool { return s.Conns() == 0 })
-	if n := counter(s.m.Closes[metrics.CloseMaxAge]); n != 2 {
-		t.Errorf("%v closed for their age", n)
-	}
+	counts(t, s.m.Closes[metrics.CloseMaxAge], 2)
 	if again, _ := s.join(); again == nil {
 		t.Error("a client does not come back")
 	}

@@ -151,6 +151,19 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func counter(c prometheus.Collector) float64 { return testutil.ToFloat64(c) }
 
+// counts waits until a counter has a value: what a client sees may come before it is counted.
+func counts(t *testing.T, c prometheus.Collector, want float64) {
+	t.Helper()
+	for deadline := time.Now().Add(wire.Timeout); counter(c) != want; {
+		if time.Now().After(deadline) {
+			about := make(chan *prometheus.Desc, 1)
+			c.Describe(about)
+			t.Fatalf("%v is %v, not %v", <-about, counter(c), want)
+		}
+		time.Sleep(2 * time.Millisecond) // polling, bounded by the deadline
+	}
+}
+
 func TestOpenPacketAndConnect(t *testing.T) {
 	s := newServer(t, engine.Config{}, echo)
 	c := wire.Dial(t, s.addr, query, nil)
@@ -432,9 +445,7 @@ func TestPanickingHandler(t *testing.T) {
 		c, _ := s.join()
 		c.Text(`42["boom"]`, `421["echo",1]`)
 		c.Expect(`431[1]`)
-		if n := counter(s.m.HandlerPanics); n != 1 {
-			t.Errorf("inline %v: %v panics counted", inline, n)
-		}
+		counts(t, s.m.HandlerPanics, 1)
 	}
 }
 
@@ -494,9 +505,7 @@ func TestConnectTimeout(t *testing.T) {
 	s := newServer(t, engine.Config{ConnectTimeout: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond}, echo)
 	joined, _ := s.join()
 	s.dial().ExpectClosed()
-	if n := counter(s.m.Closes[metrics.CloseConnectTimeout]); n != 1 {
-		t.Errorf("%v closes counted", n)
-	}
+	counts(t, s.m.Closes[metrics.CloseConnectTimeout], 1)
 	joined.Text("41", "40")
 	if r := joined.Receive(); !strings.HasPrefix(r, "40{") {
 		t.Errorf("a conn that once joined was not left alone: %q", r)
@@ -511,9 +520,7 @@ func TestMaxPayload(t *testing.T) {
 	if code := c.ExpectClosed(); code != websocket.CodeTooBig {
 		t.Errorf("closed with %d", code)
 	}
-	if n := counter(s.m.Closes[metrics.CloseMessageTooBig]); n != 1 {
-		t.Errorf("%v closes counted", n)
-	}
+	counts(t, s.m.Closes[metrics.CloseMessageTooBig], 1)
 	healthy.Text(`421["echo",1]`)
 	healthy.Expect(`431[1]`)
 }

@@ -83,9 +83,7 @@ func TestErrorReplies(t *testing.T) {
 			if tc.headers == "" && resp.Header.Get("Content-Type") != "application/json" {
 				t.Errorf("content type %q", resp.Header.Get("Content-Type"))
 			}
-			if counter(s.m.Refusals[tc.why]) != before+1 {
-				t.Errorf("refusal %v not counted", tc.why)
-			}
+			counts(t, s.m.Refusals[tc.why], before+1)
 		})
 	}
 	for name, headers := range map[string]string{

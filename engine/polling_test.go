@@ -141,9 +141,7 @@ func TestPolling(t *testing.T) {
 	}
 	p.post("451-[\"echo\",{\"_placeholder\":true,\"num\":0}]\x1ebAQIDBA==")
 	p.get("451-[\"echo\",{\"_placeholder\":true,\"num\":0}]\x1ebAQIDBA==")
-	if n := counter(s.m.ConnsPolling); n != 1 {
-		t.Errorf("%v polling conns", n)
-	}
+	counts(t, s.m.ConnsPolling, 1)
 	p.post("1")
 	p.unknown()
 	eventually(t, "conn gone", func() bool { return s.Conns() == 0 && counter(s.m.ConnsPolling) == 0 })
@@ -293,9 +291,8 @@ func TestUpgrade(t *testing.T) {
 	if _, err := wire.TryDial(t, s.addr, query+"&sid="+p.sid, nil); err == nil {
 		t.Error("a second WebSocket was accepted")
 	}
-	if counter(s.m.ConnsPolling) != 0 || counter(s.m.ConnsWebSocket) != 1 {
-		t.Errorf("conns: %v polling, %v websocket", counter(s.m.ConnsPolling), counter(s.m.ConnsWebSocket))
-	}
+	counts(t, s.m.ConnsPolling, 0)
+	counts(t, s.m.ConnsWebSocket, 1)
 	ws.Text("2")
 	ws.ExpectClosed()
 	eventually(t, "conn gone", func() bool { return s.Conns() == 0 && counter(s.m.ConnsWebSocket) == 0 })
