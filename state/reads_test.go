@@ -89,13 +89,16 @@ func TestMembersThroughTheCache(t *testing.T) {
 	b := realRedis(t)
 	n := b.start(t, "nodeAAAA", nil)
 	b.do(t, "SADD", roomKey("r"), "c", "a", "b")
-	if got := n.members(t, "r"); !slices.Equal(got, []string{"a", "b", "c"}) {
-		t.Errorf("members %q", got)
-	}
-	hits := n.reads(metrics.CacheHit)
-	if got := n.members(t, "r"); !slices.Equal(got, []string{"a", "b", "c"}) || n.reads(metrics.CacheHit) != hits+1 {
-		t.Errorf("members %q, %v hits", got, n.reads(metrics.CacheHit)-hits)
-	}
+	eventually(t, "a read is answered by the cache", func() error { // before the node has loaded its scripts none is
+		hits := n.reads(metrics.CacheHit)
+		if got := n.members(t, "r"); !slices.Equal(got, []string{"a", "b", "c"}) {
+			t.Errorf("members %q", got)
+		}
+		if n.reads(metrics.CacheHit) == hits {
+			return errNotYet
+		}
+		return nil
+	})
 	b.do(t, "SREM", roomKey("r"), "a")
 	eventually(t, "the foreign write is seen", func() error {
 		if got := n.members(t, "r"); !slices.Equal(got, []string{"b", "c"}) {
