@@ -137,7 +137,13 @@ func TestUserRoomsAreReplayed(t *testing.T) {
 	_ = n.To("user:bob").Emit("e", 1)
 	_ = n.To("user:ada").Emit("e", 2)
 	_ = n.Except("user:ada").Emit("e", 3)
-	_ = n.To("user:ada", sid).Emit("e", 4)
+	accepted := make(chan error, 1)
+	if err := n.To("user:ada", sid).EmitPayload(&engine.Payload{JSON: []byte(`["e",4]`)}, func(err error) { accepted <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-accepted; err != nil {
+		t.Fatal(err)
+	}
 
 	back := s.dial()
 	back.Text(fmt.Sprintf(`40{"user":"ada","pid":%q,"offset":%q}`, pid, offset))
