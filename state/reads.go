@@ -36,6 +36,7 @@ func (p *Presence) Sockets(ctx context.Context, users []string) ([]string, error
 	for i := range users {
 		ask[i] = i
 	}
+	var gone []string
 	for try := 0; ; try++ {
 		ask = p.overlay(users, ask, sockets)
 		if len(ask) == 0 || try == readTries {
@@ -45,7 +46,7 @@ func (p *Presence) Sockets(ctx context.Context, users []string) ([]string, error
 		if err := p.fetch(ctx, users, ask, sockets); err != nil {
 			return nil, err
 		}
-		ask = p.overtaken(users, ask, sockets, before)
+		ask, gone = p.overtaken(users, ask, sockets, before, gone)
 	}
 }
 
@@ -90,19 +91,26 @@ func (p *Presence) written(users []string, which []int) []time.Time {
 
 // overtaken returns the users of whom this node stored something while they
 // were read, so that nobody can tell which came first, or is about to: of
-// those it counts the socket as gone, should it still be there in the end.
-func (p *Presence) overtaken(users []string, which []int, sockets []string, before []time.Time) (again []int) {
+// those it adds the socket to gone, and counts it as gone should it still be
+// read in the end.
+func (p *Presence) overtaken(users []string, which []int, sockets []string, before []time.Time, gone []string) (again []int, _ []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for k, i := range which {
+		ending := false
 		if s := p.ledger.sockets[sockets[i]]; s != nil && !s.desired {
+			ending = true
+			gone = append(gone, sockets[i])
+		}
+		if !ending && p.users.last[users[i]].at.Equal(before[k]) {
+			continue
+		}
+		again = append(again, i)
+		if slices.Contains(gone, sockets[i]) {
 			sockets[i] = ""
-			again = append(again, i)
-		} else if !p.users.last[users[i]].at.Equal(before[k]) {
-			again = append(again, i)
 		}
 	}
-	return again
+	return again, gone
 }
 
 // fetch reads user:<user>:socket of the users whose indexes are given: through

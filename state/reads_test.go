@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/stellara/edge/metrics"
@@ -193,6 +194,42 @@ func TestReadYourWrites(t *testing.T) {
 			t.Error("no read was answered from this node's own sockets")
 		}
 	})
+}
+
+// A read is tried again while this node ends the socket that it found. When that is stored during the last try, the
+// socket is still not the answer; another node's is.
+func TestReadOvertakenToTheLast(t *testing.T) {
+	m := metrics.New(prometheus.NewRegistry(), "test")
+	p := newPresence(Config{Lease: time.Minute}, nil, "I", newUpdates(0, 0), m)
+	stored := func() {
+		t.Helper()
+		for ops := p.ledger.next(time.Now(), batchCommands, true); len(ops) > 0; ops = p.ledger.next(time.Now(), batchCommands, true) {
+			p.record(ops, make([]scriptResult, len(ops)))
+		}
+	}
+	p.ledger.connect("u", "ours", 0, nil)
+	p.ledger.connect("v", "another", 0, nil)
+	stored()
+	p.ledger.disconnect("u", "ours", false)
+	p.ledger.disconnect("v", "another", false)
+	users, which := []string{"u", "v"}, []int{0, 1}
+	before := p.written(users, which)
+	sockets := []string{"ours", "elsewhere"}
+	again, gone := p.overtaken(users, which, sockets, before, nil)
+	if !slices.Equal(again, []int{0}) || !slices.Equal(gone, []string{"ours"}) || !slices.Equal(sockets, []string{"", "elsewhere"}) {
+		t.Errorf("while it ends: again %v, gone %q, sockets %q", again, gone, sockets)
+	}
+	stored()
+	sockets = []string{"ours", "elsewhere"} // as they were read before that
+	again, _ = p.overtaken(users, which, sockets, before, gone)
+	if !slices.Equal(again, which) || !slices.Equal(sockets, []string{"", "elsewhere"}) {
+		t.Errorf("when it is stored: again %v, sockets %q", again, sockets)
+	}
+	sockets[0] = "ours" // it came back since, elsewhere
+	again, _ = p.overtaken(users, which, sockets, p.written(users, which), gone)
+	if len(again) != 0 || sockets[0] != "ours" {
+		t.Errorf("afterwards: again %v, sockets %q", again, sockets)
+	}
 }
 
 // A cached room, a write of ours stored, and at once a read: the invalidation
