@@ -184,6 +184,7 @@ func TestRedisAwayAtStart(t *testing.T) {
 	}
 	b := &backend{options: options, redis: r}
 	n := b.open(t, "nodeAAAA", nil)
+	n.bus.patience = patience // redis-server may take its time to start
 	n.Bus().Open("/")
 	n.Bus().Subscribe("/", "r1", 7)
 	n.run(t)

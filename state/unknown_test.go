@@ -120,7 +120,7 @@ func TestUnknownOutcomeOfAPlainMessage(t *testing.T) {
 func TestNobodyWaitsForEver(t *testing.T) {
 	b := realRedis(t)
 	n := b.open(t, "nodeAAAA", recovering)
-	n.bus.doubt, n.bus.patience = 100*time.Millisecond, 200*time.Millisecond
+	n.bus.doubt, n.bus.patience = 100*time.Millisecond, time.Second
 	n.Bus().Open("/")
 	n.run(t)
 	eventually(t, "ready", n.Ready)
@@ -139,6 +139,7 @@ func TestNobodyWaitsForEver(t *testing.T) {
 	b.redis.thaw(t)
 	b.observe(t)
 	eventually(t, "ready again", n.Ready)
+	expectTexts(t, n, "warm", "first") // until then the third would wait behind it, out of patience
 	if err := await(t, "third", n.journalled(t, "/", "", "third")); err != nil {
 		t.Error(err)
 	}
