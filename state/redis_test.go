@@ -221,6 +221,26 @@ func (b *backend) number(t testing.TB, words ...string) int64 {
 	return n
 }
 
+// saved is a key that is in the data that Redis was told to save, and nowhere else. Nodes leave it
+// alone, while what is theirs is put right as soon as they are back, perhaps before the test looks.
+const saved = "saved by the test"
+
+// save has Redis come back from a restart with what it has now.
+func (b *backend) save(t testing.TB) {
+	t.Helper()
+	b.do(t, "SET", saved, "1")
+	b.do(t, "SAVE")
+	b.do(t, "DEL", saved)
+}
+
+// wentBack checks that Redis has come back with what it had at save.
+func (b *backend) wentBack(t testing.TB) {
+	t.Helper()
+	if b.number(t, "DEL", saved) != 1 {
+		t.Fatal("the old data is not there, so that nothing is tested")
+	}
+}
+
 // expectSet compares a Redis set.
 func (b *backend) expectSet(t testing.TB, key string, want ...string) {
 	t.Helper()
