@@ -55,6 +55,19 @@ func (c *deafConn) Read(p []byte) (int, error) {
 	}
 }
 
+// written waits until the marker was written, or is just being.
+func (d *deaf) written(t testing.TB) {
+	t.Helper()
+	eventually(t, "it is written", func() error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.conn == nil {
+			return errNotYet
+		}
+		return nil
+	})
+}
+
 // cut ends the connection that has gone deaf.
 func (d *deaf) cut() {
 	d.mu.Lock()
