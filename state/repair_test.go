@@ -53,7 +53,8 @@ func TestExpiredLeaseRefuses(t *testing.T) {
 		n.Presence().Disconnect("first", "s0", false)
 		n.settled(t)
 		n.presence.mu.Lock()
-		n.presence.lease.until = 1 // long ago
+		n.presence.lease.until = 1                        // long ago
+		n.presence.lease.next = time.Now().Add(time.Hour) // no heartbeat renews it before it is refused
 		n.presence.mu.Unlock()
 		n.connect(t, "u", "s") // refused once, then renewed
 		b.expectOnline(t, "u", "s")
@@ -78,8 +79,8 @@ func TestMissedEventsAreMadeUpFor(t *testing.T) {
 		other.connect(t, "v", "s2")
 		if b.redis != nil {
 			// The Pub/Sub connection breaks, and before it is back somebody joins.
+			n.bus.subsMu.Lock() // holds up whatever the node does about it
 			b.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
-			n.bus.subsMu.Lock() // holds the confirmations up
 			other.join(t, "v", "s2", "r")
 			n.bus.subsMu.Unlock()
 		} else {
