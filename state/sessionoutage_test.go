@@ -396,7 +396,11 @@ func TestSessionsWhileTheNodeHearsNothing(t *testing.T) {
 		})
 	}
 	limited(false)
-	b.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
-	limited(true)
+	func() {
+		n.recorder.mu.Lock() // Unheard waits for it, and the repair for that: the limit stays until it was seen
+		defer n.recorder.mu.Unlock()
+		b.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+		limited(true)
+	}()
 	limited(false)
 }
