@@ -1,11 +1,14 @@
 package state
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/stellara/edge/metrics"
 	"github.com/stellara/edge/socketio"
@@ -75,6 +78,17 @@ func (b *backend) append(t testing.TB, payload string) socketio.Offset {
 func (b *backend) session(t testing.TB, field string) string {
 	t.Helper()
 	return b.text(t, "HGET", "socket.io-session#"+testPID, field)
+}
+
+// opened waits until the node counts so many open sessions: the gauge follows the answers.
+func (n *node) opened(t testing.TB, want float64) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%v sessions of %s are open", want, n.id), func() error {
+		if got := testutil.ToFloat64(n.metrics.Sessions); got != want {
+			return fmt.Errorf("%v are", got)
+		}
+		return nil
+	})
 }
 
 func newSession(user string) *socketio.Session {

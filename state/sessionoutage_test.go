@@ -171,9 +171,7 @@ func TestSessionCreateWhoseAnswerIsLost(t *testing.T) {
 	if r := await(t, "create", answers); r.err != nil || r.start != last {
 		t.Errorf("created at %v, %v, want at %v", r.start, r.err, last)
 	}
-	if got := testutil.ToFloat64(n.metrics.Sessions); got != 1 {
-		t.Errorf("%v sessions are open", got)
-	}
+	n.opened(t, 1)
 }
 
 // While Redis is away, operations wait, and some of them no longer than they may.
