@@ -9,13 +9,10 @@ import (
 
 func TestRoundTrip(t *testing.T) {
 	leak.Check(t)
-	var f fleet
-	a, b := testNode(&f, "node-A..", nil, nil), testNode(&f, "node-B..", echo, nil)
-	serveTCP(t, &f, a)
-	serveTCP(t, &f, b)
+	a, b := pair(t, echo)
 	r := newRecorder()
-	s := open(t, a, "node-B..", r)
-	if s.Peer() != "node-B.." {
+	s := open(t, a, nodeB, r)
+	if s.Peer() != nodeB {
 		t.Errorf("peer %q", s.Peer())
 	}
 	send(t, s, 7, "hello")
