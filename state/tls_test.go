@@ -13,7 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,12 +183,17 @@ func TestTLSRefused(t *testing.T) {
 				}
 				return nil
 			})
-			if n.log.count("reason=tls") != 1 || n.log.count(tt.text) != 1 {
+			// A busy machine may let an attempt run out of time, which has another reason.
+			reasons := slices.DeleteFunc(n.log.all(), func(line string) bool { return !strings.Contains(line, "reason=tls") })
+			if len(reasons) != 1 || !strings.Contains(reasons[0], tt.text) {
 				t.Errorf("not one line of the log has the reason tls and says %q: %q", tt.text, n.log.all())
 			}
-			if err := n.Ready(); err == nil || !strings.Contains(err.Error(), tt.text) {
-				t.Errorf("readiness says %v, not %q", err, tt.text)
-			}
+			eventually(t, "readiness says why", func() error {
+				if err := n.Ready(); err == nil || !strings.Contains(err.Error(), tt.text) {
+					return fmt.Errorf("it says %v, not %q", err, tt.text)
+				}
+				return nil
+			})
 		})
 	}
 }
