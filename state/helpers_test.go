@@ -17,7 +17,7 @@ import (
 	"github.com/stellara/edge/socketio"
 )
 
-const patience = 20 * time.Second // of eventually; only failures take that long
+const patience = 30 * time.Second // of eventually; only failures take that long
 
 // eventually polls until check returns nil.
 func eventually(t testing.TB, what string, check func() error) {
