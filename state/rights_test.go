@@ -108,7 +108,9 @@ func TestMissingRights(t *testing.T) {
 				if testutil.ToFloat64(n.metrics.RedisDenials) < 2 {
 					return errNotYet
 				}
-				lines = slices.DeleteFunc(n.log.all(), func(line string) bool { return !strings.Contains(line, "redis does not permit") })
+				lines = slices.DeleteFunc(n.log.all(), func(line string) bool {
+					return !strings.Contains(line, "redis does not permit")
+				})
 				right := func(line string) bool {
 					return !slices.ContainsFunc(tt.want, func(want string) bool { return !strings.Contains(line, want) })
 				}

@@ -343,7 +343,8 @@ func TestSessionWhileMessagesAreMissing(t *testing.T) {
 	second.PID = "second"
 	ref, _ = n.create(t, second)
 	n.closeSession(t, ref)
-	if at, _ := strconv.ParseInt(b.text(t, "HGET", "socket.io-session#second", "s"), 10, 64); at > from-1000 && time.Now().Before(proven) {
+	at, _ := strconv.ParseInt(b.text(t, "HGET", "socket.io-session#second", "s"), 10, 64)
+	if at > from-1000 && time.Now().Before(proven) {
 		t.Errorf("proved until %d right after the repair of what was missing since %d", at, from)
 	}
 	eventually(t, "a sign without a limit", func() error {
