@@ -15,7 +15,7 @@ func Check(t testing.TB, ignore ...string) {
 	t.Helper()
 	before := count(ignore)
 	t.Cleanup(func() {
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(20 * time.Second)
 		for count(ignore) > before {
 			if time.Now().After(deadline) {
 				t.Errorf("leak: %d goroutines before, %d after:\n%s", before, count(ignore), stacks())
