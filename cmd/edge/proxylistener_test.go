@@ -47,7 +47,7 @@ func openProxied(t *testing.T, limit time.Duration) *door {
 			t.Errorf("serving ended with %v", err)
 		}
 	})
-	return &door{t, m, inner.Addr().String(), l}
+	return &door{t, m, e, inner.Addr().String(), l}
 }
 
 // from connects from an address of the loopback network.
