@@ -24,7 +24,7 @@ import (
 
 const pollPath = "/socket.io/?EIO=4&transport=polling"
 
-// impatience is the time that a server under abuse gives to headers and to bodies.
+// impatience is the time that a server under abuse gives to the headers or bodies it is not to wait for.
 const impatience = 250 * time.Millisecond
 
 // abused is a server behind net/http, bounded as the command bounds it but with
@@ -37,13 +37,15 @@ type abused struct {
 	checks   int
 }
 
-func newAbused(t *testing.T, bodyTimeout time.Duration) *abused {
+// newAbused starts one that waits so long for headers and for bodies. Where it is not
+// their timeouts that are tried, they are long: a client may be slow by itself.
+func newAbused(t *testing.T, headers, bodies time.Duration) *abused {
 	t.Helper()
 	leak.Check(t)
 	a := &abused{}
 	m := metrics.New(prometheus.NewRegistry(), "test")
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	s, err := engine.New(engine.Config{BodyTimeout: bodyTimeout, MaxPayload: 100_000, Logger: logger}, nil, m)
+	s, err := engine.New(engine.Config{BodyTimeout: bodies, MaxPayload: 100_000, Logger: logger}, nil, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +59,7 @@ func newAbused(t *testing.T, bodyTimeout time.Duration) *abused {
 		t.Fatal(err)
 	}
 	front := &http.Server{
-		Handler: s, ReadHeaderTimeout: impatience, IdleTimeout: 75 * time.Second, MaxHeaderBytes: 16 << 10,
+		Handler: s, ReadHeaderTimeout: headers, IdleTimeout: 75 * time.Second, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 	go func() { _ = front.Serve(l) }()
@@ -165,7 +167,7 @@ func (r *raw) statuses() []int {
 // Each is answered once, or refused, and the request that hides behind it or in
 // it is never carried out.
 func TestSmuggling(t *testing.T) {
-	a := newAbused(t, impatience)
+	a := newAbused(t, wire.Timeout, wire.Timeout)
 	const (
 		chunks = "2\r\n42\r\n0\r\n\r\n"
 		te     = "Transfer-Encoding: chunked\r\n"
@@ -232,7 +234,7 @@ func TestSmuggling(t *testing.T) {
 // TestPipelining: requests behind a poll on one connection wait for it and are
 // answered in order.
 func TestPipelining(t *testing.T) {
-	a := newAbused(t, impatience)
+	a := newAbused(t, wire.Timeout, wire.Timeout)
 	p := a.pollJoined()
 	target := pollPath + "&sid=" + p.sid
 	get := "GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -254,7 +256,7 @@ func post(target, body string) string {
 }
 
 func TestHeaderFloods(t *testing.T) {
-	a := newAbused(t, impatience)
+	a := newAbused(t, wire.Timeout, wire.Timeout)
 	for name, request := range map[string]string{
 		"one large header":    "GET " + pollPath + " HTTP/1.1\r\nHost: x\r\nX-A: " + strings.Repeat("a", 40<<10) + "\r\n\r\n",
 		"many headers":        "GET " + pollPath + " HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X-A: b\r\n", 5<<10) + "\r\n",
@@ -276,7 +278,7 @@ func TestHeaderFloods(t *testing.T) {
 
 // TestSlowHeaders: a request that comes byte by byte is not waited for.
 func TestSlowHeaders(t *testing.T) {
-	a := newAbused(t, impatience)
+	a := newAbused(t, impatience, wire.Timeout)
 	var slow []*raw
 	for range 20 {
 		r := a.raw(t)
@@ -307,7 +309,7 @@ func drip(nc net.Conn) {
 // TestSlowBodies: a body that does not come holds neither a connection nor a
 // session for longer than Config.BodyTimeout, whatever it was for.
 func TestSlowBodies(t *testing.T) {
-	a := newAbused(t, impatience)
+	a := newAbused(t, wire.Timeout, impatience)
 	p := a.pollJoined()
 	for name, head := range map[string]string{
 		"of an opening request":    "GET " + pollPath + " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
@@ -342,7 +344,7 @@ func TestSlowBodies(t *testing.T) {
 // TestSlowBodyIsNoHostage: while a body is on its way the session goes on, and
 // the body counts when it is complete.
 func TestSlowBodyIsNoHostage(t *testing.T) {
-	a := newAbused(t, wire.Timeout)
+	a := newAbused(t, wire.Timeout, wire.Timeout)
 	p := a.pollJoined()
 	p.post(`42["echo","first"]`)
 	r := a.raw(t)

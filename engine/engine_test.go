@@ -488,22 +488,29 @@ func TestHold(t *testing.T) {
 }
 
 func TestHeartbeat(t *testing.T) {
-	patient := newServer(t, engine.Config{PingInterval: 60 * time.Millisecond, PingTimeout: time.Second, ConnectTimeout: time.Hour}, echo)
+	patient := newServer(t, engine.Config{PingInterval: 60 * time.Millisecond, PingTimeout: 2 * time.Second, ConnectTimeout: time.Hour}, echo)
 	answering, _ := patient.join()
-	for range 5 {
+	for range 3 { // each a tick after the one before, of which there are ten in PingTimeout
 		answering.Expect("2")
 		answering.Text("3")
 	}
 	s := newServer(t, engine.Config{PingInterval: 60 * time.Millisecond, PingTimeout: 50 * time.Millisecond, ConnectTimeout: time.Hour}, echo)
-	silent, _ := s.join()
+	silent := s.dial() // however slowly it reads, it says nothing that may come too late
 	silent.Expect("2")
 	silent.ExpectClosed()
 	eventually(t, "close counted", func() bool { return counter(s.m.Closes[metrics.ClosePingTimeout]) >= 1 })
 }
 
 func TestConnectTimeout(t *testing.T) {
-	s := newServer(t, engine.Config{ConnectTimeout: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond}, echo)
-	joined, _ := s.join()
+	s := newServer(t, engine.Config{ConnectTimeout: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond}, func(srv *engine.Server) {
+		srv.Of("/", engine.Inline()) // joined as soon as asked
+		echo(srv)
+	})
+	joined := wire.Dial(t, s.addr, query, nil, "40") // not later: it may be too late
+	joined.Receive()                                 // open
+	if r := joined.Receive(); !strings.HasPrefix(r, "40{") {
+		t.Fatalf("CONNECT reply: %q", r)
+	}
 	s.dial().ExpectClosed()
 	counts(t, s.m.Closes[metrics.CloseConnectTimeout], 1)
 	joined.Text("41", "40")

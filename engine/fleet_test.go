@@ -81,6 +81,9 @@ func TestFleetOperations(t *testing.T) {
 		}
 		return got.r
 	}
+	eventually(t, "everybody's data", func() bool { // a client is told of its connection before there is any
+		return !slices.ContainsFunc(fetch(n.To()), func(r engine.RemoteSocket) bool { return string(r.Data) != `{"n":1}` })
+	})
 	if got := fetch(n.To()); len(got) != 3 || clients[got[0].ID] == nil || string(got[0].Data) != `{"n":1}` || !json.Valid(got[0].Handshake) || !slices.Equal(got[0].Rooms, []string{got[0].ID}) {
 		t.Errorf("everybody: %+v", got)
 	}

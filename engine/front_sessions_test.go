@@ -35,7 +35,7 @@ func (a *abused) refused(t *testing.T, sid string) {
 
 // TestSessionGuessing: only who opened a session by polling can use its id.
 func TestSessionGuessing(t *testing.T) {
-	a := newAbused(t, impatience)
+	a := newAbused(t, wire.Timeout, wire.Timeout)
 	victim := a.pollJoined()
 	ws := wire.Dial(t, a.addr, query, nil)
 	born := ws.Receive()[len(`0{"sid":"`):][:20]
@@ -100,7 +100,7 @@ func TestSessionGuessing(t *testing.T) {
 // TestSessionIDs: ids are 20 characters of base64url that never repeat: 8 that name
 // the node, and 12 of which no part does not vary.
 func TestSessionIDs(t *testing.T) {
-	a := newAbused(t, impatience)
+	a := newAbused(t, wire.Timeout, wire.Timeout)
 	const n = 400
 	seen := make(map[string]bool, 2*n)
 	var chars [20]map[byte]int
@@ -155,7 +155,7 @@ func (p *poller) open() string {
 
 // TestAbortedPost: a POST that is given up ends its session, and only that.
 func TestAbortedPost(t *testing.T) {
-	a := newAbused(t, wire.Timeout)
+	a := newAbused(t, wire.Timeout, wire.Timeout)
 	for name, abort := range map[string]func(*raw){
 		"closed":      func(r *raw) { _ = r.nc.Close() },
 		"half closed": func(r *raw) { _ = r.nc.CloseWrite() },
@@ -177,7 +177,7 @@ func TestAbortedPost(t *testing.T) {
 // TestOverlappingPosts: a second POST beside one that is being read ends the
 // session; neither is carried out.
 func TestOverlappingPosts(t *testing.T) {
-	a := newAbused(t, wire.Timeout)
+	a := newAbused(t, wire.Timeout, wire.Timeout)
 	p := a.pollJoined()
 	first := a.raw(t)
 	first.send("POST " + pollPath + "&sid=" + p.sid + " HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 14\r\n\r\n")
@@ -206,7 +206,7 @@ func TestOverlappingPosts(t *testing.T) {
 
 // TestManyAbusers: all of it at once, and the healthy clients notice nothing.
 func TestManyAbusers(t *testing.T) {
-	a := newAbused(t, impatience)
+	a := newAbused(t, impatience, impatience)
 	ends := make(chan error)
 	waiting := 0
 	for i := range 60 {

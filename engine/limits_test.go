@@ -48,7 +48,7 @@ func TestPacketRate(t *testing.T) {
 func TestByteRate(t *testing.T) {
 	for name, send := range map[string]func(c *wire.Client){
 		"messages": func(c *wire.Client) {
-			for range 5 {
+			for range 10 {
 				c.Text(`42["echo","` + strings.Repeat("x", 900) + `"]`)
 			}
 		},
@@ -61,11 +61,11 @@ func TestByteRate(t *testing.T) {
 				frame := websocket.AppendMaskedFrame(nil, op, []byte(strings.Repeat("4", 190)), [4]byte{1, 2, 3, 4})
 				frame[0] &^= 0x80 // not the last
 				c.Raw(frame)
-				c.Raw(websocket.AppendMaskedFrame(nil, websocket.Ping, []byte(strings.Repeat("p", 125)), [4]byte{1, 2, 3, 4}))
 			}
-			c.Raw(websocket.AppendMaskedFrame(nil, websocket.Ping, []byte(strings.Repeat("p", 125)), [4]byte{1, 2, 3, 4}))
-			c.Raw(websocket.AppendMaskedFrame(nil, websocket.Ping, []byte(strings.Repeat("p", 125)), [4]byte{1, 2, 3, 4}))
-			c.Raw(websocket.AppendMaskedFrame(nil, websocket.Ping, []byte(strings.Repeat("p", 125)), [4]byte{1, 2, 3, 4}))
+			ping := websocket.AppendMaskedFrame(nil, websocket.Ping, []byte(strings.Repeat("p", 125)), [4]byte{1, 2, 3, 4})
+			for range 60 { // so many that what comes back meanwhile is no matter
+				c.Raw(ping)
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -189,13 +189,11 @@ func TestAttachments(t *testing.T) {
 // left what it had joined may, as with the reference implementation.)
 func TestConnectTimeoutAfterRefusal(t *testing.T) {
 	s := newServer(t, engine.Config{ConnectTimeout: 60 * time.Millisecond, PingTimeout: 100 * time.Millisecond}, func(s *engine.Server) {
-		s.Of("/closed").Use(func(_ *engine.Socket, next func(error)) { next(errors.New("no")) })
+		s.Of("/closed", engine.Inline()).Use(func(_ *engine.Socket, next func(error)) { next(errors.New("no")) })
 	})
-	c := s.dial()
-	for range 2 {
-		c.Text(`40/closed,`)
-		c.Expect(`44/closed,{"message":"no"}`)
-	}
+	c := wire.Dial(t, s.addr, query, nil, `40/closed,`, `40/closed,`) // not later: it may be too late
+	c.Receive()                                                       // open
+	c.Expect(`44/closed,{"message":"no"}`, `44/closed,{"message":"no"}`)
 	c.ExpectClosed()
 	s.ends(metrics.CloseConnectTimeout)
 }

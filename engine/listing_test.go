@@ -31,6 +31,10 @@ func TestLocalListings(t *testing.T) {
 			n.To(id).SocketsJoin("Zoo")
 		}
 	}
+	eventually(t, "the first one to be in Zoo", func() bool {
+		page, _ := n.LocalSockets("", "Zoo", 1)
+		return len(page) == 1
+	})
 	slices.Sort(ids)
 	slices.Sort(inBig)
 	want := []string{"room0 7", "room1 6", "room2 5", "room3 4", "room4 3", "Zoo 1", "also7 1"}

@@ -72,7 +72,7 @@ func receive[T any](t *testing.T, what string, c <-chan T) (got T) {
 	t.Helper()
 	select {
 	case got = <-c:
-	case <-time.After(5 * time.Second):
+	case <-time.After(wire.Timeout):
 		t.Fatalf("timed out waiting for %s", what)
 	}
 	return got
@@ -197,6 +197,8 @@ func TestMoveDeclinedSlowly(t *testing.T) {
 // asked for its session keeps the conn where it is, for the client's other sockets.
 func TestKickedWhileOffered(t *testing.T) {
 	m := newMovers(t)
+	m.owner.WithoutMoveBounds()
+	m.other.WithoutMoveBounds()
 	c, so := m.opened()
 	c.s = m.owner
 	c.post("40/chat,")
@@ -215,8 +217,8 @@ func TestKickedWhileOffered(t *testing.T) {
 		t.Fatalf("received %q", got)
 	}
 	m.to.resume()
-	deadline := time.Now().Add(3 * time.Second)
-	for { // either the conn goes on, or it ends soon: then the other session waits for the client
+	deadline := time.Now().Add(wire.Timeout)
+	for { // either the conn goes on, or it ends, by no timer: then the other session waits for the client
 		s, ok := m.vault.session(chat.ID())
 		if !ok {
 			t.Fatal("the session of a socket that was not disconnected was deleted")
@@ -274,7 +276,7 @@ func TestKickedBeforeTheOffer(t *testing.T) {
 	select { // a conn without sockets may have moved
 	case <-m.first:
 	case <-m.then:
-	case <-time.After(5 * time.Second):
+	case <-time.After(wire.Timeout):
 		t.Fatal("timed out waiting for another connection")
 	}
 	ws.Conn.Close()
@@ -322,7 +324,6 @@ func TestMoveDeclinedTooLate(t *testing.T) {
 	c := p.owner.poll()
 	c.s = p.other
 	ws := p.upgrade(c)
-	_ = ws.Conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 	if f, err := ws.Next(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the client read %v, %v", f, err)
 	}

@@ -1,12 +1,12 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stellara/edge/engine"
 	"github.com/stellara/edge/internal/wire"
@@ -146,10 +146,25 @@ func TestRelayedErrors(t *testing.T) {
 // ends its session, as without a relay.
 func TestRelayedClientGone(t *testing.T) {
 	p := newPair(t, engine.Config{}, echo)
+	sockets := make(chan *engine.Socket, 1)
+	p.owner.Of("/").OnConnection(func(s *engine.Socket) { sockets <- s })
 	c := p.session()
-	c.http.Timeout = 50 * time.Millisecond
-	if status, _ := c.do("GET", "", nil); status != 0 {
-		t.Fatalf("GET without anything to get: %d", status)
+	so := <-sockets
+	ctx, leave := context.WithCancel(context.Background())
+	defer leave()
+	left := make(chan error, 1)
+	go func() {
+		r, _ := http.NewRequestWithContext(ctx, "GET", c.url(), nil)
+		resp, err := c.http.Do(r)
+		if err == nil {
+			resp.Body.Close()
+		}
+		left <- err
+	}()
+	eventually(t, "the GET to wait at its owner", func() bool { return polls(so) })
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("GET without anything to get: %v", err)
 	}
 	eventually(t, "the session to end", func() bool { return p.owner.Conns() == 0 })
 }

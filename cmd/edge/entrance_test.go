@@ -176,6 +176,7 @@ func TestPendingUnread(t *testing.T) {
 type door struct {
 	t    *testing.T
 	m    *metrics.Metrics
+	e    *entrance
 	addr string
 	l    net.Listener
 }
@@ -201,7 +202,7 @@ func openDoor(t *testing.T, most int, patience time.Duration, h http.HandlerFunc
 			t.Errorf("serving ended with %v", err)
 		}
 	})
-	return &door{t, m, inner.Addr().String(), l}
+	return &door{t, m, e, inner.Addr().String(), l}
 }
 
 func (d *door) dial() net.Conn {
@@ -333,9 +334,9 @@ func TestEntranceIdle(t *testing.T) {
 	}
 	third := d.dial()
 	d.until("crowded", func() bool { // idle is told when the answer has been written
-		c := d.dial()
-		defer c.Close()
-		return !keeps(c)
+		d.e.mu.Lock()
+		defer d.e.mu.Unlock()
+		return len(d.e.idle) == 2
 	})
 	if keeps(third) {
 		t.Error("a third connection is kept")

@@ -128,8 +128,21 @@ func (p *process) hang() {
 		p.t.Fatal(err)
 	}
 	// Connections are accepted in order: with an answer on a later one, this one is the server's.
-	if err := healthcheck(p.t.Context(), addr, direct); err != nil {
-		p.t.Fatal(err)
+	p.answers(addr)
+}
+
+// answers waits until the process answers.
+func (p *process) answers(addr string) {
+	p.t.Helper()
+	for end := time.Now().Add(2 * wire.Timeout); ; { // each try goes on for 3 s
+		err := healthcheck(p.t.Context(), addr, direct)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			p.t.Fatalf("a request is not answered: %v", err)
+		}
+		time.Sleep(5 * time.Millisecond) // polling, bounded by the deadline
 	}
 }
 
@@ -201,9 +214,7 @@ func TestWithoutDescriptors(t *testing.T) {
 		t.Error("answered without a descriptor")
 	}
 	end()
-	if err := healthcheck(t.Context(), addr, direct); err != nil {
-		t.Errorf("with descriptors again: %v", err)
-	}
+	p.answers(addr) // with descriptors again
 	// The pauses grow from 5 ms to 1 s: 8 of them, then one a second.
 	if tries := p.counter("edge_accept_errors_total"); tries > 9+time.Since(began).Seconds() {
 		t.Errorf("accepting was tried %v times within %v", tries, time.Since(began))
@@ -220,11 +231,7 @@ func TestPendingKeepsDescriptors(t *testing.T) {
 	p.logged("msg=ready")
 	p.silent(55)
 	addr := p.logged(`msg=starting .* listen=(\S+)`)
-	for end := time.Now().Add(2 * wire.Timeout); healthcheck(t.Context(), addr, direct) != nil; { // each try goes on for 3 s
-		if time.Now().After(end) {
-			t.Fatal("a request is not answered")
-		}
-	}
+	p.answers(addr)
 	if n := p.counter("edge_accept_errors_total"); n != 0 {
 		t.Errorf("%v times no descriptor was left", n)
 	}

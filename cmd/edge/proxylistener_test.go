@@ -47,7 +47,7 @@ func openProxied(t *testing.T, limit time.Duration) *door {
 			t.Errorf("serving ended with %v", err)
 		}
 	})
-	return &door{t, m, inner.Addr().String(), l}
+	return &door{t, m, e, inner.Addr().String(), l}
 }
 
 // from connects from an address of the loopback network.
@@ -130,11 +130,12 @@ func TestProxyListener(t *testing.T) {
 // TestProxyListenerWaits: proxies that send no header keep nobody out, and lose their connection in time. Only one that
 // began is counted: the others may have been looking whether the port is open.
 func TestProxyListenerWaits(t *testing.T) {
-	d := openProxied(t, 200*time.Millisecond)
-	silent, begun := d.from(proxied), d.from(proxied)
+	d := openProxied(t, 400*time.Millisecond)
+	begun := d.from(proxied)
 	if _, err := io.WriteString(begun, "PROXY TC"); err != nil {
 		t.Fatal(err)
 	}
+	silent := d.from(proxied)
 	for what, c := range map[string]net.Conn{"silent": silent, "begun": begun} {
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("the %s one is not closed: %v", what, err)

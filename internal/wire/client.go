@@ -21,6 +21,9 @@ const Timeout = 10 * time.Second
 // testKey is the Sec-WebSocket-Key of every client: the sample of RFC 6455.
 const testKey = "dGhlIHNhbXBsZSBub25jZQ=="
 
+// textMask masks the text of every client.
+var textMask = [4]byte{1, 2, 3, 4}
+
 // Client is one WebSocket connection. It is for one goroutine.
 type Client struct {
 	Conn net.Conn
@@ -58,10 +61,11 @@ func (f Frame) String() string {
 }
 
 // Dial opens a WebSocket at ws://addr/path and fails the test if it cannot. The
-// connection is closed when the test ends.
-func Dial(t testing.TB, addr, path string, header http.Header) *Client {
+// connection is closed when the test ends. Early text messages come with the
+// handshake: the server has them as soon as it has the connection.
+func Dial(t testing.TB, addr, path string, header http.Header, early ...string) *Client {
 	t.Helper()
-	c, err := TryDial(t, addr, path, header)
+	c, err := TryDial(t, addr, path, header, early...)
 	if err != nil {
 		t.Fatalf("wire: dial %s%s: %v", addr, path, err)
 	}
@@ -69,7 +73,7 @@ func Dial(t testing.TB, addr, path string, header http.Header) *Client {
 }
 
 // TryDial is Dial that returns the error.
-func TryDial(t testing.TB, addr, path string, header http.Header) (*Client, error) {
+func TryDial(t testing.TB, addr, path string, header http.Header, early ...string) (*Client, error) {
 	nc, err := net.DialTimeout("tcp", addr, Timeout)
 	if err != nil {
 		return nil, err
@@ -77,6 +81,9 @@ func TryDial(t testing.TB, addr, path string, header http.Header) (*Client, erro
 	t.Cleanup(func() { _ = nc.Close() })
 	c := &Client{Conn: nc, t: t, limits: websocket.Limits{MaxMessage: 64 << 20}, buf: make([]byte, 64<<10)}
 	request := websocket.AppendRequest(nil, websocket.ClientHandshake{Host: addr, Path: path, Key: testKey, Header: header})
+	for _, m := range early {
+		request = websocket.AppendMaskedFrame(request, websocket.Text, []byte(m), textMask)
+	}
 	if _, err := nc.Write(request); err != nil {
 		return nil, err
 	}
@@ -114,7 +121,7 @@ func (c *Client) Raw(b []byte) {
 func (c *Client) Text(messages ...string) {
 	c.t.Helper()
 	for _, m := range messages {
-		c.Raw(websocket.AppendMaskedFrame(nil, websocket.Text, []byte(m), [4]byte{1, 2, 3, 4}))
+		c.Raw(websocket.AppendMaskedFrame(nil, websocket.Text, []byte(m), textMask))
 	}
 }
 
