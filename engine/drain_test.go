@@ -121,7 +121,8 @@ func TestDrainOfTheOwner(t *testing.T) {
 
 // TestMaxConnAge: an old conn is closed so that its client comes back, on WebSocket and polling.
 func TestMaxConnAge(t *testing.T) {
-	s := newServer(t, engine.Config{PingTimeout: 100 * time.Millisecond, PingInterval: 10 * time.Second, MaxConnAge: 200 * time.Millisecond}, func(srv *engine.Server) {
+	cfg := engine.Config{PingTimeout: 100 * time.Millisecond, PingInterval: 10 * time.Second, MaxConnAge: 200 * time.Millisecond}
+	s := newServer(t, cfg, func(srv *engine.Server) {
 		srv.Of("/", engine.Inline()) // joined as soon as asked
 		echo(srv)
 	})

@@ -502,7 +502,8 @@ func TestHeartbeat(t *testing.T) {
 }
 
 func TestConnectTimeout(t *testing.T) {
-	s := newServer(t, engine.Config{ConnectTimeout: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond}, func(srv *engine.Server) {
+	cfg := engine.Config{ConnectTimeout: 50 * time.Millisecond, PingTimeout: 100 * time.Millisecond}
+	s := newServer(t, cfg, func(srv *engine.Server) {
 		srv.Of("/", engine.Inline()) // joined as soon as asked
 		echo(srv)
 	})
