@@ -214,7 +214,7 @@ func (f *fleet) killed(t *testing.T) {
 			"fetchSockets": {Op: "fetch", Rooms: []any{room}},
 			"allRooms":     {Op: "rooms"},
 			"question":     {Op: "question", Event: "question"},
-			"ask":          {Op: "ask", Rooms: []any{room}, Event: f.unique("ask"), Timeout: 3_000},
+			"ask":          {Op: "ask", Rooms: []any{room}, Event: f.unique("ask"), Timeout: 5_000},
 		} {
 			o.Namespace = "/"
 			s := f.servers[i]

@@ -222,7 +222,7 @@ func (f *fleet) startSlow(t *testing.T) func(t *testing.T) {
 	for _, s := range f.servers {
 		for what, o := range map[string]operation{
 			"late":    {Op: "ask", Rooms: []any{late}, Event: "late", Timeout: 12_000},
-			"partial": {Op: "ask", Rooms: []any{partial}, Event: "partial", Timeout: 3_000},
+			"partial": {Op: "ask", Rooms: []any{partial}, Event: "partial", Timeout: 5_000},
 			"mute":    {Op: "question", Event: "mute"},
 		} {
 			o.Namespace = "/"

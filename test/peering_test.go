@@ -2,12 +2,14 @@ package test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
 	"testing"
 
 	"github.com/stellara/edge/engine"
+	"github.com/stellara/edge/internal/port"
 	"github.com/stellara/edge/trunk"
 )
 
@@ -37,7 +39,11 @@ func (p *peering) of(node string) *peered {
 // serve lets the other nodes reach a node.
 func (p *peering) serve(t *testing.T, node string, n *recoveryNode) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := port.Free() // which stays free while the node does not listen
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", free))
 	if err != nil {
 		t.Fatal(err)
 	}

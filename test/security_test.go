@@ -93,6 +93,7 @@ func startAttacked(t *testing.T, bin string, environ ...string) *attacked {
 	var log strings.Builder
 	var mu sync.Mutex // guards log
 	ready, ended := make(chan struct{}), make(chan struct{})
+	var told sync.Once
 	go func() {
 		defer close(ended)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
@@ -100,7 +101,7 @@ func startAttacked(t *testing.T, bin string, environ ...string) *attacked {
 			log.WriteString(lines.Text() + "\n")
 			mu.Unlock()
 			if strings.Contains(lines.Text(), "msg=ready") {
-				close(ready)
+				told.Do(func() { close(ready) }) // after a pause it may say so again
 			}
 		}
 		_ = cmd.Wait()

@@ -144,9 +144,12 @@ func TestGuestNamesWhatWentWrong(t *testing.T) {
 		}
 	}
 	// A server that never answers: what waits ends with its context.
-	silent := serve(t, func(string) []string { return []string{} })
 	short, stop := context.WithCancel(ctx)
-	time.AfterFunc(10*time.Millisecond, stop)
+	defer stop()
+	silent := serve(t, func(string) []string {
+		stop() // it is connected, and waits for the answer
+		return []string{}
+	})
 	if _, err := Dial(short, silent, "ada"); err == nil || !strings.Contains(err.Error(), context.Canceled.Error()) {
 		t.Errorf("error %v", err)
 	}

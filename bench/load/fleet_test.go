@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stellara/edge/internal/port"
 )
 
 // patience is how long a test waits for something that normally takes milliseconds.
@@ -115,29 +117,43 @@ func TestFleetSeesABadServer(t *testing.T) {
 	t.Parallel()
 	s := newFakeServer(t)
 	held := map[string][]byte{}
+	// Messages of several senders that come in one moment, as after a pause, come in any order.
+	sender := func(frame []byte) string {
+		_, rest, _ := strings.Cut(string(frame), `"from":"`)
+		name, _, _ := strings.Cut(rest, `"`)
+		return name
+	}
 	s.spoil = func(member string, n int, frame []byte) [][]byte {
 		switch {
 		case member == "u0" && n == 3: // lost, which its sender's later messages show
 			return nil
 		case member == "u1" && n == 2: // duplicated
 			return [][]byte{frame, frame}
-		case member == "u2" && n == 4: // held back behind two more: a later one of that sender
+		case member == "u2" && n == 4: // held back behind the next one of that sender
 			held[member] = frame
 			return nil
-		case member == "u2" && n == 6:
-			return [][]byte{frame, held[member]}
-		case member == "u3" && n == 5: // in another order than its room
+		case member == "u2" && n > 4 && held[member] != nil && sender(frame) == sender(held[member]):
+			late := held[member]
+			held[member] = nil
+			return [][]byte{frame, late}
+		case member == "u3" && n == 5: // in another order than its room: behind the next one of another sender
 			held[member] = frame
 			return nil
-		case member == "u3" && n == 6:
-			return [][]byte{frame, held[member]}
+		case member == "u3" && n > 5 && held[member] != nil:
+			late := held[member]
+			if sender(frame) == sender(late) {
+				held[member] = frame
+				return [][]byte{late}
+			}
+			held[member] = nil
+			return [][]byte{frame, late}
 		}
 		return [][]byte{frame}
 	}
 	plan := testPlan(s.addr())
 	f := startFleet(t, plan, 1)
 	up(t, f, plan)
-	got, err := f.Step(shortStep(t), time.Second)
+	got, err := f.Step(shortStep(t), 1200*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +173,7 @@ func TestFleetCountsRefusals(t *testing.T) {
 	plan := testPlan(s.addr())
 	f := startFleet(t, plan, 1)
 	up(t, f, plan)
-	got, err := f.Step(shortStep(t), 200*time.Millisecond)
+	got, err := f.Step(shortStep(t), 400*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,13 +208,11 @@ func TestFleetCountsDroppedConnections(t *testing.T) {
 }
 
 func TestConnectReportsRefusedConnections(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	free, err := port.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	l.Close()
-	f := startFleet(t, testPlan(addr), 1)
+	f := startFleet(t, testPlan(fmt.Sprintf("127.0.0.1:%d", free)), 1)
 	c, err := f.Connect(patience)
 	if err != nil {
 		t.Fatal(err)

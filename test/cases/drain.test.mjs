@@ -10,7 +10,7 @@ import { eventually, unique } from "../lib/wait.mjs";
 
 const skip = lacking("haproxy");
 // HAProxy looks once a second, and wants to see a node down twice.
-const cluster = await Cluster.start(3, { DRAIN_DELAY: "2500ms", DRAIN_WINDOW: "1s", ADMIN_TOKEN: "operator" });
+const cluster = await Cluster.start(3, { DRAIN_DELAY: "2700ms", DRAIN_WINDOW: "1s", ADMIN_TOKEN: "operator" });
 after(() => cluster.stop());
 
 const post = (node, query = "") => fetch(`${node.admin}/drain${query}`, { method: "POST", headers: { authorization: "Bearer operator" } });

@@ -6,7 +6,7 @@ import { after, test } from "node:test";
 import { connected, Peer } from "../fixtures/node-server.mjs";
 import { connect, everywhere } from "../lib/client.mjs";
 import { Cluster } from "../lib/process.mjs";
-import { eventually, Inbox, unique, within } from "../lib/wait.mjs";
+import { DEADLINE, eventually, Inbox, unique, within } from "../lib/wait.mjs";
 
 const cluster = await Cluster.start(2);
 const exact = cluster.env.SUBSCRIPTIONS === "exact";
@@ -262,11 +262,15 @@ test("the emitter's socketsJoin can be undone by the Node server", async (t) => 
   await eventually("the sockets to have left", async () => (await io.in(other).fetchSockets()).length === 0);
 });
 
+// asked collects the acknowledgements of a broadcast. The adapter keeps a timer for as long as it may take, so that only a
+// second try, on a busy machine, gets all the time.
+const asked = (target, ...event) => target.timeout(3_000).emitWithAck(...event).catch(() => target.timeout(DEADLINE).emitWithAck(...event));
+
 test("a broadcast with acknowledgements collects those of edge clients", async (t) => {
   const [room, name] = [unique("room"), unique("event")];
   const clients = await everywhere(t, fleet, room);
   for (const client of clients) client.socket.on(name, (value, ack) => ack({ from: client.userId, value, bytes: Buffer.from([7]) }, "second"));
-  const answers = await io.to(room).timeout(3_000).emitWithAck(name, Buffer.from("q"));
+  const answers = await asked(io.to(room), name, Buffer.from("q"));
   assert.deepEqual(answers.map(({ from }) => from).sort(), clients.map((c) => c.userId).sort());
   for (const { value, bytes } of answers) {
     assert.deepEqual(Buffer.from(value), Buffer.from("q"));
@@ -275,7 +279,7 @@ test("a broadcast with acknowledgements collects those of edge clients", async (
 });
 
 test("a broadcast with acknowledgements to nobody is complete at once", async () => {
-  assert.deepEqual(await io.to(unique("nobody")).timeout(3_000).emitWithAck("x"), []);
+  assert.deepEqual(await asked(io.to(unique("nobody")), "x"), []);
 });
 
 test("a broadcast with acknowledgements that a client leaves out times out with the others' answers", async (t) => {
@@ -283,8 +287,14 @@ test("a broadcast with acknowledgements that a client leaves out times out with 
   const [answers, silent] = await everywhere(t, cluster, room);
   answers.socket.on(name, (ack) => ack("here"));
   silent.socket.on(name, () => {});
-  const [error, responses] = await new Promise((resolve) => io.to(room).timeout(1_000).emit(name, (...result) => resolve(result)));
-  assert.ok(error instanceof Error);
+  // On a busy machine the one answer may need more than a second, too.
+  let responses;
+  for (const timeout of [1_000, DEADLINE]) {
+    let error;
+    [error, responses] = await new Promise((resolve) => io.to(room).timeout(timeout).emit(name, (...result) => resolve(result)));
+    assert.ok(error instanceof Error);
+    if (responses.length > 0) break;
+  }
   assert.deepEqual(responses, ["here"]);
 });
 
@@ -292,7 +302,7 @@ test("a broadcast to one edge socket with acknowledgement is answered by it", as
   const name = unique("event");
   const client = await connect(t, cluster.urls[1]);
   client.socket.on(name, (ack) => ack());
-  const answers = await io.to(client.id).timeout(3_000).emitWithAck(name);
+  const answers = await asked(io.to(client.id), name);
   assert.equal(answers.length, 1);
 });
 

@@ -83,18 +83,18 @@ test("a token expires while its client is connected: warned, told why, disconnec
   const exp = now() + 5;
   const user = unique("user");
   const auth = { token: token(user, { exp }) };
-  const lazy = await connect(t, a.url, { auth });
-  const eager = await connect(t, a.url, { auth });
-  const polled = await member(a, auth);
+  // All at once: what follows must be done before the token has expired.
+  const [lazy, eager, polled, back, { sid }] = await Promise.all([
+    connect(t, a.url, { auth }), connect(t, a.url, { auth }), member(a, auth),
+    connect(t, a.url, { auth, reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 100 }), member(a, auth),
+  ]);
   const gone = polled.packets(3);
   // This one comes back on the other node.
-  const back = await connect(t, a.url, { auth, reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 100 });
   back.moveTo(b.url);
   back.drop();
   await back.connected(2);
   assert.equal(back.socket.recovered, true);
   // This one began at the other node; its session moves to the node that holds its WebSocket.
-  const { sid } = await member(a, auth);
   const moved = candidate(t, b, sid);
   await moved.answered();
   moved.send("2probe");

@@ -10,10 +10,10 @@ import (
 
 // buildClient makes the server of socket.io-client's own tests, with connection
 // state recovery.
-func buildClient(deflate *engine.Deflate) (http.Handler, []*engine.Server, error) {
+func buildClient(set settings) (http.Handler, []*engine.Server, error) {
 	srv, err := engine.New(engine.Config{
 		PingInterval: 2 * time.Second, KeepHeaders: true, CORS: &engine.CORS{Origins: []string{"*"}},
-		Recovery: &engine.Recovery{}, Deflate: deflate,
+		Recovery: &engine.Recovery{}, Deflate: set.deflate,
 	}, nil, newMetrics())
 	if err != nil {
 		return nil, nil, err

@@ -9,7 +9,8 @@
 // messages up to 16 MiB. protocol serves the Engine.IO and the Socket.IO protocol
 // suites on one port. client serves socket.io-client's own tests. An address of
 // localhost listens on 127.0.0.1 and on ::1. -deflate adds permessage-deflate, for
-// messages of any size.
+// messages of any size. -ping-interval and -ping-timeout are the heartbeat of
+// protocol, for tests that are about something else than the suites' short one.
 package main
 
 import (
@@ -30,12 +31,18 @@ import (
 	"github.com/stellara/edge/metrics"
 )
 
-const usage = "usage: conformance websocket|protocol|client [-addr HOST:PORT] [-deflate]"
+const usage = "usage: conformance websocket|protocol|client [-addr HOST:PORT] [-deflate] [-ping-interval DURATION] [-ping-timeout DURATION]"
 
 // suite is one conformance server.
 type suite struct {
 	addr  string // default address: where the suite looks for it
-	build func(*engine.Deflate) (http.Handler, []*engine.Server, error)
+	build func(settings) (http.Handler, []*engine.Server, error)
+}
+
+// settings are what a server may be told besides its address.
+type settings struct {
+	deflate                   *engine.Deflate
+	pingInterval, pingTimeout time.Duration // of protocol
 }
 
 func main() {
@@ -61,21 +68,23 @@ func run(args []string) error {
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	addr := flags.String("addr", s.addr, "address to listen on")
 	compress := flags.Bool("deflate", false, "agree to permessage-deflate")
+	var set settings
+	flags.DurationVar(&set.pingInterval, "ping-interval", 300*time.Millisecond, "time between a pong and the next ping, of protocol")
+	flags.DurationVar(&set.pingTimeout, "ping-timeout", 200*time.Millisecond, "time a client has to answer a ping, of protocol")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	var deflate *engine.Deflate
 	if *compress {
-		deflate = &engine.Deflate{From: 1}
+		set.deflate = &engine.Deflate{From: 1}
 	}
-	return serve(ctx, args[0], *addr, s, deflate)
+	return serve(ctx, args[0], *addr, s, set)
 }
 
 // serve runs the suite's server until ctx ends.
-func serve(ctx context.Context, name, addr string, s suite, deflate *engine.Deflate) error {
-	handler, servers, err := s.build(deflate)
+func serve(ctx context.Context, name, addr string, s suite, set settings) error {
+	handler, servers, err := s.build(set)
 	if err != nil {
 		return err
 	}
@@ -137,8 +146,8 @@ func newMetrics() *metrics.Metrics { return metrics.New(prometheus.NewRegistry()
 const maxMessage = 16 << 20
 
 // buildWebSocket makes a server that echoes every message.
-func buildWebSocket(deflate *engine.Deflate) (http.Handler, []*engine.Server, error) {
-	srv, err := engine.NewPlain(engine.Config{Path: "/", MaxPayload: maxMessage, Deflate: deflate},
+func buildWebSocket(set settings) (http.Handler, []*engine.Server, error) {
+	srv, err := engine.NewPlain(engine.Config{Path: "/", MaxPayload: maxMessage, Deflate: set.deflate},
 		func(w *engine.WebSocket, text bool, data []byte) { w.Send(text, data) }, newMetrics())
 	return srv, []*engine.Server{srv}, err
 }

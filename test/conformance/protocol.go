@@ -9,10 +9,10 @@ import (
 
 // buildProtocol makes the server of the two protocol suites: an Engine.IO echo
 // below /engine.io/ and Socket.IO below /socket.io/.
-func buildProtocol(deflate *engine.Deflate) (http.Handler, []*engine.Server, error) {
+func buildProtocol(set settings) (http.Handler, []*engine.Server, error) {
 	base := engine.Config{
-		PingInterval: 300 * time.Millisecond, PingTimeout: 200 * time.Millisecond, ConnectTimeout: time.Second,
-		MaxPayload: 1e6, Deflate: deflate, CORS: &engine.CORS{Origins: []string{"*"}},
+		PingInterval: set.pingInterval, PingTimeout: set.pingTimeout, ConnectTimeout: time.Second,
+		MaxPayload: 1e6, Deflate: set.deflate, CORS: &engine.CORS{Origins: []string{"*"}},
 	}
 	eio := base
 	eio.Path = "/engine.io/"

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import net from "node:net";
 import { tmpdir } from "node:os";
 
-import { eventually } from "./wait.mjs";
+import { DEADLINE, eventually } from "./wait.mjs";
 
 const running = new Map(); // process → the signal that ends it
 
@@ -253,7 +253,7 @@ export function command(...flags) {
 // get fetches a URL; a refused connection is status 0.
 export async function get(url) {
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(5_000) });
+    const response = await fetch(url, { signal: AbortSignal.timeout(DEADLINE) });
     return { status: response.status, text: await response.text(), headers: response.headers };
   } catch (err) {
     return { status: 0, text: String(err.cause ?? err) };

@@ -3,7 +3,9 @@ package manifests
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,15 +32,27 @@ type node struct {
 	log            []string
 }
 
+// The ports of these tests lie below those of the other tests, see internal/port, and below the range that the kernel gives
+// to outgoing connections: no client takes one before the server that was given it.
+const lowest, ports = 10_100, 900
+
+var (
+	firstPort = rand.IntN(ports)
+	handed    atomic.Int64
+)
+
 // free is an address that nothing listens on.
 func free(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range ports {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+(firstPort+int(handed.Add(1)))%ports))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // startNode runs an edge on free ports with a command that is given its environment, and returns when it is ready. It ends
@@ -60,6 +75,7 @@ func startNodeAt(t *testing.T, clients, admin string, command func(ctx context.C
 		t.Fatal(err)
 	}
 	ready, ended := make(chan struct{}), make(chan struct{})
+	var told sync.Once
 	go func() {
 		defer close(ended)
 		lines := bufio.NewScanner(stderr)
@@ -68,7 +84,7 @@ func startNodeAt(t *testing.T, clients, admin string, command func(ctx context.C
 			n.log = append(n.log, lines.Text())
 			n.mu.Unlock()
 			if isReady.MatchString(lines.Text()) {
-				close(ready)
+				told.Do(func() { close(ready) }) // after a pause it may say so again
 			}
 		}
 		n.exited <- n.process.Wait()
