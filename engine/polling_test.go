@@ -89,6 +89,27 @@ func (p *poller) post(body string) {
 	}
 }
 
+// giveUp polls, and breaks off when the GET waits for what the socket is sent.
+func (p *poller) giveUp(s *engine.Socket) {
+	p.t.Helper()
+	ctx, leave := context.WithCancel(context.Background())
+	defer leave()
+	left := make(chan error, 1)
+	go func() {
+		r, _ := http.NewRequestWithContext(ctx, "GET", p.url(), nil)
+		resp, err := p.http.Do(r)
+		if err == nil {
+			resp.Body.Close()
+		}
+		left <- err
+	}()
+	eventually(p.t, "the GET to wait", func() bool { return polls(s) })
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		p.t.Errorf("a GET without anything to get: %v", err)
+	}
+}
+
 // unknown checks that the session is gone.
 func (p *poller) unknown() {
 	p.t.Helper()
@@ -234,21 +255,7 @@ func TestPollingCloses(t *testing.T) {
 	})
 	t.Run("aborted poll", func(t *testing.T) {
 		p := s.pollJoined()
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() {
-			r, _ := http.NewRequestWithContext(ctx, "GET", p.url(), nil)
-			resp, err := p.http.Do(r)
-			if err == nil {
-				resp.Body.Close()
-			}
-			done <- err
-		}()
-		eventually(t, "poll parked", func() bool { return polls(last.Load()) })
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
+		p.giveUp(last.Load())
 		eventually(t, "session closed", func() bool { return !last.Load().Connected() })
 		p.unknown()
 	})

@@ -1,7 +1,6 @@
 package engine_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -149,23 +148,7 @@ func TestRelayedClientGone(t *testing.T) {
 	sockets := make(chan *engine.Socket, 1)
 	p.owner.Of("/").OnConnection(func(s *engine.Socket) { sockets <- s })
 	c := p.session()
-	so := <-sockets
-	ctx, leave := context.WithCancel(context.Background())
-	defer leave()
-	left := make(chan error, 1)
-	go func() {
-		r, _ := http.NewRequestWithContext(ctx, "GET", c.url(), nil)
-		resp, err := c.http.Do(r)
-		if err == nil {
-			resp.Body.Close()
-		}
-		left <- err
-	}()
-	eventually(t, "the GET to wait at its owner", func() bool { return polls(so) })
-	leave()
-	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Errorf("GET without anything to get: %v", err)
-	}
+	c.giveUp(<-sockets)
 	eventually(t, "the session to end", func() bool { return p.owner.Conns() == 0 })
 }
 

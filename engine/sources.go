@@ -117,7 +117,7 @@ func (w *warned) again(now int64) bool {
 // nobody named.
 func (s *Server) warnOfRate(from netip.Addr, now int64) {
 	if s.limiter.warned.again(now) {
-		s.log.Warn("an address connects faster than its limit; a proxy should be among the trusted ones, and say whose its connections are", "address", from.String(), "limit", s.cfg.ConnectRatePerSource)
+		s.log.Warn("an address connects faster than its limit; a proxy should be among the trusted ones, and say whose its connections are", "address", from.String(), "limit_per_second", s.cfg.ConnectRatePerSource)
 	}
 }
 

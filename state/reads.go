@@ -36,7 +36,7 @@ func (p *Presence) Sockets(ctx context.Context, users []string) ([]string, error
 	for i := range users {
 		ask[i] = i
 	}
-	var gone []string
+	gone := make([]string, len(users)) // sockets of theirs that this node was seen ending
 	for try := 0; ; try++ {
 		ask = p.overlay(users, ask, sockets)
 		if len(ask) == 0 || try == readTries {
@@ -46,7 +46,7 @@ func (p *Presence) Sockets(ctx context.Context, users []string) ([]string, error
 		if err := p.fetch(ctx, users, ask, sockets); err != nil {
 			return nil, err
 		}
-		ask, gone = p.overtaken(users, ask, sockets, before, gone)
+		ask = p.overtaken(users, ask, sockets, gone, before)
 	}
 }
 
@@ -91,26 +91,23 @@ func (p *Presence) written(users []string, which []int) []time.Time {
 
 // overtaken returns the users of whom this node stored something while they
 // were read, so that nobody can tell which came first, or is about to: of
-// those it adds the socket to gone, and counts it as gone should it still be
-// read in the end.
-func (p *Presence) overtaken(users []string, which []int, sockets []string, before []time.Time, gone []string) (again []int, _ []string) {
+// those it notes the socket in gone, and answers "" should nothing else be read
+// in the end.
+func (p *Presence) overtaken(users []string, which []int, sockets, gone []string, before []time.Time) (again []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for k, i := range which {
-		ending := false
 		if s := p.ledger.sockets[sockets[i]]; s != nil && !s.desired {
-			ending = true
-			gone = append(gone, sockets[i])
-		}
-		if !ending && p.users.last[users[i]].at.Equal(before[k]) {
+			gone[i] = sockets[i]
+		} else if p.users.last[users[i]].at.Equal(before[k]) {
 			continue
 		}
 		again = append(again, i)
-		if slices.Contains(gone, sockets[i]) {
+		if sockets[i] == gone[i] {
 			sockets[i] = ""
 		}
 	}
-	return again, gone
+	return again
 }
 
 // fetch reads user:<user>:socket of the users whose indexes are given: through

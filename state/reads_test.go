@@ -215,18 +215,19 @@ func TestReadOvertakenToTheLast(t *testing.T) {
 	users, which := []string{"u", "v"}, []int{0, 1}
 	before := p.written(users, which)
 	sockets := []string{"ours", "elsewhere"}
-	again, gone := p.overtaken(users, which, sockets, before, nil)
-	if !slices.Equal(again, []int{0}) || !slices.Equal(gone, []string{"ours"}) || !slices.Equal(sockets, []string{"", "elsewhere"}) {
+	gone := make([]string, 2)
+	again := p.overtaken(users, which, sockets, gone, before)
+	if !slices.Equal(again, []int{0}) || !slices.Equal(gone, []string{"ours", ""}) || !slices.Equal(sockets, []string{"", "elsewhere"}) {
 		t.Errorf("while it ends: again %v, gone %q, sockets %q", again, gone, sockets)
 	}
 	stored()
 	sockets = []string{"ours", "elsewhere"} // as they were read before that
-	again, _ = p.overtaken(users, which, sockets, before, gone)
+	again = p.overtaken(users, which, sockets, gone, before)
 	if !slices.Equal(again, which) || !slices.Equal(sockets, []string{"", "elsewhere"}) {
 		t.Errorf("when it is stored: again %v, sockets %q", again, sockets)
 	}
 	sockets[0] = "ours" // it came back since, elsewhere
-	again, _ = p.overtaken(users, which, sockets, p.written(users, which), gone)
+	again = p.overtaken(users, which, sockets, gone, p.written(users, which))
 	if len(again) != 0 || sockets[0] != "ours" {
 		t.Errorf("afterwards: again %v, sockets %q", again, sockets)
 	}

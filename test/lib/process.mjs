@@ -43,8 +43,8 @@ export async function freePort() {
   throw new Error(`all ports from ${first} to ${first + BLOCK - 1} are taken`);
 }
 
-// portIsFree tells whether 127.0.0.1:port can be bound, by binding it for a moment: no way to ask whether a server listens
-// yet, which finds its port taken in that moment. accepts is that.
+// portIsFree tells whether 127.0.0.1:port can be bound, by binding it for a moment. Ask accepts whether a server listens
+// yet: this would take its port just when it wants it.
 export async function portIsFree(port) {
   const server = await bound(port);
   if (server) await new Promise((resolve) => server.close(resolve));
